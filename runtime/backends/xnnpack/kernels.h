@@ -1,0 +1,20 @@
+// Our own CPU kernels, written once in Highway and dispatched at run time.
+#pragma once
+
+#include "attention/softmax_mix.h"
+#include "ops/pointwise.h"
+
+namespace headroom::xnnpack {
+
+struct Kernels {
+  attention::MixKernel mix[3];               // by RowCodec
+  attention::EncodeRowKernel encode_row[3];  // by RowCodec
+  attention::MergeKernel merge;
+  ops::PointwiseKernels pointwise;
+  const char* isa;  // name of the dispatched instruction set, for reports
+};
+
+// Resolved once per process for the CPU it runs on.
+const Kernels& BestKernels();
+
+}  // namespace headroom::xnnpack

@@ -1,0 +1,157 @@
+// A model file as plain C++: what the loader hands to the planner. No FlatBuffers type leaves model/.
+//
+// Everything here has been verified when Model::Open* returns: indices are in range, extents agree with
+// bytes, attributes are inside their limits, and every plan is one this build can execute (otherwise
+// Open refuses by name with kUnsupported). Views point into the mapping, which the Model owns.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/log.h"
+#include "base/platform.h"
+#include "base/status.h"
+#include "tensor/dims.h"
+#include "tensor/tensor_view.h"
+
+namespace headroom::model {
+
+inline constexpr int32_t kNone = -1;  // absent tensor or value
+
+// Rows [row_begin, row_begin + rows) of matrix `tensor`. Several references to adjacent rows of one
+// tensor are one dense layer when executed (a fused q/k/v, a fused gate/up).
+struct WeightRef {
+  int32_t tensor = kNone;
+  uint32_t row_begin = 0;
+  uint32_t rows = 0;
+  int32_t bias = kNone;  // f32 [rows of the whole tensor]
+  bool present() const { return tensor != kNone; }
+};
+
+enum class NormKind : uint8_t { kRms, kLayer };
+struct NormSpec {
+  NormKind kind = NormKind::kRms;
+  int32_t weight = kNone;  // f32 [width]; the "1 + w" form of Gemma is folded by the converter
+  int32_t bias = kNone;    // f32 [width], kLayer only
+  float epsilon = 1e-5f;
+  bool present() const { return weight != kNone; }
+};
+
+enum class RopeLayout : uint8_t { kHalfSplit, kInterleaved };
+// Frequencies are data: the converter has already applied llama3, YaRN or linear scaling.
+struct RopeSpec {
+  uint32_t dims = 0;  // rotated dimensions, even, <= head width; 0 = no rotation
+  uint32_t offset = 0;  // first rotated dimension within the head
+  RopeLayout layout = RopeLayout::kHalfSplit;
+  int32_t inverse_frequencies = kNone;  // f32 [dims / 2], radians per position
+  float attention_factor = 1.0f;        // multiplies cos and sin (YaRN)
+};
+
+// One attention layer in the five words of design.md section 1, restricted to what this build executes.
+struct AttentionSpec {
+  // Projection
+  uint32_t query_heads = 0;  // H
+  uint32_t kv_heads = 0;     // G
+  uint32_t key_width = 0;    // Dk
+  uint32_t value_width = 0;  // Dv
+  WeightRef query, key, value, output;
+  NormSpec query_norm, key_norm;  // per head over Dk, before RoPE
+  RopeSpec rope;
+  std::vector<uint16_t> head_map;  // [H]: KV head read by each query head
+  // View
+  uint32_t left = kUnlimited;  // rows visible before self, excluding self
+  uint32_t sinks = 0;          // first rows that stay visible whatever the window
+  // Mix
+  float scale = 1.0f;
+  float softcap = 0.0f;            // 0 = none
+  int32_t sink_logits = kNone;     // f32 [H], learned sinks
+};
+
+enum class OpKind : uint8_t {
+  kEmbedding,        // tokens [T] -> [T, C]; weight, scale
+  kNorm,             // [T, C] -> [T, C]; norm
+  kProjection,       // [T, K] -> [T, N]; weight
+  kAttention,        // [T, C] -> [T, C]; attention
+  kGatedActivation,  // [T, 2F] -> [T, F]: act(first half) * second half
+  kActivation,       // [T, F] -> [T, F]
+  kAdd,              // two inputs of one shape
+  kScale,            // multiply by `scale`
+  kSoftcap,          // scale * tanh(x / scale)
+};
+enum class Activation : uint8_t { kSilu, kGeluErf, kGeluTanh, kRelu };
+
+struct Op {
+  OpKind kind = OpKind::kAdd;
+  int32_t inputs[2] = {kNone, kNone};
+  int32_t output = kNone;
+  WeightRef weight;
+  NormSpec norm;
+  Activation activation = Activation::kSilu;
+  float scale = 1.0f;
+  int32_t attention = kNone;  // index into Model::attentions
+};
+
+// Every value is [T, width] f32, except value 0: the token ids [T].
+struct Value {
+  uint32_t width = 0;
+};
+
+enum class TokenizerKind : uint8_t { kNone, kByteBpe };
+enum class PreTokenizer : uint8_t { kNone, kPattern };
+// Enough to rebuild the tokenizer without any other file. Views into the mapping.
+struct TokenizerSpec {
+  TokenizerKind kind = TokenizerKind::kNone;
+  std::vector<std::string_view> tokens;                 // id -> bytes (already decoded from byte glyphs)
+  std::vector<std::pair<uint32_t, uint32_t>> merges;    // in rank order: ids of the two halves
+  std::vector<uint32_t> special_tokens;                 // ids matched verbatim, never merged
+  std::vector<std::string_view> patterns;               // PCRE2 split patterns, applied in order
+  std::vector<uint32_t> end_tokens;
+  int32_t begin_token = kNone;  // prepended when add_begin
+  bool add_begin = false;
+  bool add_prefix_space = false;
+  bool ignore_merges = false;  // a pre-token that is itself in the vocabulary is not merged
+  std::string_view chat_template;
+};
+
+struct Metadata {
+  std::string_view name, architecture, license, source;
+  uint32_t context_tokens = 0;  // trained maximum
+  uint32_t vocabulary = 0;      // V
+};
+
+struct OpenOptions {
+  bool verify_checksums = false;  // read every segment and compare; open is otherwise lazy
+  Log log;
+  // Called with a fraction 0..1 while checksums run; returning false cancels.
+  bool (*progress)(void* user_data, float fraction) = nullptr;
+  void* progress_user_data = nullptr;
+};
+
+class Model {
+ public:
+  // Errors: kNotFound, kIo, kCorrupt, kNewerFormat, kUnsupported (names the feature), kCancelled.
+  static Result<std::unique_ptr<Model>> OpenPath(const char* path, const OpenOptions& options);
+  static Result<std::unique_ptr<Model>> OpenFd(int fd, uint64_t offset, uint64_t length,
+                                               const OpenOptions& options);
+  // `data` must stay valid and unchanged while the model lives, and be 64-byte aligned.
+  static Result<std::unique_ptr<Model>> OpenMemory(const void* data, uint64_t bytes,
+                                                   const OpenOptions& options);
+
+  std::vector<TensorView> tensors;
+  std::vector<Value> values;  // values[0]: token ids
+  std::vector<Op> ops;        // in execution order
+  std::vector<AttentionSpec> attentions;
+  int32_t logits = kNone;     // value [T, V]
+  TokenizerSpec tokenizer;
+  Metadata metadata;
+  uint64_t file_bytes = 0;
+  uint64_t digest = 0;  // XXH3-64 of header and graph (which holds every segment's checksum)
+
+ private:
+  platform::FileMapping mapping_;
+};
+
+}  // namespace headroom::model
