@@ -1,0 +1,71 @@
+// Makes a .hrm file: from a Hugging Face folder (config.json, *.safetensors, tokenizer.json), or from a
+// named public shape with random weights.
+//
+// The converter applies everything that is fixed at conversion (norm offsets, RoPE scaling, window
+// conventions, fused projections), so that the file says plainly what the runtime executes. A
+// configuration key that changes mathematics and is not understood is refused by its name.
+// Peak memory: the source is mapped and converted in slices of rows; no whole tensor is ever held.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace headroom::convert {
+
+enum class WeightFormat : uint8_t { kF32, kF16, kInt8, kInt4 };
+
+// "f32", "f16", "int8", "int4". kInvalidArgument lists them.
+Result<WeightFormat> ParseWeightFormat(const std::string& name);
+
+struct Progress {
+  uint64_t done_bytes = 0;   // of the file being written
+  uint64_t total_bytes = 0;  // > 0
+  std::string tensor;        // being written
+};
+
+struct Options {
+  // Exactly one of these two.
+  std::string source;  // Hugging Face folder
+  std::string preset;  // a name from PresetNames(): random weights, no tokenizer
+
+  std::string out;  // the .hrm file; replaced only when the conversion succeeds
+  WeightFormat weights = WeightFormat::kInt4;
+  uint32_t block = 32;  // kInt4 only: 32, 64, 128; 0 = one scale per row
+  bool without_tokenizer = false;  // leave tokenizer.json out
+  uint64_t seed = 1;               // presets only: same seed, same bytes
+  std::string name;                // stored name; empty: the folder's or the preset's
+
+  // Called after each slice; returning false cancels (kCancelled, nothing is left behind).
+  std::function<bool(const Progress&)> progress;
+  // Lines worth showing a person: a tensor that got another format, a tokenizer left out.
+  std::function<void(const std::string&)> log;
+};
+
+struct Summary {
+  std::string name;
+  std::string architecture;
+  std::string tokenizer;  // "none" or for example "byte-level BPE"
+  uint64_t file_bytes = 0;
+  uint64_t weight_bytes = 0;  // elements and scales
+  uint64_t parameters = 0;    // stored elements
+  uint32_t tensors = 0;
+  uint32_t layers = 0;
+  uint32_t channels = 0;        // C
+  uint32_t vocabulary = 0;      // V
+  uint32_t context_tokens = 0;  // trained maximum
+  double seconds = 0.0;
+};
+
+// Errors: kInvalidArgument (options), kNotFound, kIo, kCorrupt (a damaged source), kUnsupported (names the
+// architecture, the key or the tokenizer part), kCancelled. The text is one line a person can act on.
+Result<Summary> Convert(const Options& options);
+
+std::vector<std::string> PresetNames();
+// Values of "architectures" in config.json that have a recipe.
+std::vector<std::string> ArchitectureNames();
+
+}  // namespace headroom::convert
