@@ -1,0 +1,296 @@
+#include "store/kv_store.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/math.h"
+
+namespace headroom::store {
+namespace {
+
+constexpr uint64_t kAlign = 64;
+
+uint64_t ArrayBytes(uint64_t rows, uint64_t row_bytes) { return RoundUp(rows * row_bytes, kAlign); }
+
+// The positions a ring must be able to show after `tokens` appends: sinks, then the last window.
+uint32_t RingTailBegin(const LayerSpec& spec, uint32_t tokens) {
+  return std::max(spec.sinks, tokens > spec.left ? tokens - spec.left : 0u);
+}
+
+}  // namespace
+
+LayerSpec PlanLayer(uint32_t kv_heads, uint32_t key_width, uint32_t value_width, RowCodec codec,
+                    uint32_t left, uint32_t sinks, uint32_t context, uint32_t chunk) {
+  LayerSpec spec{kv_heads, key_width, value_width, codec, context, false, 0, kUnlimited};
+  if (left == kUnlimited) return spec;
+  const uint64_t ring = sinks + RoundUp(uint64_t{left} + chunk, 16);
+  if (ring >= context) return spec;
+  spec.capacity = static_cast<uint32_t>(ring);
+  spec.ring = true;
+  spec.sinks = sinks;
+  spec.left = left;
+  return spec;
+}
+
+KvStore::Layout KvStore::LayoutOf(const LayerSpec& spec, uint64_t begin) {
+  const uint64_t rows = spec.capacity;
+  const uint64_t meta = ArrayBytes(rows, RowMetaBytes(spec.codec));
+  Layout layout;
+  layout.positions = begin;
+  layout.lanes = begin + (spec.ring ? ArrayBytes(rows, sizeof(int32_t)) : 0);
+  layout.values = ArrayBytes(rows, RowDataBytes(spec.codec, spec.key_width));
+  layout.key_meta = layout.values + ArrayBytes(rows, RowDataBytes(spec.codec, spec.value_width));
+  layout.value_meta = layout.key_meta + meta;
+  layout.lane_bytes = layout.value_meta + meta;
+  return layout;
+}
+
+uint64_t LayerBytes(const LayerSpec& spec) {
+  const uint64_t rows = spec.capacity;
+  const uint64_t lane = ArrayBytes(rows, RowDataBytes(spec.codec, spec.key_width)) +
+                        ArrayBytes(rows, RowDataBytes(spec.codec, spec.value_width)) +
+                        2 * ArrayBytes(rows, RowMetaBytes(spec.codec));
+  return spec.kv_heads * lane + (spec.ring ? ArrayBytes(rows, sizeof(int32_t)) : 0);
+}
+
+uint64_t LayerBytesPerToken(const LayerSpec& spec) {
+  if (spec.ring) return 0;
+  return uint64_t{spec.kv_heads} *
+         (RowDataBytes(spec.codec, spec.key_width) + RowDataBytes(spec.codec, spec.value_width) +
+          2 * RowMetaBytes(spec.codec));
+}
+
+KvStore::KvStore(std::vector<LayerSpec> layers, std::span<std::byte> memory) : memory_(memory) {
+  Build(std::move(layers));
+  ClearPositions();
+}
+
+void KvStore::Build(std::vector<LayerSpec> layers) {
+  layers_ = std::move(layers);
+  layouts_.clear();
+  uint64_t begin = 0;
+  for (const LayerSpec& spec : layers_) {
+    layouts_.push_back(LayoutOf(spec, begin));
+    begin += LayerBytes(spec);
+  }
+}
+
+void KvStore::ClearPositions() {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (layers_[i].ring) std::fill_n(Positions(i), layers_[i].capacity, -1);
+  }
+}
+
+uint32_t KvStore::RowOf(const LayerSpec& spec, uint32_t position) {
+  if (position < spec.capacity) return position;
+  return spec.sinks + (position - spec.sinks) % (spec.capacity - spec.sinks);
+}
+
+std::byte* KvStore::Lane(size_t layer, uint32_t kv_head) const {
+  return memory_.data() + layouts_[layer].lanes + kv_head * layouts_[layer].lane_bytes;
+}
+
+int32_t* KvStore::Positions(size_t layer) const {
+  return reinterpret_cast<int32_t*>(memory_.data() + layouts_[layer].positions);
+}
+
+void KvStore::BeginAppend(uint32_t position, uint32_t count) {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (!layers_[i].ring) continue;
+    int32_t* positions = Positions(i);
+    for (uint32_t p = position; p < position + count; ++p) {
+      positions[RowOf(layers_[i], p)] = static_cast<int32_t>(p);
+    }
+  }
+}
+
+RowPlace KvStore::Place(size_t layer, uint32_t kv_head, uint32_t position) {
+  const LayerSpec& spec = layers_[layer];
+  const Layout& layout = layouts_[layer];
+  const uint64_t row = RowOf(spec, position);
+  std::byte* lane = Lane(layer, kv_head);
+  return {lane + row * RowDataBytes(spec.codec, spec.key_width),
+          reinterpret_cast<uint16_t*>(lane + layout.key_meta) + 2 * row,
+          lane + layout.values + row * RowDataBytes(spec.codec, spec.value_width),
+          reinterpret_cast<uint16_t*>(lane + layout.value_meta) + 2 * row};
+}
+
+attention::LaneView KvStore::View(size_t layer, uint32_t kv_head, uint32_t tokens) const {
+  const LayerSpec& spec = layers_[layer];
+  const Layout& layout = layouts_[layer];
+  const std::byte* lane = Lane(layer, kv_head);
+  attention::LaneView view;
+  view.codec = spec.codec;
+  view.key_width = spec.key_width;
+  view.value_width = spec.value_width;
+  view.rows = std::min(tokens, spec.capacity);
+  view.keys = lane;
+  view.values = lane + layout.values;
+  view.key_meta = reinterpret_cast<const uint16_t*>(lane + layout.key_meta);
+  view.value_meta = reinterpret_cast<const uint16_t*>(lane + layout.value_meta);
+  view.positions = spec.ring ? Positions(layer) : nullptr;
+  return view;
+}
+
+bool KvStore::CanRewind(uint32_t tokens, uint32_t position) const {
+  if (position == 0 || position >= tokens) return position <= tokens;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (!layers_[i].ring) continue;
+    const int32_t* positions = Positions(i);
+    for (uint32_t p = RingTailBegin(layers_[i], position); p < position; ++p) {
+      if (positions[RowOf(layers_[i], p)] != static_cast<int32_t>(p)) return false;
+    }
+  }
+  return true;
+}
+
+void KvStore::Rewind(uint32_t tokens, uint32_t position) {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (!layers_[i].ring) continue;
+    int32_t* positions = Positions(i);
+    const uint32_t rows = std::min(tokens, layers_[i].capacity);
+    for (uint32_t row = 0; row < rows; ++row) {
+      if (positions[row] >= static_cast<int32_t>(position)) positions[row] = -1;
+    }
+  }
+}
+
+bool KvStore::ForEachSpan(uint32_t tokens, bool (*visit)(void*, std::span<std::byte>),
+                          void* context) const {
+  auto* self = const_cast<KvStore*>(this);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const LayerSpec& spec = layers_[i];
+    const uint64_t key_bytes = RowDataBytes(spec.codec, spec.key_width);
+    const uint64_t value_bytes = RowDataBytes(spec.codec, spec.value_width);
+    const uint64_t meta_bytes = RowMetaBytes(spec.codec);
+    // Position ranges that are kept, each cut where it wraps to row `sinks`.
+    auto visit_range = [&](uint32_t head, uint32_t begin, uint32_t end) {
+      while (begin < end) {
+        const uint32_t row = RowOf(spec, begin);
+        const uint32_t count = std::min(end - begin, spec.capacity - row);
+        const RowPlace place = self->Place(i, head, begin);
+        auto bytes_of = [&](auto* data, uint64_t row_bytes) {
+          return std::span<std::byte>(reinterpret_cast<std::byte*>(data), count * row_bytes);
+        };
+        if (!visit(context, bytes_of(place.key, key_bytes))) return false;
+        if (!visit(context, bytes_of(place.value, value_bytes))) return false;
+        if (meta_bytes != 0) {
+          if (!visit(context, bytes_of(place.key_meta, meta_bytes))) return false;
+          if (!visit(context, bytes_of(place.value_meta, meta_bytes))) return false;
+        }
+        begin += count;
+      }
+      return true;
+    };
+    for (uint32_t head = 0; head < spec.kv_heads; ++head) {
+      if (!spec.ring) {
+        if (!visit_range(head, 0, tokens)) return false;
+        continue;
+      }
+      if (!visit_range(head, 0, std::min(tokens, spec.sinks))) return false;
+      if (!visit_range(head, RingTailBegin(spec, tokens), tokens)) return false;
+    }
+  }
+  return true;
+}
+
+uint64_t KvStore::SpanBytes(uint32_t tokens) const {
+  uint64_t total = 0;
+  ForEachSpan(
+      tokens,
+      [](void* sum, std::span<std::byte> bytes) {
+        *static_cast<uint64_t*>(sum) += bytes.size();
+        return true;
+      },
+      &total);
+  return total;
+}
+
+void KvStore::AdoptSpans(uint32_t tokens) {
+  ClearPositions();
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const LayerSpec& spec = layers_[i];
+    if (!spec.ring) continue;
+    int32_t* positions = Positions(i);
+    for (uint32_t p = 0; p < std::min(tokens, spec.sinks); ++p) positions[p] = static_cast<int32_t>(p);
+    for (uint32_t p = RingTailBegin(spec, tokens); p < tokens; ++p) {
+      positions[RowOf(spec, p)] = static_cast<int32_t>(p);
+    }
+  }
+}
+
+void KvStore::CopyFrom(const KvStore& other, uint32_t tokens) {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const LayerSpec& spec = layers_[i];
+    auto copy_row = [&](uint32_t head, uint32_t position) {
+      const RowPlace to = Place(i, head, position);
+      const RowPlace from = const_cast<KvStore&>(other).Place(i, head, position);
+      std::memcpy(to.key, from.key, RowDataBytes(spec.codec, spec.key_width));
+      std::memcpy(to.value, from.value, RowDataBytes(spec.codec, spec.value_width));
+      std::memcpy(to.key_meta, from.key_meta, RowMetaBytes(spec.codec));
+      std::memcpy(to.value_meta, from.value_meta, RowMetaBytes(spec.codec));
+    };
+    for (uint32_t head = 0; head < spec.kv_heads; ++head) {
+      const uint32_t tail = spec.ring ? RingTailBegin(spec, tokens) : 0;
+      const uint32_t sinks = spec.ring ? std::min(tokens, spec.sinks) : 0;
+      for (uint32_t p = 0; p < sinks; ++p) copy_row(head, p);
+      for (uint32_t p = tail; p < tokens; ++p) copy_row(head, p);
+    }
+  }
+  AdoptSpans(tokens);
+}
+
+void KvStore::ShrinkLane(const LayerSpec& from, const Layout& from_layout,
+                         const std::byte* from_lane, const LayerSpec& to, const Layout& to_layout,
+                         std::byte* to_lane, uint32_t rows, std::span<std::byte> meta_scratch,
+                         std::span<float> row_scratch) {
+  // Rows go down in ascending order, so a row is read before anything is written over it. The new scales
+  // wait in scratch: their place may still hold rows of the old form.
+  auto* metas = reinterpret_cast<uint16_t*>(meta_scratch.data());
+  auto move_rows = [&](uint64_t from_offset, uint64_t from_meta, uint64_t to_offset, uint32_t width,
+                       uint16_t* new_meta) {
+    const uint64_t from_bytes = RowDataBytes(from.codec, width);
+    const uint64_t to_bytes = RowDataBytes(to.codec, width);
+    const auto* old_meta = reinterpret_cast<const uint16_t*>(from_lane + from_meta);
+    const auto encode = attention::PortableEncodeRow(to.codec);
+    if (from.codec == to.codec) {
+      if (RowMetaBytes(from.codec) != 0) std::memcpy(new_meta, old_meta, rows * uint64_t{4});
+      std::memmove(to_lane + to_offset, from_lane + from_offset, rows * from_bytes);
+      return;
+    }
+    for (uint64_t r = 0; r < rows; ++r) {
+      attention::DecodeRow(from.codec, from_lane + from_offset + r * from_bytes, old_meta + 2 * r,
+                           width, row_scratch.data());
+      encode(row_scratch.data(), width, to_lane + to_offset + r * to_bytes, new_meta + 2 * r);
+    }
+  };
+  move_rows(0, from_layout.key_meta, 0, from.key_width, metas);
+  move_rows(from_layout.values, from_layout.value_meta, to_layout.values, from.value_width,
+            metas + 2 * uint64_t{rows});
+  if (RowMetaBytes(to.codec) == 0) return;
+  std::memcpy(to_lane + to_layout.key_meta, metas, rows * uint64_t{4});
+  std::memcpy(to_lane + to_layout.value_meta, metas + 2 * uint64_t{rows}, rows * uint64_t{4});
+}
+
+void KvStore::ShrinkTo(std::vector<LayerSpec> layers, uint32_t tokens,
+                       std::span<std::byte> meta_scratch, std::span<float> row_scratch) {
+  const std::vector<LayerSpec> old_layers = layers_;
+  const std::vector<Layout> old_layouts = layouts_;
+  Build(std::move(layers));
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const LayerSpec& from = old_layers[i];
+    const uint32_t rows = std::min(tokens, from.capacity);
+    if (from.ring) {  // capacities of rings do not change, so their row order does not either
+      std::memmove(Positions(i), memory_.data() + old_layouts[i].positions,
+                   from.capacity * sizeof(int32_t));
+    }
+    for (uint32_t head = 0; head < from.kv_heads; ++head) {
+      const std::byte* from_lane =
+          memory_.data() + old_layouts[i].lanes + head * old_layouts[i].lane_bytes;
+      ShrinkLane(from, old_layouts[i], from_lane, layers_[i], layouts_[i], Lane(i, head), rows,
+                 meta_scratch, row_scratch);
+    }
+  }
+}
+
+}  // namespace headroom::store

@@ -1,0 +1,111 @@
+// Where cached keys and values lie: the only code that knows a cache layout.
+//
+// The unit is the lane: the rows of one KV head of one layer, contiguous. In memory a layer is
+//   [positions int32[capacity], ring layers only] then G lanes of
+//   [keys capacity x Dk] [values capacity x Dv] [key meta capacity] [value meta capacity]
+// each array 64-byte aligned. A dense layer keeps every position p in row p. A ring layer keeps the first
+// `sinks` positions in rows p and every later one in row sinks + (p - sinks) mod (capacity - sinks);
+// visibility is always decided from positions, never from row order (spec window-sparse 0.5).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "attention/softmax_mix.h"
+#include "base/status.h"
+#include "tensor/dims.h"
+
+namespace headroom::store {
+
+struct LayerSpec {
+  uint32_t kv_heads = 0;
+  uint32_t key_width = 0;
+  uint32_t value_width = 0;
+  RowCodec codec = RowCodec::kF16;
+  uint32_t capacity = 0;  // rows per lane
+  bool ring = false;
+  uint32_t sinks = 0;             // ring only
+  uint32_t left = kUnlimited;     // ring only: rows a query needs before itself
+};
+
+// A layer that keeps `context` positions, or only the ring its window needs when that is smaller:
+// sinks + roundup(left + chunk, 16) rows, so that every query of a chunk still finds its whole window
+// after the chunk has been written.
+LayerSpec PlanLayer(uint32_t kv_heads, uint32_t key_width, uint32_t value_width, RowCodec codec,
+                    uint32_t left, uint32_t sinks, uint32_t context, uint32_t chunk);
+
+uint64_t LayerBytes(const LayerSpec& spec);
+// What one more row of context adds (0 for a ring).
+uint64_t LayerBytesPerToken(const LayerSpec& spec);
+
+// Where one row of one lane goes.
+struct RowPlace {
+  std::byte* key;
+  uint16_t* key_meta;
+  std::byte* value;
+  uint16_t* value_meta;
+};
+
+// All layers of one session over memory lent by its arena. Not thread-safe for changes; reading views and
+// writing distinct rows from several threads is fine.
+class KvStore {
+ public:
+  // `memory` holds the sum of LayerBytes, 64-byte aligned, and outlives the store.
+  KvStore(std::vector<LayerSpec> layers, std::span<std::byte> memory);
+  KvStore() = default;
+
+  size_t layer_count() const { return layers_.size(); }
+  const LayerSpec& layer(size_t index) const { return layers_[index]; }
+
+  // Says that positions [position, position + count) are about to be written in every layer. Rows of a ring
+  // that they replace stop being visible here, before any kernel runs.
+  void BeginAppend(uint32_t position, uint32_t count);
+  RowPlace Place(size_t layer, uint32_t kv_head, uint32_t position);
+
+  // The lane as a kernel reads it when positions [0, tokens) have been appended.
+  attention::LaneView View(size_t layer, uint32_t kv_head, uint32_t tokens) const;
+
+  // Whether positions can be cut back from `tokens` to `position`: a ring must still hold the window.
+  bool CanRewind(uint32_t tokens, uint32_t position) const;
+  void Rewind(uint32_t tokens, uint32_t position);
+
+  // Copies positions [0, tokens) from a store of the same heads, widths and codecs (capacities may differ).
+  void CopyFrom(const KvStore& other, uint32_t tokens);
+
+  // The state of positions [0, tokens) as a sequence of byte spans, in an order that depends only on
+  // heads, widths, codecs and windows: what a session file holds. `visit` returns false to stop.
+  bool ForEachSpan(uint32_t tokens, bool (*visit)(void* context, std::span<std::byte> bytes),
+                   void* context) const;
+  uint64_t SpanBytes(uint32_t tokens) const;
+  // After the spans of `tokens` positions were overwritten from a file: makes them visible.
+  void AdoptSpans(uint32_t tokens);
+
+  // Rebuilds the store in the same memory with smaller capacities and codecs of fewer bytes; every position
+  // in [0, tokens) survives. `meta_scratch` holds 8 * tokens bytes, `row_scratch` the widest row in f32.
+  void ShrinkTo(std::vector<LayerSpec> layers, uint32_t tokens, std::span<std::byte> meta_scratch,
+                std::span<float> row_scratch);
+
+ private:
+  struct Layout {
+    uint64_t positions = 0, lanes = 0;  // offsets into memory_
+    uint64_t lane_bytes = 0;
+    uint64_t values = 0, key_meta = 0, value_meta = 0;  // offsets within a lane
+  };
+  static Layout LayoutOf(const LayerSpec& spec, uint64_t begin);
+  static uint32_t RowOf(const LayerSpec& spec, uint32_t position);
+  std::byte* Lane(size_t layer, uint32_t kv_head) const;
+  int32_t* Positions(size_t layer) const;
+  void Build(std::vector<LayerSpec> layers);
+  void ClearPositions();
+  void ShrinkLane(const LayerSpec& from, const Layout& from_layout, const std::byte* from_lane,
+                  const LayerSpec& to, const Layout& to_layout, std::byte* to_lane, uint32_t rows,
+                  std::span<std::byte> meta_scratch, std::span<float> row_scratch);
+
+  std::vector<LayerSpec> layers_;
+  std::vector<Layout> layouts_;
+  std::span<std::byte> memory_;
+};
+
+}  // namespace headroom::store
