@@ -115,11 +115,11 @@ RowPlace KvStore::Place(size_t layer, uint32_t kv_head, uint32_t position) {
           reinterpret_cast<uint16_t*>(lane + layout.value_meta) + 2 * row};
 }
 
-attention::LaneView KvStore::View(size_t layer, uint32_t kv_head, uint32_t tokens) const {
+LaneView KvStore::View(size_t layer, uint32_t kv_head, uint32_t tokens) const {
   const LayerSpec& spec = layers_[layer];
   const Layout& layout = layouts_[layer];
   const std::byte* lane = Lane(layer, kv_head);
-  attention::LaneView view;
+  LaneView view;
   view.codec = spec.codec;
   view.key_width = spec.key_width;
   view.value_width = spec.value_width;
@@ -242,8 +242,8 @@ void KvStore::CopyFrom(const KvStore& other, uint32_t tokens) {
 
 void KvStore::ShrinkLane(const LayerSpec& from, const Layout& from_layout,
                          const std::byte* from_lane, const LayerSpec& to, const Layout& to_layout,
-                         std::byte* to_lane, uint32_t rows, std::span<std::byte> meta_scratch,
-                         std::span<float> row_scratch) {
+                         std::byte* to_lane, uint32_t rows, const RowRecoder& recoder,
+                         std::span<std::byte> meta_scratch, std::span<float> row_scratch) {
   // Rows go down in ascending order, so a row is read before anything is written over it. The new scales
   // wait in scratch: their place may still hold rows of the old form.
   auto* metas = reinterpret_cast<uint16_t*>(meta_scratch.data());
@@ -252,16 +252,15 @@ void KvStore::ShrinkLane(const LayerSpec& from, const Layout& from_layout,
     const uint64_t from_bytes = RowDataBytes(from.codec, width);
     const uint64_t to_bytes = RowDataBytes(to.codec, width);
     const auto* old_meta = reinterpret_cast<const uint16_t*>(from_lane + from_meta);
-    const auto encode = attention::PortableEncodeRow(to.codec);
     if (from.codec == to.codec) {
       if (RowMetaBytes(from.codec) != 0) std::memcpy(new_meta, old_meta, rows * uint64_t{4});
       std::memmove(to_lane + to_offset, from_lane + from_offset, rows * from_bytes);
       return;
     }
     for (uint64_t r = 0; r < rows; ++r) {
-      attention::DecodeRow(from.codec, from_lane + from_offset + r * from_bytes, old_meta + 2 * r,
-                           width, row_scratch.data());
-      encode(row_scratch.data(), width, to_lane + to_offset + r * to_bytes, new_meta + 2 * r);
+      recoder.decode(from.codec, from_lane + from_offset + r * from_bytes, old_meta + 2 * r, width,
+                     row_scratch.data());
+      recoder.encode(row_scratch.data(), width, to_lane + to_offset + r * to_bytes, new_meta + 2 * r);
     }
   };
   move_rows(0, from_layout.key_meta, 0, from.key_width, metas);
@@ -273,7 +272,8 @@ void KvStore::ShrinkLane(const LayerSpec& from, const Layout& from_layout,
 }
 
 void KvStore::ShrinkTo(std::vector<LayerSpec> layers, uint32_t tokens,
-                       std::span<std::byte> meta_scratch, std::span<float> row_scratch) {
+                       const RowRecoder& recoder, std::span<std::byte> meta_scratch,
+                       std::span<float> row_scratch) {
   const std::vector<LayerSpec> old_layers = layers_;
   const std::vector<Layout> old_layouts = layouts_;
   Build(std::move(layers));
@@ -288,7 +288,7 @@ void KvStore::ShrinkTo(std::vector<LayerSpec> layers, uint32_t tokens,
       const std::byte* from_lane =
           memory_.data() + old_layouts[i].lanes + head * old_layouts[i].lane_bytes;
       ShrinkLane(from, old_layouts[i], from_lane, layers_[i], layouts_[i], Lane(i, head), rows,
-                 meta_scratch, row_scratch);
+                 recoder, meta_scratch, row_scratch);
     }
   }
 }

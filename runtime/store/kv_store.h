@@ -13,9 +13,9 @@
 #include <span>
 #include <vector>
 
-#include "attention/softmax_mix.h"
 #include "base/status.h"
 #include "tensor/dims.h"
+#include "tensor/lane_view.h"
 
 namespace headroom::store {
 
@@ -48,6 +48,13 @@ struct RowPlace {
   uint16_t* value_meta;
 };
 
+// How rows change their codec; lent by the caller, because arithmetic on rows lives in attention/.
+struct RowRecoder {
+  void (*decode)(RowCodec codec, const std::byte* data, const uint16_t* meta, uint32_t width,
+                 float* row) = nullptr;
+  void (*encode)(const float* row, uint32_t width, std::byte* data, uint16_t* meta) = nullptr;
+};
+
 // All layers of one session over memory lent by its arena. Not thread-safe for changes; reading views and
 // writing distinct rows from several threads is fine.
 class KvStore {
@@ -65,7 +72,7 @@ class KvStore {
   RowPlace Place(size_t layer, uint32_t kv_head, uint32_t position);
 
   // The lane as a kernel reads it when positions [0, tokens) have been appended.
-  attention::LaneView View(size_t layer, uint32_t kv_head, uint32_t tokens) const;
+  LaneView View(size_t layer, uint32_t kv_head, uint32_t tokens) const;
 
   // Whether positions can be cut back from `tokens` to `position`: a ring must still hold the window.
   bool CanRewind(uint32_t tokens, uint32_t position) const;
@@ -84,8 +91,8 @@ class KvStore {
 
   // Rebuilds the store in the same memory with smaller capacities and codecs of fewer bytes; every position
   // in [0, tokens) survives. `meta_scratch` holds 8 * tokens bytes, `row_scratch` the widest row in f32.
-  void ShrinkTo(std::vector<LayerSpec> layers, uint32_t tokens, std::span<std::byte> meta_scratch,
-                std::span<float> row_scratch);
+  void ShrinkTo(std::vector<LayerSpec> layers, uint32_t tokens, const RowRecoder& recoder,
+                std::span<std::byte> meta_scratch, std::span<float> row_scratch);
 
  private:
   struct Layout {
@@ -101,7 +108,8 @@ class KvStore {
   void ClearPositions();
   void ShrinkLane(const LayerSpec& from, const Layout& from_layout, const std::byte* from_lane,
                   const LayerSpec& to, const Layout& to_layout, std::byte* to_lane, uint32_t rows,
-                  std::span<std::byte> meta_scratch, std::span<float> row_scratch);
+                  const RowRecoder& recoder, std::span<std::byte> meta_scratch,
+                  std::span<float> row_scratch);
 
   std::vector<LayerSpec> layers_;
   std::vector<Layout> layouts_;
