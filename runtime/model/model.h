@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -100,20 +101,56 @@ struct Value {
 };
 
 enum class TokenizerKind : uint8_t { kNone, kByteBpe };
-enum class PreTokenizer : uint8_t { kNone, kPattern };
+
+// id -> bytes (already decoded from byte glyphs), straight from the mapping: the table costs no heap.
+class TokenTable {
+ public:
+  TokenTable() = default;
+  // Token i is bytes [i == 0 ? 0 : ends[i - 1], ends[i]). Both borrowed; `ends` does not decrease.
+  TokenTable(std::span<const uint32_t> ends, const char* bytes) : ends_(ends), bytes_(bytes) {}
+
+  size_t size() const { return ends_.size(); }
+  bool empty() const { return ends_.empty(); }
+  // Precondition: id < size().
+  std::string_view operator[](size_t id) const {
+    const uint32_t begin = id == 0 ? 0 : ends_[id - 1];
+    return {bytes_ + begin, ends_[id] - begin};
+  }
+
+ private:
+  std::span<const uint32_t> ends_;
+  const char* bytes_ = nullptr;
+};
+
+// tokens[result] is tokens[left] followed by tokens[right]; the loader has compared the bytes.
+struct Merge {
+  uint32_t left = 0;
+  uint32_t right = 0;
+  uint32_t result = 0;
+};
+
 // Enough to rebuild the tokenizer without any other file. Views into the mapping.
 struct TokenizerSpec {
   TokenizerKind kind = TokenizerKind::kNone;
-  std::vector<std::string_view> tokens;                 // id -> bytes (already decoded from byte glyphs)
-  std::vector<std::pair<uint32_t, uint32_t>> merges;    // in rank order: ids of the two halves
-  std::vector<uint32_t> special_tokens;                 // ids matched verbatim, never merged
-  std::vector<std::string_view> patterns;               // PCRE2 split patterns, applied in order
-  std::vector<uint32_t> end_tokens;
+  TokenTable tokens;                        // size() <= vocabulary
+  std::span<const Merge> merges;            // in rank order
+  std::vector<uint32_t> special_tokens;     // ids matched verbatim, never merged
+  std::vector<std::string_view> patterns;   // PCRE2 split patterns, applied in order; may be empty
+  std::vector<uint32_t> end_tokens;         // may be set although kind is kNone
   int32_t begin_token = kNone;  // prepended when add_begin
   bool add_begin = false;
   bool add_prefix_space = false;
   bool ignore_merges = false;  // a pre-token that is itself in the vocabulary is not merged
   std::string_view chat_template;
+};
+
+// What the model's authors recommend for sampling; zero means not stated.
+struct SamplingHints {
+  float temperature = 0.0f;
+  uint32_t top_k = 0;
+  float top_p = 0.0f;
+  float min_p = 0.0f;
+  float repetition_penalty = 0.0f;
 };
 
 struct Metadata {
@@ -132,8 +169,10 @@ struct OpenOptions {
 
 class Model {
  public:
-  // Errors: kNotFound, kIo, kCorrupt, kNewerFormat, kUnsupported (names the feature), kCancelled.
+  // Errors: kNotFound, kIo, kCorrupt, kNewerFormat (names the required feature), kUnsupported (names the
+  // plan, operation or type), kCancelled, kInvalidArgument (window or alignment).
   static Result<std::unique_ptr<Model>> OpenPath(const char* path, const OpenOptions& options);
+  // `offset` must be a multiple of 64; length 0 means to the end. `fd` is borrowed for the call only.
   static Result<std::unique_ptr<Model>> OpenFd(int fd, uint64_t offset, uint64_t length,
                                                const OpenOptions& options);
   // `data` must stay valid and unchanged while the model lives, and be 64-byte aligned.
@@ -146,9 +185,12 @@ class Model {
   std::vector<AttentionSpec> attentions;
   int32_t logits = kNone;     // value [T, V]
   TokenizerSpec tokenizer;
+  SamplingHints sampling;
   Metadata metadata;
   uint64_t file_bytes = 0;
-  uint64_t digest = 0;  // XXH3-64 of header and graph (which holds every segment's checksum)
+  // XXH3-64 of the 64-byte header, which holds the graph's checksum, which holds every segment's: two files
+  // with one digest hold the same model.
+  uint64_t digest = 0;
 
  private:
   platform::FileMapping mapping_;
