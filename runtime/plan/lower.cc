@@ -1,0 +1,229 @@
+#include "plan/lower.h"
+
+#include <algorithm>
+
+namespace headroom::plan {
+namespace {
+
+using model::AttentionSpec;
+using model::Op;
+using model::OpKind;
+using model::RopeSpec;
+using model::WeightRef;
+
+bool Adjacent(const WeightRef& a, const WeightRef& b) {
+  return a.tensor == b.tensor && a.bias == b.bias && a.row_begin + a.rows == b.row_begin;
+}
+
+bool SameRope(const RopeSpec& a, const RopeSpec& b) {
+  return a.dims == b.dims && a.offset == b.offset && a.layout == b.layout &&
+         a.inverse_frequencies == b.inverse_frequencies &&
+         a.attention_factor == b.attention_factor;
+}
+
+class Lowering {
+ public:
+  explicit Lowering(const model::Model& model) : model_(model) {
+    buffer_of_.assign(model.values.size(), kNone);
+  }
+
+  Result<Lowered> Run() {
+    for (size_t i = 0; i < model_.ops.size(); ++i) {
+      HR_RETURN_IF_ERROR(LowerOp(static_cast<int32_t>(i)));
+    }
+    result_.logits = buffer_of_[model_.logits];
+    MarkTail();
+    MarkLiveness();
+    ShareMemory();
+    return std::move(result_);
+  }
+
+ private:
+  int32_t AddBuffer(uint32_t width) {
+    result_.buffers.push_back({width});
+    return static_cast<int32_t>(result_.buffers.size() - 1);
+  }
+
+  int32_t OutputOf(const Op& op) {
+    return buffer_of_[op.output] = AddBuffer(model_.values[op.output].width);
+  }
+
+  Step& AddStep(StepKind kind, int32_t op, int32_t input, int32_t output) {
+    Step step;
+    step.kind = kind;
+    step.op = op;
+    step.inputs[0] = input;
+    step.output = output;
+    result_.steps.push_back(step);
+    return result_.steps.back();
+  }
+
+  void AddDense(int32_t op, int32_t input, int32_t output, const WeightRef& ref, uint32_t rows) {
+    result_.dense.push_back({ref.tensor, ref.row_begin, rows, ref.bias});
+    AddStep(StepKind::kDense, op, input, output).dense =
+        static_cast<int32_t>(result_.dense.size() - 1);
+  }
+
+  void ReadDirectly(int32_t tensor) {
+    auto& direct = result_.direct_tensors;
+    if (tensor == kNone) return;
+    if (std::find(direct.begin(), direct.end(), tensor) == direct.end()) direct.push_back(tensor);
+  }
+
+  int32_t RopeIndex(const RopeSpec& rope) {
+    if (rope.dims == 0) return kNone;
+    auto& ropes = result_.ropes;
+    auto found = std::find_if(ropes.begin(), ropes.end(),
+                              [&](const RopeSpec& other) { return SameRope(rope, other); });
+    if (found == ropes.end()) found = ropes.insert(ropes.end(), rope);
+    return static_cast<int32_t>(found - ropes.begin());
+  }
+
+  Status LowerOp(int32_t index) {
+    const Op& op = model_.ops[index];
+    // Value 0 is the token ids: they have no buffer.
+    auto input = [&](int i) { return op.inputs[i] <= 0 ? kNone : buffer_of_[op.inputs[i]]; };
+    switch (op.kind) {
+      case OpKind::kEmbedding:
+        ReadDirectly(op.weight.tensor);
+        AddStep(StepKind::kEmbed, index, kNone, OutputOf(op));
+        return {};
+      case OpKind::kNorm:
+        ReadDirectly(op.norm.weight);
+        ReadDirectly(op.norm.bias);
+        AddStep(StepKind::kNorm, index, input(0), OutputOf(op));
+        return {};
+      case OpKind::kProjection:
+        AddDense(index, input(0), OutputOf(op), op.weight, op.weight.rows);
+        return {};
+      case OpKind::kAttention: return LowerAttention(index, input(0));
+      case OpKind::kGatedActivation:
+      case OpKind::kActivation:
+        AddStep(StepKind::kActivation, index, input(0), OutputOf(op));
+        return {};
+      case OpKind::kAdd: {
+        const int32_t a = input(0), b = input(1);
+        AddStep(StepKind::kAdd, index, a, OutputOf(op)).inputs[1] = b;
+        return {};
+      }
+      case OpKind::kScale: AddStep(StepKind::kScale, index, input(0), OutputOf(op)); return {};
+      case OpKind::kSoftcap: AddStep(StepKind::kSoftcap, index, input(0), OutputOf(op)); return {};
+    }
+    return Status::Make(StatusCode::kUnsupported, "operation kind %d (op %d)",
+                        static_cast<int>(op.kind), index);
+  }
+
+  // Dense q, k and v: one layer where their rows are neighbours, so the input is read once.
+  void LowerProjections(int32_t op, int32_t input, const AttentionSpec& spec, Step* append) {
+    const WeightRef refs[3] = {spec.query, spec.key, spec.value};
+    Slice* const slices[3] = {&append->query, &append->key, &append->value};
+    for (int begin = 0; begin < 3;) {
+      int end = begin + 1;
+      uint32_t rows = refs[begin].rows;
+      while (end < 3 && Adjacent(refs[end - 1], refs[end])) rows += refs[end++].rows;
+      const int32_t buffer = AddBuffer(rows);
+      AddDense(op, input, buffer, refs[begin], rows);
+      for (uint32_t column = 0; begin < end; column += refs[begin++].rows) {
+        *slices[begin] = {buffer, column};
+      }
+    }
+  }
+
+  Status LowerAttention(int32_t index, int32_t input) {
+    const Op& op = model_.ops[index];
+    const AttentionSpec& spec = model_.attentions[op.attention];
+    for (const auto& norm : {spec.query_norm, spec.key_norm}) {
+      ReadDirectly(norm.weight);
+      ReadDirectly(norm.bias);
+    }
+    ReadDirectly(spec.rope.inverse_frequencies);
+    ReadDirectly(spec.sink_logits);
+    Step append;
+    append.kind = StepKind::kAppend;
+    append.op = index;
+    append.attention = op.attention;
+    append.rope = RopeIndex(spec.rope);
+    LowerProjections(index, input, spec, &append);
+    result_.steps.push_back(append);
+
+    Step mix = append;
+    mix.kind = StepKind::kMix;
+    mix.output = AddBuffer(spec.query_heads * spec.value_width);
+    result_.steps.push_back(mix);
+    AddDense(index, mix.output, OutputOf(op), spec.output, spec.output.rows);
+    return {};
+  }
+
+  void MarkTail() {
+    auto& steps = result_.steps;
+    for (size_t i = 0; i < steps.size(); ++i) {
+      if (steps[i].kind == StepKind::kAppend) result_.tail_begin = i + 1;
+    }
+    for (size_t i = result_.tail_begin; i < steps.size(); ++i) {
+      result_.buffers[steps[i].output].tail = true;
+    }
+  }
+
+  template <typename Visit>
+  static void ForEachBuffer(const Step& step, Visit visit) {
+    for (int32_t buffer : {step.inputs[0], step.inputs[1], step.query.buffer, step.key.buffer,
+                           step.value.buffer, step.output}) {
+      if (buffer != kNone) visit(buffer);
+    }
+  }
+
+  void MarkLiveness() {
+    const auto count = static_cast<int32_t>(result_.steps.size());
+    for (int32_t i = 0; i < count; ++i) {
+      ForEachBuffer(result_.steps[i], [&](int32_t id) {
+        Buffer& buffer = result_.buffers[id];
+        if (buffer.first_step == kNone) buffer.first_step = i;
+        buffer.last_step = i;
+      });
+    }
+    // The tail may run again for another row of the same chunk: what it reads must outlive all of it.
+    for (Buffer& buffer : result_.buffers) {
+      if (!buffer.tail && buffer.last_step >= static_cast<int32_t>(result_.tail_begin)) {
+        buffer.last_step = count;
+      }
+    }
+    result_.buffers[result_.logits].last_step = count;
+  }
+
+  // A row-wise step whose input dies in it writes over that input.
+  void ShareMemory() {
+    auto root = [&](int32_t id) {
+      while (result_.buffers[id].alias_of != kNone) id = result_.buffers[id].alias_of;
+      return id;
+    };
+    for (size_t i = 0; i < result_.steps.size(); ++i) {
+      const Step& step = result_.steps[i];
+      const bool row_wise = step.kind == StepKind::kNorm || step.kind == StepKind::kAdd ||
+                            step.kind == StepKind::kScale || step.kind == StepKind::kSoftcap;
+      if (!row_wise) continue;
+      for (int32_t input : step.inputs) {
+        if (input == kNone) continue;
+        const int32_t owner = root(input);
+        Buffer& from = result_.buffers[owner];
+        Buffer& to = result_.buffers[step.output];
+        if (from.last_step != static_cast<int32_t>(i) || from.width != to.width ||
+            from.tail != to.tail || result_.buffers[input].last_step != static_cast<int32_t>(i)) {
+          continue;
+        }
+        to.alias_of = owner;
+        from.last_step = to.last_step;
+        break;
+      }
+    }
+  }
+
+  const model::Model& model_;
+  std::vector<int32_t> buffer_of_;  // by value
+  Lowered result_;
+};
+
+}  // namespace
+
+Result<Lowered> Lower(const model::Model& model) { return Lowering(model).Run(); }
+
+}  // namespace headroom::plan

@@ -1,0 +1,76 @@
+// Lowering: a model's operations become a flat list of steps over buffers, once, when a model is opened.
+//
+// Attention is taken apart here into its words: dense q/k/v, norm + RoPE + append, mix, dense output.
+// Adjacent row ranges of one tensor become one dense layer. Steps after the last append only matter for
+// rows whose logits are wanted: they are the tail, and run on one row at a time.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/status.h"
+#include "model/model.h"
+
+namespace headroom::plan {
+
+using model::kNone;
+
+// out[T, rows] = x[T, K] * weight[row_begin : row_begin + rows]^T (+ bias[row_begin : ...])
+struct DenseLayer {
+  int32_t tensor = kNone;
+  uint32_t row_begin = 0;
+  uint32_t rows = 0;
+  int32_t bias = kNone;
+};
+
+// [T, width] f32; a tail buffer has one row.
+struct Buffer {
+  uint32_t width = 0;
+  bool tail = false;
+  int32_t first_step = kNone, last_step = kNone;  // liveness, inclusive
+  int32_t alias_of = kNone;                       // lives in that buffer's memory
+};
+
+// Columns [column, ...) of every row of a buffer.
+struct Slice {
+  int32_t buffer = kNone;
+  uint32_t column = 0;
+};
+
+enum class StepKind : uint8_t {
+  kEmbed,
+  kNorm,
+  kDense,
+  kAppend,  // per head: norm and rotate q in place; norm, rotate and store k; store v
+  kMix,     // q against the layer's lanes -> output [T, H * Dv]
+  kActivation,
+  kAdd,
+  kScale,
+  kSoftcap,
+};
+
+struct Step {
+  StepKind kind = StepKind::kAdd;
+  int32_t inputs[2] = {kNone, kNone};  // buffers
+  int32_t output = kNone;
+  int32_t op = kNone;         // the model operation it came from: attributes
+  int32_t dense = kNone;      // kDense: index into Lowered::dense
+  int32_t attention = kNone;  // kAppend, kMix: index into Model::attentions and of the store's layer
+  int32_t rope = kNone;       // kAppend: index into Lowered::ropes
+  Slice query, key, value;    // kAppend, kMix
+};
+
+struct Lowered {
+  std::vector<Step> steps;
+  std::vector<Buffer> buffers;
+  std::vector<DenseLayer> dense;
+  std::vector<model::RopeSpec> ropes;  // distinct ones; angles are computed once per token and rope
+  std::vector<int32_t> direct_tensors; // read from the mapped file at run time (embeddings, norms)
+  size_t tail_begin = 0;               // first step of the tail
+  int32_t logits = kNone;              // buffer, tail, width V
+};
+
+// Errors: kUnsupported for a graph this build cannot order or execute, by name.
+Result<Lowered> Lower(const model::Model& model);
+
+}  // namespace headroom::plan

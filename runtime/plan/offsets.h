@@ -1,0 +1,20 @@
+// Where buffers lie: those alive at the same time must not overlap, the others may.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "plan/lower.h"
+
+namespace headroom::plan {
+
+struct Placement {
+  std::vector<uint64_t> offsets;  // by buffer, bytes, 64-byte aligned
+  uint64_t total_bytes = 0;
+};
+
+// Greedy by size (the largest buffers choose first, each takes the lowest gap that is free during its whole
+// life), for chunks of `chunk` rows.
+Placement PlaceBuffers(const std::vector<Buffer>& buffers, uint32_t chunk);
+
+}  // namespace headroom::plan

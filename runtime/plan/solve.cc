@@ -1,0 +1,228 @@
+#include "plan/solve.h"
+
+#include <algorithm>
+
+#include "attention/softmax_mix.h"
+#include "base/math.h"
+
+namespace headroom::plan {
+namespace {
+
+constexpr uint32_t kChunks[] = {512, 256, 128, 64, 32, 16, 8};
+constexpr uint32_t kGoodChunk = 32;
+// Operators, step list, tables and the session object: measured, see tests/session/memory_test.cc.
+constexpr uint64_t kRuntimeBytes = 256 * 1024;
+constexpr uint64_t kRuntimeBytesPerDense = 4 * 1024;
+
+uint32_t LongestRows(const std::vector<store::LayerSpec>& layers) {
+  uint32_t rows = 0;
+  for (const auto& layer : layers) rows = std::max(rows, layer.capacity);
+  return rows;
+}
+
+uint64_t InputRegionBytes(const model::Model& model, const Lowered& lowered,
+                          const BackendFacts& facts, uint32_t chunk) {
+  uint64_t bytes = 0;
+  for (const Step& step : lowered.steps) {
+    if (step.kind != StepKind::kDense) continue;
+    const uint32_t columns = model.tensors[lowered.dense[step.dense].tensor].columns();
+    const uint32_t rows = lowered.buffers[step.output].tail ? 1 : chunk;
+    bytes = std::max(bytes, facts.input_bytes(facts.input_kinds[step.dense], rows, columns));
+  }
+  return bytes;
+}
+
+// Per worker: the gathered queries of a tile, their positions, their partial records, the kernel's own.
+uint64_t WorkerBytes(const model::Model& model, const BackendFacts& facts) {
+  uint64_t bytes = 0;
+  for (const auto& spec : model.attentions) {
+    const uint32_t queries = std::max(kTileQueries, spec.query_heads);
+    const uint64_t gather = RoundUp(uint64_t{queries} * spec.key_width * sizeof(float), 64);
+    const uint64_t positions = RoundUp(queries * sizeof(int32_t), 64);
+    const uint64_t partials =
+        uint64_t{queries} * attention::PartialFloats(spec.value_width) * sizeof(float);
+    const uint64_t kernel =
+        RoundUp(facts.mix_scratch_bytes(queries, spec.key_width, spec.value_width), 64);
+    bytes = std::max(bytes, gather + positions + partials + kernel);
+  }
+  return bytes;
+}
+
+// Decode: one record per query head and split.
+uint64_t PartialBytes(const model::Model& model, const std::vector<store::LayerSpec>& layers) {
+  const uint64_t splits = CeilDiv(LongestRows(layers), kSplitRows);
+  uint64_t bytes = 0;
+  for (const auto& spec : model.attentions) {
+    bytes = std::max(bytes, splits * spec.query_heads *
+                                attention::PartialFloats(spec.value_width) * sizeof(float));
+  }
+  return bytes;
+}
+
+void LayOutArena(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
+                 const Limits& limits, Plan* plan) {
+  uint64_t end = 0;
+  auto place = [&](Region* region, uint64_t bytes) {
+    *region = {end, bytes};
+    end = RoundUp(end + bytes, 64);
+  };
+  place(&plan->value_region, plan->values.total_bytes);
+  place(&plan->token_region, uint64_t{plan->context} * sizeof(int32_t));
+  plan->activation_bytes = end;
+  place(&plan->input_region, InputRegionBytes(model, lowered, facts, plan->chunk));
+  uint64_t rope_bytes = 0;
+  for (const auto& rope : lowered.ropes) {
+    rope_bytes += RoundUp(uint64_t{plan->chunk} * rope.dims * sizeof(float), 64);
+  }
+  place(&plan->rope_region, rope_bytes);
+  plan->worker_bytes = WorkerBytes(model, facts);
+  place(&plan->worker_region, plan->worker_bytes * limits.threads);
+  place(&plan->partial_region, PartialBytes(model, plan->layers));
+  place(&plan->caller_region, limits.caller_scratch_bytes);
+  plan->scratch_bytes = end - plan->activation_bytes;
+}
+
+// Tensors read at run time from the model file itself, and the graph around them.
+uint64_t DirectBytes(const model::Model& model, const Lowered& lowered) {
+  uint64_t all = 0, direct = 0;
+  for (const auto& tensor : model.tensors) all += tensor.data_bytes + tensor.scale_bytes;
+  for (int32_t id : lowered.direct_tensors) {
+    direct += model.tensors[id].data_bytes + model.tensors[id].scale_bytes;
+  }
+  return direct + (model.file_bytes > all ? model.file_bytes - all : 0);
+}
+
+uint64_t MissingBytes(const Plan& plan, const Limits& limits) {
+  auto over = [](uint64_t bytes, uint64_t limit) {
+    return limit != 0 && bytes > limit ? bytes - limit : 0;
+  };
+  return std::max(over(plan.total_bytes, limits.budget_bytes),
+                  over(plan.private_bytes, limits.private_budget_bytes));
+}
+
+class Solver {
+ public:
+  Solver(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
+         const Limits& limits)
+      : model_(model), lowered_(lowered), facts_(facts), limits_(limits) {}
+
+  Plan At(uint32_t context, uint32_t chunk, RowCodec codec) const {
+    return Price(model_, lowered_, facts_, limits_, context, chunk, codec);
+  }
+
+  // Largest chunk >= smallest that fits; the plan of the smallest when none does.
+  Plan BestChunk(uint32_t context, uint32_t smallest, RowCodec codec) const {
+    if (limits_.chunk != 0) return At(context, std::min(limits_.chunk, context), codec);
+    Plan plan;
+    for (uint32_t chunk : kChunks) {
+      if (chunk < smallest) break;
+      if (chunk > context && chunk > kChunks[6]) continue;
+      plan = At(context, std::min(chunk, context), codec);
+      if (plan.fits) break;
+    }
+    return plan;
+  }
+
+  // Bytes grow with the context, so the largest that fits is found by bisection.
+  uint32_t LargestContext(uint32_t smallest_chunk, RowCodec codec) const {
+    uint32_t low = 0, high = model_.metadata.context_tokens;
+    while (low < high) {
+      const uint32_t middle = low + (high - low + 1) / 2;
+      if (BestChunk(middle, smallest_chunk, codec).fits) {
+        low = middle;
+      } else {
+        high = middle - 1;
+      }
+    }
+    return low;
+  }
+
+  Plan Run() const {
+    const uint32_t wanted =
+        limits_.context != 0 ? limits_.context : model_.metadata.context_tokens;
+    Plan plan = BestFor(wanted);
+    if (!plan.fits && limits_.context == 0) plan = LargestPlan(plan);
+    plan.max_context = plan.fits && plan.context == model_.metadata.context_tokens
+                           ? plan.context
+                           : LargestContext(kChunks[6], plan.codec);
+    return plan;
+  }
+
+ private:
+  std::vector<RowCodec> Codecs() const {
+    switch (limits_.codec) {
+      case CodecChoice::kF32: return {RowCodec::kF32};
+      case CodecChoice::kF16: return {RowCodec::kF16};
+      case CodecChoice::kI8Token: return {RowCodec::kI8Token};
+      case CodecChoice::kAuto: break;
+    }
+    return {RowCodec::kF16, RowCodec::kI8Token};
+  }
+
+  Plan BestFor(uint32_t context) const {
+    Plan plan;
+    for (uint32_t smallest : {kGoodChunk, kChunks[6]}) {
+      for (RowCodec codec : Codecs()) {
+        plan = BestChunk(context, smallest, codec);
+        if (plan.fits) return plan;
+      }
+    }
+    return plan;
+  }
+
+  // No context was asked for and the trained maximum does not fit: the longest one that does.
+  Plan LargestPlan(const Plan& refused) const {
+    for (uint32_t smallest : {kGoodChunk, kChunks[6]}) {
+      const RowCodec codec = Codecs().back();
+      const uint32_t context = LargestContext(smallest, codec);
+      if (context >= smallest) return BestChunk(context, smallest, codec);
+    }
+    Plan least = BestChunk(std::min(kChunks[6], refused.context), kChunks[6], Codecs().back());
+    return least;
+  }
+
+  const model::Model& model_;
+  const Lowered& lowered_;
+  const BackendFacts& facts_;
+  const Limits& limits_;
+};
+
+}  // namespace
+
+Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
+           const Limits& limits, uint32_t context, uint32_t chunk, RowCodec codec) {
+  Plan plan;
+  plan.context = context;
+  plan.chunk = chunk;
+  plan.threads = limits.threads;
+  plan.codec = codec;
+  for (const auto& spec : model.attentions) {
+    plan.layers.push_back(store::PlanLayer(spec.kv_heads, spec.key_width, spec.value_width, codec,
+                                           spec.left, spec.sinks, context, chunk));
+    plan.state_bytes += store::LayerBytes(plan.layers.back());
+    plan.state_bytes_per_token += store::LayerBytesPerToken(plan.layers.back());
+  }
+  plan.state_bytes = RoundUp(plan.state_bytes, 64);
+  plan.values = PlaceBuffers(lowered.buffers, chunk);
+  LayOutArena(model, lowered, facts, limits, &plan);
+  for (uint64_t bytes : facts.packed_bytes) plan.packed_bytes += bytes;
+  plan.weight_bytes = DirectBytes(model, lowered);
+  plan.runtime_bytes = kRuntimeBytes + kRuntimeBytesPerDense * lowered.dense.size();
+  plan.decode_read_bytes = plan.packed_bytes + plan.state_bytes;
+
+  plan.private_bytes =
+      plan.state_bytes + plan.activation_bytes + plan.scratch_bytes + plan.runtime_bytes;
+  plan.mapped_bytes = plan.weight_bytes;
+  (facts.packed_is_mapped ? plan.mapped_bytes : plan.private_bytes) += plan.packed_bytes;
+  plan.total_bytes = plan.private_bytes + plan.mapped_bytes;
+  plan.missing_bytes = MissingBytes(plan, limits);
+  plan.fits = plan.missing_bytes == 0;
+  return plan;
+}
+
+Plan Solve(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
+           const Limits& limits) {
+  return Solver(model, lowered, facts, limits).Run();
+}
+
+}  // namespace headroom::plan

@@ -1,0 +1,76 @@
+// The budget solver: from a lowered model and the caller's limits to one plan in bytes. Pure: it allocates
+// nothing of what it plans and changes nothing.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "plan/lower.h"
+#include "plan/offsets.h"
+#include "store/kv_store.h"
+
+namespace headroom::plan {
+
+// What the planner must know of a backend; filled by whoever owns one.
+struct BackendFacts {
+  std::vector<uint64_t> packed_bytes;  // by dense layer
+  bool packed_is_mapped = false;       // clean file pages rather than private memory
+  // Converted input of dense layer i for `rows` rows of `columns` values.
+  std::vector<uint8_t> input_kinds;    // by dense layer
+  uint64_t (*input_bytes)(uint8_t kind, uint32_t rows, uint32_t columns) = nullptr;
+  uint64_t (*mix_scratch_bytes)(uint32_t queries, uint32_t key_width, uint32_t value_width) = nullptr;
+};
+
+enum class CodecChoice : uint8_t { kAuto, kF32, kF16, kI8Token };
+
+struct Limits {
+  uint64_t budget_bytes = 0;          // 0: none
+  uint64_t private_budget_bytes = 0;  // 0: none
+  uint32_t context = 0;               // 0: the largest that fits
+  uint32_t chunk = 0;                 // 0: the largest that fits
+  uint32_t threads = 1;
+  CodecChoice codec = CodecChoice::kAuto;
+  uint64_t caller_scratch_bytes = 0;  // scratch that rooms above (sampling) want planned
+};
+
+// How the mix of one chunk is cut into tasks. Fixed sizes, so results do not depend on thread count.
+inline constexpr uint32_t kTileQueries = 64;  // query vectors per prefill task
+inline constexpr uint32_t kSplitRows = 1024;  // rows per decode task
+
+// One region of the activation arena: [offset, offset + bytes).
+struct Region {
+  uint64_t offset = 0, bytes = 0;
+};
+
+struct Plan {
+  bool fits = false;
+  uint64_t missing_bytes = 0;
+  uint32_t context = 0, chunk = 0, threads = 1;
+  RowCodec codec = RowCodec::kF16;
+  std::vector<store::LayerSpec> layers;
+  Placement values;
+  // Activation arena, in order.
+  Region value_region, input_region, rope_region, worker_region, partial_region, token_region,
+      caller_region;
+  uint64_t worker_bytes = 0;  // stride of worker_region
+  // Bytes by class.
+  uint64_t weight_bytes = 0, packed_bytes = 0, state_bytes = 0, activation_bytes = 0,
+           scratch_bytes = 0, runtime_bytes = 0;
+  uint64_t mapped_bytes = 0, private_bytes = 0, total_bytes = 0;
+  uint64_t state_bytes_per_token = 0, decode_read_bytes = 0;
+  uint32_t max_context = 0;
+
+  uint64_t arena_bytes() const { return activation_bytes + scratch_bytes; }
+};
+
+// The best plan inside the limits, or the smallest one with fits == false and missing_bytes. AUTO takes f16
+// while the context asked for (or the trained maximum) fits, else int8; chunks of at least 32 tokens are
+// preferred to a richer codec, smaller ones only to no plan at all.
+Plan Solve(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
+           const Limits& limits);
+
+// The plan of exactly this context, chunk and codec.
+Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
+           const Limits& limits, uint32_t context, uint32_t chunk, RowCodec codec);
+
+}  // namespace headroom::plan
