@@ -1,7 +1,12 @@
 // Dense layers through XNNPACK operators, with packed weights in a mapped cache file.
 //
 // out[T, N] = x[T, K] * weight[N, K]^T + bias. Integer weights take activations quantised per row to
-// asymmetric int8 ("qd8"); f16 weights take f16 activations where the CPU has them, else f32.
+// asymmetric int8 ("qd8"); f32 and f16 weights take f32 activations.
+//
+// f16 weights are multiplied where they lie in the model file, by a Highway kernel that accumulates in
+// f32 (dense_f16.h says why). They have no packed copy, so TensorView::data of f16 layers must stay
+// mapped for the life of the DenseSet; every other layer reads its source only inside Create.
+//
 // Nothing after Create allocates; Run is called from one thread at a time and uses the pool inside.
 #pragma once
 
@@ -18,25 +23,36 @@
 #include "tensor/tensor_view.h"
 
 struct pthreadpool;
-struct xnn_operator;
 
 namespace headroom::xnnpack {
 
-// The one thread pool, shared by XNNPACK and our own kernels.
+// The one thread pool, shared by XNNPACK and our own kernels. The calling thread is worker 0. Between
+// two calls of one step the workers spin, because waking them costs more than a small matrix; they
+// fall asleep by themselves after some milliseconds, or at once by Rest. One call at a time.
 class ThreadPool {
  public:
+  // threads >= 1; with 1 there are no workers and everything runs on the caller.
   static Result<std::unique_ptr<ThreadPool>> Create(uint32_t threads);
   ~ThreadPool();
-  uint32_t threads() const;
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  uint32_t threads() const { return threads_; }
   // Runs task(context, i) for i in [0, count) on all threads and waits. No allocation.
   void ParallelFor(uint32_t count, void (*task)(void* context, size_t index), void* context);
   // As above, and passes the worker's number in [0, threads()) for per-worker scratch.
   void ParallelForWorker(uint32_t count, void (*task)(void* context, size_t worker, size_t index),
                          void* context);
+  // Sends the workers to sleep. Call it when the app gets control back, so that idle threads do not
+  // burn a battery; the next call wakes them (tens of microseconds).
+  void Rest();
+  // For XNNPACK; null with one thread.
   pthreadpool* handle() const { return pool_; }
 
  private:
-  pthreadpool* pool_ = nullptr;
+  ThreadPool(pthreadpool* pool, uint32_t threads) : pool_(pool), threads_(threads) {}
+  pthreadpool* pool_;
+  uint32_t threads_;
 };
 
 // Rows [row_begin, row_begin + rows) of a weight matrix, as one dense layer.
@@ -48,12 +64,14 @@ struct DenseWeights {
 };
 
 // What a dense layer eats. Layers with equal kind and K may share one converted input.
-enum class InputKind : uint8_t { kF32, kF16, kQd8 };
+enum class InputKind : uint8_t { kF32, kQd8 };
 
 // Packed weights of one model: a file mapped read-only when a cache directory is given, otherwise
 // private memory from the arena lender.
 struct PackedFacts {
-  uint64_t bytes = 0;          // total packed
+  uint64_t bytes = 0;          // sum of PackedBytes
+  uint64_t mapped_bytes = 0;   // clean file pages: bytes plus the file's index; 0 when private
+  uint64_t private_bytes = 0;  // arena; 0 when mapped
   bool mapped = false;         // clean file pages rather than private memory
   bool built = false;          // packed now (cold) rather than found (warm)
 };
@@ -61,6 +79,13 @@ struct PackedFacts {
 struct DenseOptions {
   std::string cache_directory;  // empty: no file
   uint64_t model_digest = 0;
+  // The weights lie in a read-only file mapping, so their pages may be dropped once packed. Leave
+  // false for weights in ordinary memory: dropping those would erase them.
+  bool release_source = false;
+  // Check the checksum of every packed byte of a found file (it reads the file once, at memory
+  // speed, which the first step would have done anyway). Without it only the index and the file's
+  // length are checked, and a flipped weight goes unnoticed.
+  bool verify_content = true;
   AllocatorHooks hooks;
   Log log;
   bool (*progress)(void* user_data, float fraction) = nullptr;  // false cancels
@@ -70,14 +95,26 @@ struct DenseOptions {
 // All dense layers of a model, created together so that the cache file is written once.
 class DenseSet {
  public:
-  // Exact packed size of each layer on this CPU, without packing anything or touching weight pages.
+  // While packing into a file, at most about this much of it is dirty at a time (or 128 rows of a
+  // layer, where those are larger).
+  static constexpr uint64_t kPackChunkBytes = uint64_t{4} << 20;
+  // XNNPACK reads (never writes) this far past the end of an input, so x must lie in memory that is
+  // readable that far: size buffers with InputBytes, also for kF32.
+  static constexpr uint64_t kSpareInputBytes = 64;
+
+  // Exact packed size of each layer on this CPU, each a multiple of 64, without packing anything or
+  // touching weight pages. 0: the layer reads the model's own pages (f16) and has no packed copy.
   // Errors: kUnsupported (shape or type this backend cannot take, by name).
   static Result<std::vector<uint64_t>> PackedBytes(std::span<const DenseWeights> layers);
+  // Bytes that Create maps for a cache file holding these layers: their sum and the file's index.
+  static uint64_t CacheFileBytes(std::span<const uint64_t> packed_bytes);
   static Result<InputKind> InputKindOf(const DenseWeights& layer);
 
   // Finds or builds the packed weights and creates one operator per layer. A damaged, foreign or
   // truncated cache file is rebuilt; an unwritable directory falls back to private memory with a log
-  // line. While packing, source and destination pages are released layer by layer.
+  // line. While packing, source and destination pages are released piece by piece.
+  // Errors: kUnsupported as PackedBytes; kCorrupt (a scale that is not a normal positive number);
+  // kCancelled (progress said no; no file is left behind); kOutOfMemory.
   static Result<std::unique_ptr<DenseSet>> Create(std::span<const DenseWeights> layers,
                                                   const DenseOptions& options);
   ~DenseSet();
@@ -85,13 +122,16 @@ class DenseSet {
   const PackedFacts& packed() const;
   InputKind input_kind(size_t layer) const;
 
-  // Scratch bytes of a converted input of `rows` rows of `columns` values (64-byte aligned).
+  // Scratch bytes of a converted input of `rows` rows of `columns` values (64-byte aligned). For
+  // kF32: the bytes x itself needs, spare bytes included.
   static uint64_t InputBytes(InputKind kind, uint32_t rows, uint32_t columns);
 
-  // x f32 [rows, columns] contiguous -> input. kF32 needs no conversion: pass x itself to Run.
+  // x f32 [rows, columns] contiguous -> input. kF32 needs no conversion (does nothing): pass x
+  // itself to Run. `input` is 64-byte aligned and holds InputBytes(kind, rows, columns).
   void ConvertInput(InputKind kind, const float* x, uint32_t rows, uint32_t columns,
                     std::byte* input, ThreadPool& pool);
-  // out f32 [rows, N] contiguous. `input` as ConvertInput left it (or x for kF32).
+  // out f32 [rows, N] contiguous, not overlapping the input. `input` as ConvertInput left it for
+  // this number of rows (or x for kF32).
   Status Run(size_t layer, const std::byte* input, uint32_t rows, float* out, ThreadPool& pool);
 
  private:
