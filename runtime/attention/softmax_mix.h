@@ -43,6 +43,11 @@ using MixKernel = void (*)(const LaneView& lane, const MixSpec& spec, const floa
                            uint32_t row_begin, uint32_t row_end, float* partials,
                            std::byte* scratch);
 
+// Rows are taken in blocks of kMixBlockRows from row_begin, queries in panels of kMixPanelQueries: ranges
+// and tiles that are multiples of them waste nothing. Any other count is as correct.
+constexpr uint32_t kMixBlockRows = 64;
+constexpr uint32_t kMixPanelQueries = 64;
+
 // Scratch for a call with up to `queries` queries; the same bound serves every backend's kernel.
 uint64_t MixScratchBytes(uint32_t queries, uint32_t key_width, uint32_t value_width);
 
@@ -53,6 +58,8 @@ using MergeKernel = void (*)(const float* partials, uint64_t stride_floats, uint
 
 // Encodes one f32 row of `width` values into a cached row.
 //   data  RowDataBytes(codec, width) bytes;  meta  {f16 scale, f16 minimum} or unused
+// kF16 rounds to nearest. kI8Token: |decoded - x| <= scale / 2 for |x| <= 65504; beyond that, and for
+// infinities, x is clipped; NaN becomes the row's minimum. A constant row that f16 holds has scale 0.
 using EncodeRowKernel = void (*)(const float* row, uint32_t width, std::byte* data, uint16_t* meta);
 
 // The portable definitions (plain C++): correct inside the product, slow.

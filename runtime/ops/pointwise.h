@@ -10,7 +10,7 @@ namespace headroom::ops {
 
 // RMSNorm (arXiv 1910.07467 eq. 4): out = x / sqrt(mean(x^2) + eps) * weight
 // LayerNorm (arXiv 1607.06450 eq. 4): out = (x - mean) / sqrt(var + eps) * weight + bias
-// weight, bias: f32 [width]; bias may be null. Sums in f32 or better.
+// weight, bias: f32 [width]; bias may be null, is added by both norms. Sums in f32 or better.
 using NormKernel = void (*)(const float* x, uint32_t x_stride, float* out, uint32_t out_stride,
                             uint32_t rows, uint32_t width, const float* weight, const float* bias,
                             float epsilon);
@@ -47,6 +47,5 @@ struct PointwiseKernels {
   SoftcapKernel softcap;
 };
 const PointwiseKernels& PortablePointwise();
-
 
 }  // namespace headroom::ops

@@ -1,0 +1,116 @@
+#include "attention/softmax_mix.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/math.h"
+
+namespace headroom::attention {
+namespace {
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+bool Visible(const MixSpec& spec, int32_t query_position, int32_t row_position) {
+  if (row_position < 0 || row_position > query_position) return false;
+  const uint32_t distance = static_cast<uint32_t>(query_position - row_position);
+  return distance <= spec.left || static_cast<uint32_t>(row_position) < spec.sinks;
+}
+
+// One row's key or value stream of a lane.
+void DecodeLaneRow(RowCodec codec, const std::byte* base, const uint16_t* meta, uint32_t width,
+                   uint32_t row, float* out) {
+  DecodeRow(codec, base + uint64_t{row} * RowDataBytes(codec, width),
+            meta == nullptr ? nullptr : meta + 2 * uint64_t{row}, width, out);
+}
+
+// Adds one visible row to a query's record { m, l, o }, rescaling it when the maximum moves.
+void Accumulate(float score, const float* value, uint32_t width, float* record) {
+  float* o = record + 2;
+  if (score > record[0]) {
+    const float rescale = std::exp(record[0] - score);  // 0 for the first row: m is -infinity
+    record[1] *= rescale;
+    for (uint32_t d = 0; d < width; ++d) o[d] *= rescale;
+    record[0] = score;
+  }
+  const float p = std::exp(score - record[0]);
+  record[1] += p;
+  for (uint32_t d = 0; d < width; ++d) o[d] += p * value[d];
+}
+
+template <RowCodec kCodec>
+void Mix(const LaneView& lane, const MixSpec& spec, const float* q, uint32_t q_stride,
+         const int32_t* query_positions, uint32_t queries, uint32_t row_begin, uint32_t row_end,
+         float* partials, std::byte* scratch) {
+  float* key = reinterpret_cast<float*>(scratch);
+  float* value = key + lane.key_width;
+  const uint32_t record_floats = PartialFloats(lane.value_width);
+  for (uint32_t i = 0; i < queries; ++i) {
+    float* record = partials + uint64_t{i} * record_floats;
+    std::fill(record, record + record_floats, 0.0f);
+    record[0] = kMinusInfinity;
+  }
+  for (uint32_t row = row_begin; row < row_end; ++row) {
+    const int32_t position =
+        lane.positions == nullptr ? static_cast<int32_t>(row) : lane.positions[row];
+    bool decoded = false;  // hidden rows are never read: an empty slot may hold anything
+    for (uint32_t i = 0; i < queries; ++i) {
+      if (!Visible(spec, query_positions[i], position)) continue;
+      if (!decoded) {
+        DecodeLaneRow(kCodec, lane.keys, lane.key_meta, lane.key_width, row, key);
+        DecodeLaneRow(kCodec, lane.values, lane.value_meta, lane.value_width, row, value);
+        decoded = true;
+      }
+      float dot = 0.0f;
+      const float* query = q + uint64_t{i} * q_stride;
+      for (uint32_t d = 0; d < lane.key_width; ++d) dot += query[d] * key[d];
+      float score = spec.scale * dot;
+      if (spec.softcap > 0.0f) score = spec.softcap * std::tanh(score / spec.softcap);
+      Accumulate(score, value, lane.value_width, partials + uint64_t{i} * record_floats);
+    }
+  }
+}
+
+void Merge(const float* partials, uint64_t stride_floats, uint32_t count, uint32_t value_width,
+           float sink_logit, float* out) {
+  float maximum = sink_logit;
+  for (uint32_t j = 0; j < count; ++j) {
+    maximum = std::max(maximum, partials[j * stride_floats]);
+  }
+  std::fill(out, out + value_width, 0.0f);
+  if (maximum == kMinusInfinity) return;  // nothing was visible anywhere
+  float total = std::exp(sink_logit - maximum);
+  for (uint32_t j = 0; j < count; ++j) {
+    const float* record = partials + j * stride_floats;
+    if (record[0] == kMinusInfinity) continue;
+    const float weight = std::exp(record[0] - maximum);
+    total += weight * record[1];
+    for (uint32_t d = 0; d < value_width; ++d) out[d] += weight * record[2 + d];
+  }
+  for (uint32_t d = 0; d < value_width; ++d) out[d] /= total;
+}
+
+}  // namespace
+
+uint64_t MixScratchBytes(uint32_t queries, uint32_t key_width, uint32_t value_width) {
+  // Room for the widest kernel: queries and outputs transposed in panels of kMixPanelQueries, one panel
+  // of scores, one block of decoded rows, and a few statistics per query.
+  const uint64_t panel_queries = RoundUp(queries, kMixPanelQueries);
+  const uint64_t row_floats = RoundUp(key_width, 64) + RoundUp(value_width, 64);
+  const uint64_t floats = (panel_queries + kMixBlockRows) * row_floats +
+                          kMixBlockRows * kMixPanelQueries + 8 * (panel_queries + kMixBlockRows);
+  return floats * sizeof(float);
+}
+
+MixKernel PortableMix(RowCodec codec) {
+  switch (codec) {
+    case RowCodec::kF32: return Mix<RowCodec::kF32>;
+    case RowCodec::kF16: return Mix<RowCodec::kF16>;
+    case RowCodec::kI8Token: return Mix<RowCodec::kI8Token>;
+  }
+  return nullptr;
+}
+
+MergeKernel PortableMerge() { return Merge; }
+
+}  // namespace headroom::attention

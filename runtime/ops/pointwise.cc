@@ -1,0 +1,101 @@
+#include "ops/pointwise.h"
+
+#include <cmath>
+
+namespace headroom::ops {
+namespace {
+
+void RmsNorm(const float* x, uint32_t x_stride, float* out, uint32_t out_stride, uint32_t rows,
+             uint32_t width, const float* weight, const float* bias, float epsilon) {
+  for (uint32_t r = 0; r < rows; ++r, x += x_stride, out += out_stride) {
+    double sum = 0.0;
+    for (uint32_t c = 0; c < width; ++c) sum += double{x[c]} * x[c];
+    const float scale = static_cast<float>(1.0 / std::sqrt(sum / width + epsilon));
+    for (uint32_t c = 0; c < width; ++c) {
+      out[c] = x[c] * scale * weight[c] + (bias == nullptr ? 0.0f : bias[c]);
+    }
+  }
+}
+
+void LayerNorm(const float* x, uint32_t x_stride, float* out, uint32_t out_stride, uint32_t rows,
+               uint32_t width, const float* weight, const float* bias, float epsilon) {
+  for (uint32_t r = 0; r < rows; ++r, x += x_stride, out += out_stride) {
+    double sum = 0.0, squares = 0.0;
+    for (uint32_t c = 0; c < width; ++c) sum += x[c];
+    const double mean = sum / width;
+    for (uint32_t c = 0; c < width; ++c) squares += (x[c] - mean) * (x[c] - mean);
+    const double scale = 1.0 / std::sqrt(squares / width + epsilon);
+    for (uint32_t c = 0; c < width; ++c) {
+      const float normal = static_cast<float>((x[c] - mean) * scale);
+      out[c] = normal * weight[c] + (bias == nullptr ? 0.0f : bias[c]);
+    }
+  }
+}
+
+void Rope(float* x, uint32_t dims, RopeLayout layout, const float* cos_sin) {
+  const uint32_t pairs = dims / 2;
+  const bool half_split = layout == RopeLayout::kHalfSplit;
+  for (uint32_t i = 0; i < pairs; ++i) {
+    float& first = x[half_split ? i : 2 * i];
+    float& second = x[half_split ? i + pairs : 2 * i + 1];
+    const float a = first, b = second, c = cos_sin[i], s = cos_sin[pairs + i];
+    first = a * c - b * s;
+    second = b * c + a * s;
+  }
+}
+
+constexpr float kSqrtHalf = 0.70710678118654752f;
+constexpr float kSqrtTwoOverPi = 0.79788456080286536f;
+
+float Act(Activation kind, float x) {
+  switch (kind) {
+    case Activation::kSilu: return x / (1.0f + std::exp(-x));
+    case Activation::kGeluErf: return 0.5f * x * std::erfc(-x * kSqrtHalf);
+    case Activation::kGeluTanh:
+      // 0.5 (1 + tanh u) = 1 / (1 + exp(-2u)), which does not cancel for negative x
+      return x / (1.0f + std::exp(-2.0f * kSqrtTwoOverPi * (x + 0.044715f * x * x * x)));
+    case Activation::kRelu: return x > 0.0f ? x : 0.0f;
+  }
+  return x;
+}
+
+template <Activation kKind>
+void Activate(const float* gate, const float* up, float* out, uint32_t width) {
+  for (uint32_t i = 0; i < width; ++i) {
+    out[i] = Act(kKind, gate[i]) * (up == nullptr ? 1.0f : up[i]);
+  }
+}
+
+void Add(const float* a, const float* b, float* out, uint32_t width) {
+  for (uint32_t i = 0; i < width; ++i) out[i] = a[i] + b[i];
+}
+
+void Scale(const float* x, float factor, float* out, uint32_t width) {
+  for (uint32_t i = 0; i < width; ++i) out[i] = x[i] * factor;
+}
+
+void Softcap(const float* x, float cap, float* out, uint32_t width) {
+  for (uint32_t i = 0; i < width; ++i) out[i] = cap * std::tanh(x[i] / cap);
+}
+
+constexpr PointwiseKernels kPortable = {
+    RmsNorm, LayerNorm, Rope,
+    {Activate<Activation::kSilu>, Activate<Activation::kGeluErf>, Activate<Activation::kGeluTanh>,
+     Activate<Activation::kRelu>},
+    Add, Scale, Softcap};
+
+}  // namespace
+
+void RopeAngles(int32_t position, const float* inverse_frequencies, uint32_t dims,
+                float attention_factor, float* cos_sin) {
+  const uint32_t pairs = dims / 2;
+  for (uint32_t i = 0; i < pairs; ++i) {
+    const double angle = double{inverse_frequencies[i]} * position;
+    cos_sin[i] = static_cast<float>(std::cos(angle) * attention_factor);
+    cos_sin[pairs + i] = static_cast<float>(std::sin(angle) * attention_factor);
+  }
+}
+
+const PointwiseKernels& PortablePointwise() { return kPortable; }
+
+}  // namespace headroom::ops
