@@ -134,6 +134,7 @@ function(hr_add_compiled_dependencies)
   set(PCRE2_SUPPORT_JIT OFF CACHE BOOL "" FORCE)
   set(PCRE2_SUPPORT_UNICODE ON CACHE BOOL "" FORCE)
   hr_add_sources(pcre2)
+  set_target_properties(pcre2-8-static PROPERTIES DEBUG_POSTFIX "")
 
   if("highway" IN_LIST HR_SYSTEM_DEPENDENCIES)
     find_package(hwy REQUIRED CONFIG)
@@ -178,6 +179,8 @@ function(hr_add_compiled_dependencies)
     set(CATCH_INSTALL_DOCS OFF)
     set(CATCH_INSTALL_EXTRAS OFF)
     hr_add_sources(catch2)
+    # Our Debug presets look a library up by its Debug name; built as Release it has only the plain one.
+    set_target_properties(Catch2 Catch2WithMain PROPERTIES DEBUG_POSTFIX "")
     target_compile_options(Catch2 PRIVATE -O1)  # half the compile time; the speed of assertions does not matter
   endif()
 endfunction()
