@@ -93,6 +93,7 @@ struct Op {
   Activation activation = Activation::kSilu;
   float scale = 1.0f;
   int32_t attention = kNone;  // index into Model::attentions
+  std::string_view name;      // for people: "layers.7.attention"; may be empty
 };
 
 // Every value is [T, width] f32, except value 0: the token ids [T].

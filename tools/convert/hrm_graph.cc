@@ -1,0 +1,295 @@
+#include "convert/hrm_graph.h"
+
+#include <string_view>
+#include <unordered_map>
+
+namespace headroom::convert {
+namespace {
+
+std::unique_ptr<fb::WeightT> ToSchema(const model::WeightRef& weight) {
+  if (!weight.present()) return nullptr;
+  auto out = std::make_unique<fb::WeightT>();
+  out->tensor = weight.tensor;
+  out->row_begin = weight.row_begin;
+  out->rows = weight.rows;
+  out->bias = weight.bias;
+  return out;
+}
+
+std::unique_ptr<fb::NormT> ToSchema(const model::NormSpec& norm) {
+  if (!norm.present()) return nullptr;
+  auto out = std::make_unique<fb::NormT>();
+  out->kind = norm.kind == model::NormKind::kRms ? fb::NormKind::Rms : fb::NormKind::Layer;
+  out->weight = norm.weight;
+  out->bias = norm.bias;
+  out->epsilon = norm.epsilon;
+  return out;
+}
+
+fb::ActivationKind ToSchema(model::Activation activation) {
+  switch (activation) {
+    case model::Activation::kSilu: return fb::ActivationKind::Silu;
+    case model::Activation::kGeluErf: return fb::ActivationKind::GeluErf;
+    case model::Activation::kGeluTanh: return fb::ActivationKind::GeluTanh;
+    case model::Activation::kRelu: return fb::ActivationKind::Relu;
+  }
+  return fb::ActivationKind::None;
+}
+
+void SetAttributes(const model::Op& op, fb::OpAttributesUnion& out) {
+  switch (op.kind) {
+    case model::OpKind::kEmbedding: {
+      fb::EmbeddingOpT attributes;
+      attributes.weight = ToSchema(op.weight);
+      attributes.scale = op.scale;
+      return out.Set(std::move(attributes));
+    }
+    case model::OpKind::kNorm: {
+      fb::NormOpT attributes;
+      attributes.norm = ToSchema(op.norm);
+      return out.Set(std::move(attributes));
+    }
+    case model::OpKind::kProjection: {
+      fb::ProjectionOpT attributes;
+      attributes.weight = ToSchema(op.weight);
+      return out.Set(std::move(attributes));
+    }
+    case model::OpKind::kAttention: {
+      fb::AttentionOpT attributes;
+      attributes.attention = static_cast<uint32_t>(op.attention);
+      return out.Set(std::move(attributes));
+    }
+    case model::OpKind::kGatedActivation: {
+      fb::GatedActivationOpT attributes;
+      attributes.activation = ToSchema(op.activation);
+      return out.Set(std::move(attributes));
+    }
+    case model::OpKind::kActivation: {
+      fb::ActivationOpT attributes;
+      attributes.activation = ToSchema(op.activation);
+      return out.Set(std::move(attributes));
+    }
+    case model::OpKind::kAdd: return out.Set(fb::AddOpT());
+    case model::OpKind::kScale: {
+      fb::ScaleOpT attributes;
+      attributes.scale = op.scale;
+      return out.Set(std::move(attributes));
+    }
+    case model::OpKind::kSoftcap: {
+      fb::SoftcapOpT attributes;
+      attributes.cap = op.scale;
+      return out.Set(std::move(attributes));
+    }
+  }
+}
+
+std::unique_ptr<fb::OpT> ToSchema(const OpDescription& description) {
+  auto out = std::make_unique<fb::OpT>();
+  out->name = description.name;
+  SetAttributes(description.op, out->attributes);
+  for (const int32_t input : description.op.inputs) {
+    if (input != model::kNone) out->inputs.push_back(input);
+  }
+  out->outputs.push_back(description.op.output);
+  return out;
+}
+
+std::unique_ptr<fb::StreamT> MakeStream(const char* name, const model::AttentionSpec& spec, uint32_t width,
+                                        const model::WeightRef& weight) {
+  auto out = std::make_unique<fb::StreamT>();
+  out->name = name;
+  out->heads = spec.kv_heads;
+  out->width = width;
+  out->weight = ToSchema(weight);
+  return out;
+}
+
+std::unique_ptr<fb::ProjectionT> MakeProjection(const model::AttentionSpec& spec, int32_t rope) {
+  auto out = std::make_unique<fb::ProjectionT>();
+  out->query_heads = spec.query_heads;
+  out->kv_heads = spec.kv_heads;
+  out->query = std::make_unique<fb::QueryT>();
+  out->query->kind = fb::QueryKind::Dense;
+  out->query->weight = ToSchema(spec.query);
+  out->query->norm = ToSchema(spec.query_norm);
+  out->query->rope = rope;
+  auto key = MakeStream("key", spec, spec.key_width, spec.key);
+  key->norm = ToSchema(spec.key_norm);
+  key->rope = rope;
+  out->streams.push_back(std::move(key));
+  out->streams.push_back(MakeStream("value", spec, spec.value_width, spec.value));
+  auto score = std::make_unique<fb::ScoreSegmentT>();
+  score->width = spec.key_width;
+  out->scores.push_back(std::move(score));
+  out->value_stream = 1;
+  out->value_width = spec.value_width;
+  out->key_map = spec.head_map;
+  out->output = ToSchema(spec.output);
+  return out;
+}
+
+std::unique_ptr<fb::ViewT> MakeView(const model::AttentionSpec& spec) {
+  auto group = std::make_unique<fb::ViewGroupT>();
+  auto window = std::make_unique<fb::SpanTermT>();
+  if (spec.left == kUnlimited) {
+    window->kind = fb::TermKind::All;
+  } else {
+    window->kind = fb::TermKind::Axis;
+    auto axis = std::make_unique<fb::AxisSpanT>();
+    axis->left = spec.left;
+    axis->right = 0;
+    window->axes.push_back(std::move(axis));
+  }
+  group->terms.push_back(std::move(window));
+  if (spec.sinks != 0) {
+    auto prefix = std::make_unique<fb::SpanTermT>();
+    prefix->kind = fb::TermKind::Prefix;
+    prefix->prefix = spec.sinks;
+    group->terms.push_back(std::move(prefix));
+  }
+  auto out = std::make_unique<fb::ViewT>();
+  out->groups.push_back(std::move(group));
+  return out;
+}
+
+std::unique_ptr<fb::AttentionPlanT> ToSchema(const model::AttentionSpec& spec, int32_t rope) {
+  auto out = std::make_unique<fb::AttentionPlanT>();
+  out->projection = MakeProjection(spec, rope);
+  out->view = MakeView(spec);
+  fb::SoftmaxMixT mix;
+  mix.scale = spec.scale;
+  mix.softcap = spec.softcap;
+  mix.sink_logits = spec.sink_logits;
+  out->mix.Set(std::move(mix));
+  return out;
+}
+
+// Index of the rope in `graph.ropes`, added when new; -1 when there is no rotation.
+int32_t AddRope(const model::RopeSpec& rope, fb::ModelT& graph) {
+  if (rope.dims == 0) return model::kNone;
+  auto entry = std::make_unique<fb::RopeT>();
+  entry->dims = rope.dims;
+  entry->offset = rope.offset;
+  entry->layout = rope.layout == model::RopeLayout::kHalfSplit ? fb::RopeLayout::HalfSplit
+                                                               : fb::RopeLayout::Interleaved;
+  entry->inverse_frequencies = rope.inverse_frequencies;
+  entry->attention_factor = rope.attention_factor;
+  for (size_t i = 0; i < graph.ropes.size(); ++i) {
+    const fb::RopeT& other = *graph.ropes[i];
+    if (other.dims == entry->dims && other.offset == entry->offset && other.layout == entry->layout &&
+        other.inverse_frequencies == entry->inverse_frequencies &&
+        other.attention_factor == entry->attention_factor) {
+      return static_cast<int32_t>(i);
+    }
+  }
+  graph.ropes.push_back(std::move(entry));
+  return static_cast<int32_t>(graph.ropes.size()) - 1;
+}
+
+Status AddMerges(const TokenizerDescription& from, fb::TokenizerT& to) {
+  std::unordered_map<std::string_view, uint32_t> ids;
+  ids.reserve(from.tokens.size());
+  for (uint32_t id = 0; id < from.tokens.size(); ++id) ids.emplace(from.tokens[id], id);
+  to.merges.reserve(from.merges.size());
+  for (size_t rank = 0; rank < from.merges.size(); ++rank) {
+    const auto [left, right] = from.merges[rank];
+    if (left >= from.tokens.size() || right >= from.tokens.size()) {
+      return Status::Make(StatusCode::kInvalidArgument, "merge %zu joins tokens %u and %u of %zu", rank,
+                          left, right, from.tokens.size());
+    }
+    const auto found = ids.find(from.tokens[left] + from.tokens[right]);
+    if (found == ids.end()) {
+      return Status::Make(StatusCode::kInvalidArgument, "merge %zu of tokens %u and %u makes no token",
+                          rank, left, right);
+    }
+    to.merges.emplace_back(left, right, found->second);
+  }
+  return {};
+}
+
+Status AddTokenizer(const TokenizerDescription& from, fb::ModelT& graph) {
+  if (from.kind == model::TokenizerKind::kNone && from.end_tokens.empty()) return {};
+  auto to = std::make_unique<fb::TokenizerT>();
+  to->kind = from.kind == model::TokenizerKind::kNone ? fb::TokenizerKind::None : fb::TokenizerKind::ByteBpe;
+  for (const std::string& token : from.tokens) {
+    to->token_bytes.insert(to->token_bytes.end(), token.begin(), token.end());
+    to->token_ends.push_back(static_cast<uint32_t>(to->token_bytes.size()));
+  }
+  HR_RETURN_IF_ERROR(AddMerges(from, *to));
+  to->special_tokens = from.special_tokens;
+  to->patterns = from.patterns;
+  to->end_tokens = from.end_tokens;
+  to->begin_token = from.begin_token;
+  to->add_begin = from.add_begin;
+  to->add_prefix_space = from.add_prefix_space;
+  to->ignore_merges = from.ignore_merges;
+  to->chat_template = from.chat_template;
+  graph.tokenizer = std::move(to);
+  return {};
+}
+
+void AddValues(const ModelDescription& description, fb::ModelT& graph) {
+  for (size_t i = 0; i < description.values.size(); ++i) {
+    auto value = std::make_unique<fb::ValueT>();
+    value->dtype = i == 0 ? fb::DType::I32 : fb::DType::F32;
+    value->dims.emplace_back(fb::DimSymbol::T, 1);
+    if (i != 0) value->dims.emplace_back(fb::DimSymbol::Constant, description.values[i].width);
+    graph.values.push_back(std::move(value));
+  }
+}
+
+void AddFacts(const ModelDescription& description, fb::ModelT& graph) {
+  const MetadataDescription& facts = description.metadata;
+  graph.metadata = std::make_unique<fb::MetadataT>();
+  graph.metadata->name = facts.name;
+  graph.metadata->architecture = facts.architecture;
+  graph.metadata->license = facts.license;
+  graph.metadata->source = facts.source;
+  graph.metadata->context_tokens = facts.context_tokens;
+  graph.metadata->vocabulary = facts.vocabulary;
+  const model::SamplingHints& hints = description.sampling;
+  graph.sampling = std::make_unique<fb::SamplingT>();
+  graph.sampling->temperature = hints.temperature;
+  graph.sampling->top_k = hints.top_k;
+  graph.sampling->top_p = hints.top_p;
+  graph.sampling->min_p = hints.min_p;
+  graph.sampling->repetition_penalty = hints.repetition_penalty;
+}
+
+}  // namespace
+
+fb::DType ToSchema(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return fb::DType::F32;
+    case DType::kF16: return fb::DType::F16;
+    case DType::kBF16: return fb::DType::BF16;
+    case DType::kI8: return fb::DType::I8;
+    case DType::kI4: return fb::DType::I4;
+    case DType::kI32: return fb::DType::I32;
+  }
+  return fb::DType::None;
+}
+
+Result<fb::ModelT> BuildGraph(const ModelDescription& description) {
+  fb::ModelT graph;
+  for (const TensorDescription& tensor : description.tensors) {
+    auto entry = std::make_unique<fb::TensorT>();
+    entry->name = tensor.name;
+    entry->dtype = ToSchema(tensor.dtype);
+    entry->extents = tensor.extents;
+    entry->block = tensor.block;
+    graph.tensors.push_back(std::move(entry));
+  }
+  AddValues(description, graph);
+  for (const OpDescription& op : description.ops) graph.ops.push_back(ToSchema(op));
+  for (const model::AttentionSpec& spec : description.attentions) {
+    const int32_t rope = AddRope(spec.rope, graph);
+    graph.attentions.push_back(ToSchema(spec, rope));
+  }
+  graph.logits = description.logits;
+  HR_RETURN_IF_ERROR(AddTokenizer(description.tokenizer, graph));
+  AddFacts(description, graph);
+  return graph;
+}
+
+}  // namespace headroom::convert

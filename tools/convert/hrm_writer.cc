@@ -1,0 +1,187 @@
+#include "convert/hrm_writer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include <xxhash.h>
+
+#include "base/math.h"
+#include "base/platform.h"
+#include "convert/hrm_graph.h"
+#include "model/container.h"
+
+namespace headroom::convert {
+namespace {
+
+// A segment is closed once it has this many bytes: large enough that padding does not matter, small enough
+// that a damaged one can be named usefully.
+constexpr uint64_t kSegmentBytes = 32u << 20;
+// Written-back granularity.
+constexpr uint64_t kFlushBytes = 16u << 20;
+
+struct Place {
+  uint64_t offset = 0;  // in the file once laid out
+  uint64_t bytes = 0;
+  uint64_t written = 0;
+  uint64_t flushed = 0;
+};
+
+struct TensorPlaces {
+  std::string name;
+  Place data, scales;
+};
+
+std::vector<std::byte> Serialise(const fb::ModelT& graph) {
+  flatbuffers::FlatBufferBuilder builder;
+  fb::FinishModelBuffer(builder, fb::Model::Pack(builder, &graph));
+  const auto* begin = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
+  return {begin, begin + builder.GetSize()};
+}
+
+// Puts the tensors one behind another into segments; segment offsets are still relative to the first.
+Status PlaceTensors(const ModelDescription& description, fb::ModelT& graph) {
+  uint64_t segment_begin = 0;
+  uint64_t segment_bytes = 0;
+  const auto close = [&] {
+    if (segment_bytes == 0) return;
+    graph.segments.emplace_back(segment_begin, segment_bytes, 0);
+    segment_begin = RoundUp(segment_begin + segment_bytes, model::kSegmentAlignment);
+    segment_bytes = 0;
+  };
+  for (size_t i = 0; i < description.tensors.size(); ++i) {
+    const TensorDescription& tensor = description.tensors[i];
+    const Result<model::TensorBytes> bytes =
+        model::TensorBytesOf(tensor.dtype, tensor.block, tensor.extents);
+    if (!bytes.ok()) {
+      return Status::Make(StatusCode::kInvalidArgument, "tensor \"%s\": %s", tensor.name.c_str(),
+                          bytes.status().message());
+    }
+    if (segment_bytes >= kSegmentBytes) close();
+    fb::TensorT& entry = *graph.tensors[i];
+    entry.segment = static_cast<uint32_t>(graph.segments.size());
+    entry.data_offset = RoundUp(segment_bytes, model::kTensorAlignment);
+    entry.data_bytes = bytes.value().data;
+    segment_bytes = entry.data_offset + entry.data_bytes;
+    if (bytes.value().scales != 0) {
+      entry.scale_offset = RoundUp(segment_bytes, model::kTensorAlignment);
+      entry.scale_bytes = bytes.value().scales;
+      segment_bytes = entry.scale_offset + entry.scale_bytes;
+    }
+  }
+  close();
+  return {};
+}
+
+}  // namespace
+
+struct HrmWriter::Impl {
+  fb::ModelT graph;
+  uint64_t graph_bytes = 0;
+  std::vector<TensorPlaces> tensors;
+  platform::FileBuilder file;
+
+  Status Append(Place& place, const char* name, std::span<const std::byte> bytes);
+  Status ChecksumSegments();
+};
+
+HrmWriter::HrmWriter() : impl_(std::make_unique<Impl>()) {}
+HrmWriter::HrmWriter(HrmWriter&&) noexcept = default;
+HrmWriter& HrmWriter::operator=(HrmWriter&&) noexcept = default;
+HrmWriter::~HrmWriter() = default;
+
+Result<HrmWriter> HrmWriter::Create(const std::string& path, const ModelDescription& description) {
+  HrmWriter writer;
+  Impl& impl = *writer.impl_;
+  HR_ASSIGN_OR_RETURN(impl.graph, BuildGraph(description));
+  HR_RETURN_IF_ERROR(PlaceTensors(description, impl.graph));
+  // Offsets and checksums are fixed-width structs, so this size is final although their values are not.
+  impl.graph_bytes = Serialise(impl.graph).size();
+  const uint64_t first = RoundUp(model::kHeaderBytes + impl.graph_bytes, model::kSegmentAlignment);
+  uint64_t file_bytes = model::kHeaderBytes + impl.graph_bytes;
+  for (fb::Segment& segment : impl.graph.segments) {
+    segment = fb::Segment(segment.offset() + first, segment.bytes(), 0);
+    file_bytes = segment.offset() + segment.bytes();
+  }
+  for (const auto& entry : impl.graph.tensors) {
+    const uint64_t base = impl.graph.segments[entry->segment].offset();
+    TensorPlaces places;
+    places.name = entry->name;
+    places.data = {base + entry->data_offset, entry->data_bytes, 0, 0};
+    places.scales = {base + entry->scale_offset, entry->scale_bytes, 0, 0};
+    impl.tensors.push_back(std::move(places));
+  }
+  HR_ASSIGN_OR_RETURN(impl.file, platform::FileBuilder::Create(path.c_str(), file_bytes));
+  return writer;
+}
+
+uint64_t HrmWriter::data_bytes(size_t tensor) const { return impl_->tensors[tensor].data.bytes; }
+uint64_t HrmWriter::scale_bytes(size_t tensor) const { return impl_->tensors[tensor].scales.bytes; }
+uint64_t HrmWriter::file_bytes() const { return impl_->file.bytes(); }
+
+Status HrmWriter::Impl::Append(Place& place, const char* name, std::span<const std::byte> bytes) {
+  if (bytes.size() > place.bytes - place.written) {
+    return Status::Make(StatusCode::kInvalidArgument, "tensor \"%s\" takes %llu bytes, %llu were appended",
+                        name, static_cast<unsigned long long>(place.bytes),
+                        static_cast<unsigned long long>(place.written + bytes.size()));
+  }
+  if (!bytes.empty()) std::memcpy(file.data() + place.offset + place.written, bytes.data(), bytes.size());
+  place.written += bytes.size();
+  const uint64_t pending = place.written - place.flushed;
+  if (pending < kFlushBytes) return {};
+  HR_RETURN_IF_ERROR(file.Flush(place.offset + place.flushed, pending));
+  place.flushed = place.written;
+  return {};
+}
+
+Status HrmWriter::Append(size_t tensor, std::span<const std::byte> bytes) {
+  TensorPlaces& places = impl_->tensors[tensor];
+  return impl_->Append(places.data, places.name.c_str(), bytes);
+}
+
+Status HrmWriter::AppendScales(size_t tensor, std::span<const std::byte> bytes) {
+  TensorPlaces& places = impl_->tensors[tensor];
+  return impl_->Append(places.scales, places.name.c_str(), bytes);
+}
+
+Status HrmWriter::Impl::ChecksumSegments() {
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), &XXH3_freeState);
+  for (fb::Segment& segment : graph.segments) {
+    XXH3_64bits_reset(state.get());
+    for (uint64_t done = 0; done < segment.bytes();) {
+      const uint64_t bytes = std::min(kFlushBytes, segment.bytes() - done);
+      XXH3_64bits_update(state.get(), file.data() + segment.offset() + done, bytes);
+      HR_RETURN_IF_ERROR(file.Flush(segment.offset() + done, bytes));
+      done += bytes;
+    }
+    segment = fb::Segment(segment.offset(), segment.bytes(), XXH3_64bits_digest(state.get()));
+  }
+  return {};
+}
+
+Status HrmWriter::Finish() {
+  for (const TensorPlaces& tensor : impl_->tensors) {
+    for (const Place* place : {&tensor.data, &tensor.scales}) {
+      if (place->written == place->bytes) continue;
+      return Status::Make(StatusCode::kWrongState, "tensor \"%s\" got %llu of its %llu %s bytes",
+                          tensor.name.c_str(), static_cast<unsigned long long>(place->written),
+                          static_cast<unsigned long long>(place->bytes),
+                          place == &tensor.data ? "data" : "scale");
+    }
+  }
+  HR_RETURN_IF_ERROR(impl_->ChecksumSegments());
+  const std::vector<std::byte> graph = Serialise(impl_->graph);
+  if (graph.size() != impl_->graph_bytes) {
+    return Status::Make(StatusCode::kInternal, "the graph grew from %llu to %zu bytes",
+                        static_cast<unsigned long long>(impl_->graph_bytes), graph.size());
+  }
+  model::Header header;
+  header.graph_bytes = graph.size();
+  header.file_bytes = impl_->file.bytes();
+  header.graph_checksum = model::Checksum(graph);
+  std::memcpy(impl_->file.data() + header.graph_offset, graph.data(), graph.size());
+  model::WriteHeader(header, std::span<std::byte, model::kHeaderBytes>(impl_->file.data(), model::kHeaderBytes));
+  return impl_->file.Commit();
+}
+
+}  // namespace headroom::convert
