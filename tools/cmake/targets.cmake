@@ -8,7 +8,8 @@
 #   hr_support_library(<name> SRCS ... DEPS ... LINK ...)
 #       A static library shared by tools or tests, never part of the product.
 #   hr_test(<name> SRCS x_test.cc ... DEPS headroom hr_test_support ... LINK ... [LABELS slow] [SERIAL] [TIMEOUT s])
-#       A Catch2 program and its CTest entry. Its test cases are counted one by one (tools/test).
+#       A Catch2 program and its CTest entry. Its test cases are counted one by one (tools/test). The folder's name
+#       is always a label; `slow` runs only with tools/test --slow, `native` never under qemu.
 #   hr_plain_test(<name> COMMAND program args ... [LABELS ...] [SERIAL] [TIMEOUT s])
 #       Any other command as a CTest entry; exit status 4 means skipped.
 #   hr_fuzz_target(<name> SRCS ... DEPS ... [CORPUS folder])
@@ -124,8 +125,9 @@ macro(hr_set_test_properties name)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 600)
   endif()
+  get_filename_component(folder "${CMAKE_CURRENT_SOURCE_DIR}" NAME)  # so that ctest -L chooses by folder
   set_tests_properties(${name} PROPERTIES
-    LABELS "${arg_LABELS}" RUN_SERIAL "${arg_SERIAL}" TIMEOUT "${arg_TIMEOUT}" SKIP_RETURN_CODE 4
+    LABELS "${folder};${arg_LABELS}" RUN_SERIAL "${arg_SERIAL}" TIMEOUT "${arg_TIMEOUT}" SKIP_RETURN_CODE 4
     ENVIRONMENT "HEADROOM_SOURCE_DIR=${PROJECT_SOURCE_DIR};HEADROOM_BUILD_DIR=${PROJECT_BINARY_DIR};HEADROOM_CLI=${PROJECT_BINARY_DIR}/bin/headroom")
 endmacro()
 
