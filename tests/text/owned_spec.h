@@ -1,0 +1,59 @@
+// A TokenizerSpec with its own storage, for tests: what the loader would lend from a file.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "model/model.h"
+
+namespace headroom::test {
+
+class OwnedSpec {
+ public:
+  OwnedSpec() { spec_.kind = model::TokenizerKind::kByteBpe; }
+  OwnedSpec(const OwnedSpec&) = delete;
+
+  // Returns the id.
+  uint32_t AddToken(const std::string& bytes) {
+    bytes_ += bytes;
+    ends_.push_back(static_cast<uint32_t>(bytes_.size()));
+    ids_.emplace(bytes, static_cast<uint32_t>(ends_.size() - 1));
+    return static_cast<uint32_t>(ends_.size() - 1);
+  }
+  void AddAllBytes() {
+    for (int b = 0; b < 256; ++b) AddToken(std::string(1, static_cast<char>(b)));
+  }
+  // Makes the joined token too, unless it exists.
+  void AddMerge(const std::string& left, const std::string& right) {
+    if (!ids_.count(left + right)) AddToken(left + right);
+    merges_.push_back({ids_.at(left), ids_.at(right), ids_.at(left + right)});
+  }
+  uint32_t AddSpecial(const std::string& bytes) {
+    const uint32_t id = AddToken(bytes);
+    spec_.special_tokens.push_back(id);
+    return id;
+  }
+  void AddPattern(const std::string& pattern) { patterns_.push_back(pattern); }
+  void AddMergeIds(model::Merge merge) { merges_.push_back(merge); }
+
+  // Valid until the next Add.
+  model::TokenizerSpec& spec() {
+    spec_.tokens = model::TokenTable(ends_, bytes_.data());
+    spec_.merges = merges_;
+    spec_.patterns.assign(patterns_.begin(), patterns_.end());
+    return spec_;
+  }
+  uint32_t id(const std::string& bytes) const { return ids_.at(bytes); }
+
+ private:
+  std::string bytes_;
+  std::vector<uint32_t> ends_;
+  std::map<std::string, uint32_t> ids_;
+  std::vector<model::Merge> merges_;
+  std::deque<std::string> patterns_;
+  model::TokenizerSpec spec_;
+};
+
+}  // namespace headroom::test
