@@ -3,8 +3,8 @@
 #   hr_library(<name> SRCS a.cc ... DEPS base tensor ... LINK XNNPACK ...)
 #       One folder of runtime/ as object library hr_<name>; becomes part of `headroom` and `headroom_shared`.
 #       DEPS are other such folders, LINK are dependencies (list: dependencies.cmake).
-#   hr_executable(<name> SRCS ... DEPS headroom ... LINK ...)
-#       A program in <build>/bin. May use exceptions.
+#   hr_executable(<name> SRCS ... DEPS headroom ... LINK ... [OUTPUT file])
+#       A program in <build>/bin. May use exceptions. (The command itself: headroom_cli, OUTPUT headroom.)
 #   hr_support_library(<name> SRCS ... DEPS ... LINK ...)
 #       A static library shared by tools or tests, never part of the product.
 #   hr_test(<name> SRCS x_test.cc ... DEPS headroom hr_test_support ... LINK ... [LABELS slow] [SERIAL] [TIMEOUT s])
@@ -102,9 +102,12 @@ function(hr_finish_libraries)
 endfunction()
 
 function(hr_executable name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SRCS;DEPS;LINK")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "OUTPUT" "SRCS;DEPS;LINK")
   hr_target_names(deps ${arg_DEPS})
   add_executable(${name} ${arg_SRCS})
+  if(arg_OUTPUT)
+    set_target_properties(${name} PROPERTIES OUTPUT_NAME "${arg_OUTPUT}")
+  endif()
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tools" ${HR_RUNTIME_INCLUDES})
   target_link_libraries(${name} PRIVATE hr_flags ${deps} ${arg_LINK})
 endfunction()
