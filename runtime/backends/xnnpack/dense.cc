@@ -1,0 +1,357 @@
+#include "backends/xnnpack/dense.h"
+
+#include <xxhash.h>
+
+#include <cassert>
+#include <cstring>
+
+#include "backends/xnnpack/dense_f16.h"
+#include "backends/xnnpack/dense_layer.h"
+#include "backends/xnnpack/dense_packing.h"
+#include "backends/xnnpack/weights_cache.h"
+#include "base/math.h"
+#include "base/platform.h"
+
+namespace headroom::xnnpack {
+namespace {
+
+static_assert(DenseSet::kSpareInputBytes >= XNN_EXTRA_BYTES);
+
+uint64_t Signature(const DenseWeights& layer) {
+  struct {
+    uint32_t dtype, block, columns, row_begin, rows, has_bias;
+  } facts = {static_cast<uint32_t>(layer.weight.dtype),
+             layer.weight.block,
+             layer.weight.columns(),
+             layer.row_begin,
+             layer.rows,
+             layer.bias != nullptr};
+  const uint64_t name = XXH3_64bits(layer.weight.name.data(), layer.weight.name.size());
+  return XXH3_64bits_withSeed(&facts, sizeof(facts), name);
+}
+
+void ReleaseSource(const LayerSlice& slice) {
+  platform::Advise(slice.weights, slice.RowBytes() * slice.rows, platform::Advice::kRelease);
+  if (slice.scales == nullptr) return;
+  platform::Advise(slice.scales, slice.RowScaleBytes() * slice.rows, platform::Advice::kRelease);
+}
+
+struct CheckedLayers {
+  std::vector<LayerSlice> slices;
+  std::vector<std::string> names;
+  std::vector<uint64_t> bytes;
+  uint64_t total_bytes = 0;
+};
+
+Result<CheckedLayers> CheckLayers(std::span<const DenseWeights> layers) {
+  HR_RETURN_IF_ERROR(InitializeXnnpack());
+  CheckedLayers checked;
+  for (const DenseWeights& layer : layers) {
+    HR_ASSIGN_OR_RETURN(const LayerSlice slice, SliceOf(layer));
+    checked.slices.push_back(slice);
+    checked.names.emplace_back(layer.weight.name);
+    HR_ASSIGN_OR_RETURN(const uint64_t bytes, MeasureLayer(slice, checked.names.back().c_str()));
+    checked.bytes.push_back(bytes);
+    if (!CheckedAdd(checked.total_bytes, bytes, &checked.total_bytes)) {
+      return Status::Make(StatusCode::kUnsupported, "packed weights exceed 64-bit sizes");
+    }
+  }
+  return checked;
+}
+
+// Tells the app how far loading is, and hears whether to go on.
+class LoadProgress {
+ public:
+  LoadProgress(const DenseOptions& options, uint64_t total_bytes)
+      : options_(options), total_bytes_(total_bytes) {}
+
+  void Restart() { done_bytes_ = 0; }
+  Status Advance(uint64_t bytes) {
+    done_bytes_ += bytes;
+    if (options_.progress == nullptr) return {};
+    const float fraction = static_cast<float>(static_cast<double>(done_bytes_) /
+                                              static_cast<double>(total_bytes_));
+    if (options_.progress(options_.progress_user_data, fraction)) return {};
+    return Status::Make(StatusCode::kCancelled, "loading was cancelled at %.0f %%",
+                        static_cast<double>(fraction) * 100);
+  }
+
+ private:
+  const DenseOptions& options_;
+  uint64_t total_bytes_;
+  uint64_t done_bytes_ = 0;
+};
+
+// One layer being packed: where its bytes go and what happens to each finished piece.
+struct LayerPacking {
+  const DenseOptions* options;
+  LoadProgress* progress;
+  platform::FileBuilder* file;  // null when packing into private memory
+  uint64_t offset;              // of the layer, in the file
+  const std::byte* packed;
+  XXH3_state_t checksum;
+};
+
+Status PieceIsDone(void* context, const PackedPiece& piece) {
+  auto& layer = *static_cast<LayerPacking*>(context);
+  // Hash first: flushing drops the pages.
+  XXH3_64bits_update(&layer.checksum, layer.packed + piece.offset, piece.bytes);
+  if (layer.file != nullptr) {
+    HR_RETURN_IF_ERROR(layer.file->Flush(layer.offset + piece.offset, piece.bytes));
+  }
+  if (layer.options->release_source) ReleaseSource(piece.source);
+  return layer.progress->Advance(piece.bytes);
+}
+
+}  // namespace
+
+struct DenseSet::Impl {
+  struct Layer {
+    LayerSlice slice;  // pointers are used after Create for kF16InPlace only
+    xnn_operator_t op = nullptr;
+    uint32_t shaped_rows = 0;  // what the operator was last reshaped for
+    const pthreadpool* shaped_pool = nullptr;
+  };
+
+  ~Impl() {
+    for (Layer& layer : layers) {
+      if (layer.op != nullptr) xnn_delete_operator(layer.op);
+    }
+    if (convert != nullptr) xnn_delete_operator(convert);
+  }
+
+  Status PackInto(const CheckedLayers& checked, CacheLayout& layout, std::byte* file_begin,
+                  platform::FileBuilder* file, const DenseOptions& options,
+                  LoadProgress& progress);
+  Status PackFile(const std::string& path, const CheckedLayers& checked, CacheLayout& layout,
+                  const DenseOptions& options, LoadProgress& progress);
+  Status PackPrivate(const CheckedLayers& checked, CacheLayout& layout,
+                     const DenseOptions& options, LoadProgress& progress);
+  Status FindOrPack(const CheckedLayers& checked, CacheLayout& layout,
+                    const DenseOptions& options);
+  Status CreateOperators(const CheckedLayers& checked, const CacheLayout& layout,
+                         const DenseOptions& options);
+
+  PackingProvider provider;
+  std::vector<Layer> layers;
+  xnn_operator_t convert = nullptr;
+  platform::FileMapping mapping;
+  Arena arena;
+  // Where offset 0 of the file is or, for private memory, would be.
+  const std::byte* packed_begin = nullptr;
+  PackedFacts facts;
+};
+
+Status DenseSet::Impl::PackInto(const CheckedLayers& checked, CacheLayout& layout,
+                                std::byte* file_begin, platform::FileBuilder* file,
+                                const DenseOptions& options, LoadProgress& progress) {
+  progress.Restart();
+  for (size_t i = 0; i < checked.slices.size(); ++i) {
+    CacheEntry& entry = layout.entries[i];
+    if (entry.bytes == 0) continue;
+    std::byte* packed = file_begin + entry.offset;
+    LayerPacking layer{&options, &progress, file, entry.offset, packed, {}};
+    XXH3_64bits_reset(&layer.checksum);
+    HR_RETURN_IF_ERROR(PackLayer(checked.slices[i], checked.names[i].c_str(),
+                                 {packed, entry.bytes}, PieceIsDone, &layer));
+    entry.checksum = XXH3_64bits_digest(&layer.checksum);
+  }
+  return {};
+}
+
+Status DenseSet::Impl::PackFile(const std::string& path, const CheckedLayers& checked,
+                                CacheLayout& layout, const DenseOptions& options,
+                                LoadProgress& progress) {
+  HR_ASSIGN_OR_RETURN(auto file, platform::FileBuilder::Create(path.c_str(), layout.file_bytes));
+  HR_RETURN_IF_ERROR(PackInto(checked, layout, file.data(), &file, options, progress));
+  WriteIndex(layout, file.data());
+  HR_RETURN_IF_ERROR(file.Commit());
+  // Read it back through a fresh read-only mapping. Another process may have put its own file in our
+  // place meanwhile; it is the same, or it does not pass.
+  CacheLayout found = layout;
+  HR_ASSIGN_OR_RETURN(mapping, OpenCache(path, found, /*verify_content=*/false, {}));
+  for (size_t i = 0; i < layout.entries.size(); ++i) {
+    if (found.entries[i].checksum != layout.entries[i].checksum) {
+      return Status::Make(StatusCode::kIo, "%s changed while it was written", path.c_str());
+    }
+  }
+  return {};
+}
+
+Status DenseSet::Impl::PackPrivate(const CheckedLayers& checked, CacheLayout& layout,
+                                   const DenseOptions& options, LoadProgress& progress) {
+  HR_ASSIGN_OR_RETURN(arena, Arena::Create(checked.total_bytes, options.hooks));
+  HR_ASSIGN_OR_RETURN(const auto memory, arena.Take(checked.total_bytes));
+  packed_begin = memory.data() - layout.payload_offset;
+  HR_RETURN_IF_ERROR(PackInto(checked, layout, memory.data() - layout.payload_offset,
+                              /*file=*/nullptr, options, progress));
+  facts.built = true;
+  facts.private_bytes = checked.total_bytes;
+  return {};
+}
+
+Status DenseSet::Impl::FindOrPack(const CheckedLayers& checked, CacheLayout& layout,
+                                  const DenseOptions& options) {
+  LoadProgress progress(options, checked.total_bytes);
+  if (options.cache_directory.empty()) return PackPrivate(checked, layout, options, progress);
+
+  const std::string path = CachePath(options.cache_directory, layout);
+  const CacheProgress step{
+      [](void* context, uint64_t bytes) { return static_cast<LoadProgress*>(context)->Advance(bytes); },
+      &progress};
+  auto found = OpenCache(path, layout, options.verify_content, step);
+  Status status = found.status();
+  if (found.ok()) {
+    mapping = found.Take();
+  } else if (status.code() == StatusCode::kCancelled) {
+    return status;
+  } else {
+    if (status.code() != StatusCode::kNotFound) {
+      options.log.Line(LogLevel::kWarning, "%s: %s; packing the weights anew", path.c_str(),
+                       status.message());
+    }
+    status = platform::MakeDirectories(options.cache_directory.c_str());
+    if (status.ok()) status = PackFile(path, checked, layout, options, progress);
+    // Only trouble with the file sends us to private memory; trouble with the weights, or the app's
+    // wish to stop, would be the same there.
+    if (status.code() == StatusCode::kIo || status.code() == StatusCode::kNotFound ||
+        status.code() == StatusCode::kMismatch || status.code() == StatusCode::kCorrupt) {
+      options.log.Line(LogLevel::kWarning, "no cache file: %s; %llu bytes of packed weights go to "
+                       "private memory", status.message(),
+                       static_cast<unsigned long long>(checked.total_bytes));
+      return PackPrivate(checked, layout, options, progress);
+    }
+    HR_RETURN_IF_ERROR(status);
+    facts.built = true;
+  }
+  packed_begin = mapping.data();
+  facts.mapped = true;
+  facts.mapped_bytes = layout.file_bytes;
+  return {};
+}
+
+Status DenseSet::Impl::CreateOperators(const CheckedLayers& checked, const CacheLayout& layout,
+                                       const DenseOptions& options) {
+  layers.resize(checked.slices.size());
+  for (size_t i = 0; i < layers.size(); ++i) {
+    Layer& layer = layers[i];
+    layer.slice = checked.slices[i];
+    if (layer.slice.form == LayerForm::kF16InPlace) continue;
+    const char* name = checked.names[i].c_str();
+    provider.Find(packed_begin + layout.entries[i].offset);
+    HR_RETURN_IF_ERROR(StatusFromXnn(
+        CreateOperator(layer.slice, provider.callbacks(), &layer.op), "create its operator", name));
+    // XNNPACK has read the block scales once more, to check them.
+    if (options.release_source) ReleaseSource(layer.slice);
+    layer.slice.weights = nullptr;
+    layer.slice.scales = nullptr;
+    layer.slice.bias = nullptr;
+  }
+  return StatusFromXnn(xnn_create_convert_nc_f32_qd8(/*flags=*/0, &convert),
+                       "create its operator", "input conversion");
+}
+
+DenseSet::DenseSet() : impl_(new Impl) {}
+DenseSet::~DenseSet() = default;
+
+Result<std::vector<uint64_t>> DenseSet::PackedBytes(std::span<const DenseWeights> layers) {
+  HR_ASSIGN_OR_RETURN(CheckedLayers checked, CheckLayers(layers));
+  return std::move(checked.bytes);
+}
+
+uint64_t DenseSet::CacheFileBytes(std::span<const uint64_t> packed_bytes) {
+  uint64_t bytes = 0;
+  for (const uint64_t layer_bytes : packed_bytes) bytes += layer_bytes;
+  return bytes == 0 ? 0 : bytes + CachePayloadOffset(packed_bytes.size());
+}
+
+Result<InputKind> DenseSet::InputKindOf(const DenseWeights& layer) {
+  HR_ASSIGN_OR_RETURN(const LayerSlice slice, SliceOf(layer));
+  return InputKindOfForm(slice.form);
+}
+
+Result<std::unique_ptr<DenseSet>> DenseSet::Create(std::span<const DenseWeights> layers,
+                                                   const DenseOptions& options) {
+  HR_ASSIGN_OR_RETURN(const CheckedLayers checked, CheckLayers(layers));
+  std::unique_ptr<DenseSet> set(new DenseSet);
+  Impl& impl = *set->impl_;
+  impl.facts.bytes = checked.total_bytes;
+
+  CacheKey key{options.model_digest, 0};
+  HR_ASSIGN_OR_RETURN(key.packing_digest, PackingDigest(checked.slices));
+  std::vector<CacheEntry> entries(layers.size());
+  for (size_t i = 0; i < layers.size(); ++i) {
+    entries[i].signature = Signature(layers[i]);
+    entries[i].bytes = checked.bytes[i];
+  }
+  CacheLayout layout = LayOut(key, std::move(entries));
+  if (checked.total_bytes != 0) {
+    HR_RETURN_IF_ERROR(impl.FindOrPack(checked, layout, options));
+  }
+  HR_RETURN_IF_ERROR(impl.CreateOperators(checked, layout, options));
+  return set;
+}
+
+const PackedFacts& DenseSet::packed() const { return impl_->facts; }
+
+InputKind DenseSet::input_kind(size_t layer) const {
+  return InputKindOfForm(impl_->layers[layer].slice.form);
+}
+
+uint64_t DenseSet::InputBytes(InputKind kind, uint32_t rows, uint32_t columns) {
+  switch (kind) {
+    case InputKind::kF32:
+      return RoundUp(uint64_t{rows} * columns * sizeof(float) + kSpareInputBytes,
+                     Arena::kAlignment);
+    case InputKind::kQd8:
+      return QuantizationOffset(rows, columns) +
+             RoundUp((uint64_t{rows} + kSpareQuantization) * sizeof(xnn_quantization_params),
+                     Arena::kAlignment);
+  }
+  return 0;
+}
+
+void DenseSet::ConvertInput(InputKind kind, const float* x, uint32_t rows, uint32_t columns,
+                            std::byte* input, ThreadPool& pool) {
+  if (kind == InputKind::kF32 || rows == 0) return;
+  auto* quantization =
+      reinterpret_cast<xnn_quantization_params*>(input + QuantizationOffset(rows, columns));
+  xnn_operator_t op = impl_->convert;
+  // None of these can fail for an operator that exists and a shape that is not empty.
+  xnn_status status =
+      xnn_reshape_convert_nc_f32_qd8(op, rows, columns, columns, columns, pool.handle());
+  assert(status == xnn_status_success);
+  status = xnn_setup_convert_nc_f32_qd8(op, x, reinterpret_cast<int8_t*>(input), quantization);
+  assert(status == xnn_status_success);
+  status = xnn_run_operator(op, pool.handle());
+  assert(status == xnn_status_success);
+  (void)status;
+}
+
+Status DenseSet::Run(size_t index, const std::byte* input, uint32_t rows, float* out,
+                     ThreadPool& pool) {
+  if (rows == 0) return {};
+  Impl::Layer& layer = impl_->layers[index];
+  if (layer.slice.form == LayerForm::kF16InPlace) {
+    const F16Layer f16{reinterpret_cast<const uint16_t*>(layer.slice.weights), layer.slice.bias,
+                       layer.slice.columns, layer.slice.rows};
+    RunF16Layer(f16, reinterpret_cast<const float*>(input), rows, out, pool);
+    return {};
+  }
+  // One operator serves every number of rows. Reshaping costs a fraction of a microsecond and is
+  // skipped while the number stays the same, as it does during decode.
+  const LayerForm form = layer.slice.form;
+  if (layer.shaped_rows != rows || layer.shaped_pool != pool.handle()) {
+    HR_RETURN_IF_ERROR(StatusFromXnn(ReshapeOperator(form, layer.op, rows, pool.handle()),
+                                     "reshape", "dense layer"));
+    layer.shaped_rows = rows;
+    layer.shaped_pool = pool.handle();
+  }
+  const auto* quantization = reinterpret_cast<const xnn_quantization_params*>(
+      input + QuantizationOffset(rows, layer.slice.columns));
+  HR_RETURN_IF_ERROR(StatusFromXnn(SetupOperator(form, layer.op, input, quantization, out),
+                                   "set up", "dense layer"));
+  return StatusFromXnn(xnn_run_operator(layer.op, pool.handle()), "run", "dense layer");
+}
+
+}  // namespace headroom::xnnpack
