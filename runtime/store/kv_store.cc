@@ -12,23 +12,26 @@ constexpr uint64_t kAlign = 64;
 
 uint64_t ArrayBytes(uint64_t rows, uint64_t row_bytes) { return RoundUp(rows * row_bytes, kAlign); }
 
-// The positions a ring must be able to show after `tokens` appends: sinks, then the last window.
-uint32_t RingTailBegin(const LayerSpec& spec, uint32_t tokens) {
+// First of the positions, sinks aside, that the query at position `tokens` may still want to see.
+uint32_t WindowBegin(const LayerSpec& spec, uint32_t tokens) {
+  if (spec.left == kUnlimited) return 0;
   return std::max(spec.sinks, tokens > spec.left ? tokens - spec.left : 0u);
+}
+
+uint32_t SinkEnd(const LayerSpec& spec, uint32_t tokens) {
+  return spec.left == kUnlimited ? 0 : std::min(tokens, spec.sinks);
 }
 
 }  // namespace
 
 LayerSpec PlanLayer(uint32_t kv_heads, uint32_t key_width, uint32_t value_width, RowCodec codec,
                     uint32_t left, uint32_t sinks, uint32_t context, uint32_t chunk) {
-  LayerSpec spec{kv_heads, key_width, value_width, codec, context, false, 0, kUnlimited};
+  LayerSpec spec{kv_heads, key_width, value_width, codec, context, false, sinks, left};
   if (left == kUnlimited) return spec;
   const uint64_t ring = sinks + RoundUp(uint64_t{left} + chunk, 16);
   if (ring >= context) return spec;
   spec.capacity = static_cast<uint32_t>(ring);
   spec.ring = true;
-  spec.sinks = sinks;
-  spec.left = left;
   return spec;
 }
 
@@ -62,6 +65,7 @@ uint64_t LayerBytesPerToken(const LayerSpec& spec) {
 
 KvStore::KvStore(std::vector<LayerSpec> layers, std::span<std::byte> memory) : memory_(memory) {
   Build(std::move(layers));
+  kept_from_.assign(layers_.size(), 0);
   ClearPositions();
 }
 
@@ -135,9 +139,11 @@ LaneView KvStore::View(size_t layer, uint32_t kv_head, uint32_t tokens) const {
 bool KvStore::CanRewind(uint32_t tokens, uint32_t position) const {
   if (position == 0 || position >= tokens) return position <= tokens;
   for (size_t i = 0; i < layers_.size(); ++i) {
+    const uint32_t begin = WindowBegin(layers_[i], position);
+    if (begin < kept_from_[i]) return false;
     if (!layers_[i].ring) continue;
     const int32_t* positions = Positions(i);
-    for (uint32_t p = RingTailBegin(layers_[i], position); p < position; ++p) {
+    for (uint32_t p = begin; p < position; ++p) {
       if (positions[RowOf(layers_[i], p)] != static_cast<int32_t>(p)) return false;
     }
   }
@@ -145,6 +151,7 @@ bool KvStore::CanRewind(uint32_t tokens, uint32_t position) const {
 }
 
 void KvStore::Rewind(uint32_t tokens, uint32_t position) {
+  if (position == 0) kept_from_.assign(layers_.size(), 0);
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (!layers_[i].ring) continue;
     int32_t* positions = Positions(i);
@@ -183,12 +190,8 @@ bool KvStore::ForEachSpan(uint32_t tokens, bool (*visit)(void*, std::span<std::b
       return true;
     };
     for (uint32_t head = 0; head < spec.kv_heads; ++head) {
-      if (!spec.ring) {
-        if (!visit_range(head, 0, tokens)) return false;
-        continue;
-      }
-      if (!visit_range(head, 0, std::min(tokens, spec.sinks))) return false;
-      if (!visit_range(head, RingTailBegin(spec, tokens), tokens)) return false;
+      if (!visit_range(head, 0, SinkEnd(spec, tokens))) return false;
+      if (!visit_range(head, WindowBegin(spec, tokens), tokens)) return false;
     }
   }
   return true;
@@ -210,34 +213,30 @@ void KvStore::AdoptSpans(uint32_t tokens) {
   ClearPositions();
   for (size_t i = 0; i < layers_.size(); ++i) {
     const LayerSpec& spec = layers_[i];
+    kept_from_[i] = WindowBegin(spec, tokens);
     if (!spec.ring) continue;
     int32_t* positions = Positions(i);
-    for (uint32_t p = 0; p < std::min(tokens, spec.sinks); ++p) positions[p] = static_cast<int32_t>(p);
-    for (uint32_t p = RingTailBegin(spec, tokens); p < tokens; ++p) {
-      positions[RowOf(spec, p)] = static_cast<int32_t>(p);
-    }
+    auto show = [&](uint32_t p) { positions[RowOf(spec, p)] = static_cast<int32_t>(p); };
+    for (uint32_t p = 0; p < SinkEnd(spec, tokens); ++p) show(p);
+    for (uint32_t p = WindowBegin(spec, tokens); p < tokens; ++p) show(p);
   }
 }
 
 void KvStore::CopyFrom(const KvStore& other, uint32_t tokens) {
   for (size_t i = 0; i < layers_.size(); ++i) {
     const LayerSpec& spec = layers_[i];
-    auto copy_row = [&](uint32_t head, uint32_t position) {
-      const RowPlace to = Place(i, head, position);
-      const RowPlace from = const_cast<KvStore&>(other).Place(i, head, position);
-      std::memcpy(to.key, from.key, RowDataBytes(spec.codec, spec.key_width));
-      std::memcpy(to.value, from.value, RowDataBytes(spec.codec, spec.value_width));
-      std::memcpy(to.key_meta, from.key_meta, RowMetaBytes(spec.codec));
-      std::memcpy(to.value_meta, from.value_meta, RowMetaBytes(spec.codec));
-    };
+    const uint64_t rows = std::min(tokens, spec.capacity);
     for (uint32_t head = 0; head < spec.kv_heads; ++head) {
-      const uint32_t tail = spec.ring ? RingTailBegin(spec, tokens) : 0;
-      const uint32_t sinks = spec.ring ? std::min(tokens, spec.sinks) : 0;
-      for (uint32_t p = 0; p < sinks; ++p) copy_row(head, p);
-      for (uint32_t p = tail; p < tokens; ++p) copy_row(head, p);
+      const RowPlace to = Place(i, head, 0);
+      const RowPlace from = const_cast<KvStore&>(other).Place(i, head, 0);
+      std::memcpy(to.key, from.key, rows * RowDataBytes(spec.codec, spec.key_width));
+      std::memcpy(to.value, from.value, rows * RowDataBytes(spec.codec, spec.value_width));
+      std::memcpy(to.key_meta, from.key_meta, rows * RowMetaBytes(spec.codec));
+      std::memcpy(to.value_meta, from.value_meta, rows * RowMetaBytes(spec.codec));
     }
+    if (spec.ring) std::copy_n(other.Positions(i), spec.capacity, Positions(i));
   }
-  AdoptSpans(tokens);
+  kept_from_ = other.kept_from_;
 }
 
 void KvStore::ShrinkLane(const LayerSpec& from, const Layout& from_layout,

@@ -26,8 +26,8 @@ struct LayerSpec {
   RowCodec codec = RowCodec::kF16;
   uint32_t capacity = 0;  // rows per lane
   bool ring = false;
-  uint32_t sinks = 0;             // ring only
-  uint32_t left = kUnlimited;     // ring only: rows a query needs before itself
+  uint32_t sinks = 0;          // first positions that never leave
+  uint32_t left = kUnlimited;  // positions a query needs before itself
 };
 
 // A layer that keeps `context` positions, or only the ring its window needs when that is smaller:
@@ -78,11 +78,13 @@ class KvStore {
   bool CanRewind(uint32_t tokens, uint32_t position) const;
   void Rewind(uint32_t tokens, uint32_t position);
 
-  // Copies positions [0, tokens) from a store of the same heads, widths and codecs (capacities may differ).
+  // Copies what [0, tokens) left in a store of the same specs.
   void CopyFrom(const KvStore& other, uint32_t tokens);
 
-  // The state of positions [0, tokens) as a sequence of byte spans, in an order that depends only on
-  // heads, widths, codecs and windows: what a session file holds. `visit` returns false to stop.
+  // The state a session at `tokens` still needs, as a sequence of byte spans: all positions of a layer
+  // without a window, sinks and the last `left` positions of one with. The order depends only on heads,
+  // widths, codecs and windows, never on capacities: what a session file holds. `visit` returns false to
+  // stop.
   bool ForEachSpan(uint32_t tokens, bool (*visit)(void* context, std::span<std::byte> bytes),
                    void* context) const;
   uint64_t SpanBytes(uint32_t tokens) const;
@@ -113,6 +115,9 @@ class KvStore {
 
   std::vector<LayerSpec> layers_;
   std::vector<Layout> layouts_;
+  // Windowed layers: positions before this one (sinks excepted) were never written here, because the state
+  // came from a file that holds windows only.
+  std::vector<uint32_t> kept_from_;
   std::span<std::byte> memory_;
 };
 
