@@ -1,0 +1,67 @@
+#include "session/engine.h"
+
+#include <utility>
+
+#include "attention/softmax_mix.h"
+
+namespace headroom::session {
+
+Result<std::shared_ptr<Engine>> Engine::Create(std::unique_ptr<model::Model> model,
+                                               EngineOptions options) {
+  std::shared_ptr<Engine> engine(new Engine());
+  engine->model_ = std::move(model);
+  engine->options_ = std::move(options);
+  HR_ASSIGN_OR_RETURN(engine->lowered_, plan::Lower(*engine->model_));
+  return engine;
+}
+
+std::vector<xnnpack::DenseWeights> Engine::DenseLayers() const {
+  std::vector<xnnpack::DenseWeights> layers;
+  for (const plan::DenseLayer& dense : lowered_.dense) {
+    xnnpack::DenseWeights weights;
+    weights.weight = model_->tensors[dense.tensor];
+    weights.row_begin = dense.row_begin;
+    weights.rows = dense.rows;
+    if (dense.bias != model::kNone) {
+      weights.bias = model_->tensors[dense.bias].f32() + dense.row_begin;
+    }
+    layers.push_back(weights);
+  }
+  return layers;
+}
+
+Result<plan::BackendFacts> Engine::Facts() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (facts_known_) return facts_;
+  const auto layers = DenseLayers();
+  HR_ASSIGN_OR_RETURN(facts_.packed_bytes, xnnpack::DenseSet::PackedBytes(layers));
+  for (const auto& layer : layers) {
+    HR_ASSIGN_OR_RETURN(const xnnpack::InputKind kind, xnnpack::DenseSet::InputKindOf(layer));
+    facts_.input_kinds.push_back(static_cast<uint8_t>(kind));
+  }
+  facts_.packed_is_mapped = !options_.cache_directory.empty();
+  facts_.input_bytes = [](uint8_t kind, uint32_t rows, uint32_t columns) {
+    return xnnpack::DenseSet::InputBytes(static_cast<xnnpack::InputKind>(kind), rows, columns);
+  };
+  facts_.mix_scratch_bytes = attention::MixScratchBytes;
+  facts_known_ = true;
+  return facts_;
+}
+
+Result<xnnpack::DenseSet*> Engine::Dense() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (dense_ != nullptr) return dense_.get();
+  xnnpack::DenseOptions options;
+  options.cache_directory = options_.cache_directory;
+  options.model_digest = model_->digest;
+  options.hooks = options_.hooks;
+  options.log = options_.log;
+  options.progress = options_.progress;
+  options.progress_user_data = options_.progress_user_data;
+  HR_ASSIGN_OR_RETURN(dense_, xnnpack::DenseSet::Create(DenseLayers(), options));
+  // The cache directory may have turned out to be unwritable: plans made from here on say so.
+  facts_.packed_is_mapped = dense_->packed().mapped;
+  return dense_.get();
+}
+
+}  // namespace headroom::session

@@ -1,0 +1,236 @@
+#include "session/executor.h"
+
+#include <algorithm>
+
+#include "base/math.h"
+#include "ops/embedding.h"
+
+namespace headroom::session {
+namespace {
+
+using model::kNone;
+using plan::StepKind;
+
+}  // namespace
+
+Executor::Executor(const Bindings& bindings) : b_(bindings) { Bind(); }
+
+void Executor::Bind() {
+  const plan::Plan& plan = *b_.plan;
+  input_scratch_ = b_.arena + plan.input_region.offset;
+  std::byte* table = b_.arena + plan.rope_region.offset;
+  for (const auto& rope : b_.lowered->ropes) {
+    rope_tables_.push_back(reinterpret_cast<float*>(table));
+    table += RoundUp(uint64_t{plan.chunk} * rope.dims * sizeof(float), 64);
+  }
+  attentions_.resize(b_.model->attentions.size());
+  for (const auto& step : b_.lowered->steps) {
+    BoundStep bound;
+    BindStep(step, &bound);
+    steps_.push_back(bound);
+    if (step.kind == StepKind::kAppend) BindAttention(step);
+  }
+}
+
+float* Executor::BufferData(int32_t buffer) const {
+  if (buffer == kNone) return nullptr;
+  return reinterpret_cast<float*>(b_.arena + b_.plan->value_region.offset +
+                                  b_.plan->values.offsets[buffer]);
+}
+
+void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
+  static constexpr Status (Executor::*kRun[])(const BoundStep&) = {
+      &Executor::RunEmbed, &Executor::RunNorm,       &Executor::RunDense,
+      &Executor::RunAppend, &Executor::RunMix,       &Executor::RunActivation,
+      &Executor::RunAdd,   &Executor::RunScale,      &Executor::RunSoftcap};
+  const model::Op& op = b_.model->ops[step.op];
+  const auto& tensors = b_.model->tensors;
+  const auto& kernels = b_.kernels->pointwise;
+  bound->run = kRun[static_cast<int>(step.kind)];
+  bound->step = &step;
+  for (int i = 0; i < 2; ++i) {
+    if (step.inputs[i] == kNone) continue;
+    bound->inputs[i] = BufferData(step.inputs[i]);
+    bound->input_widths[i] = b_.lowered->buffers[step.inputs[i]].width;
+    bound->input_is_tail[i] = b_.lowered->buffers[step.inputs[i]].tail;
+  }
+  bound->output = BufferData(step.output);
+  if (step.output != kNone) bound->width = b_.lowered->buffers[step.output].width;
+  bound->factor = op.scale;
+  if (step.kind == StepKind::kEmbed) bound->table = op.weight.tensor;
+  if (step.kind == StepKind::kNorm) {
+    bound->norm = op.norm.kind == model::NormKind::kRms ? kernels.rms_norm : kernels.layer_norm;
+    bound->norm_weight = tensors[op.norm.weight].f32();
+    if (op.norm.bias != kNone) bound->norm_bias = tensors[op.norm.bias].f32();
+    bound->epsilon = op.norm.epsilon;
+  }
+  if (step.kind == StepKind::kActivation) {
+    bound->activation = kernels.activation[static_cast<int>(op.activation)];
+    bound->gated = op.kind == model::OpKind::kGatedActivation;
+  }
+}
+
+void Executor::BindAttention(const plan::Step& step) {
+  BoundAttention& bound = attentions_[step.attention];
+  const model::AttentionSpec& spec = b_.model->attentions[step.attention];
+  auto slice = [&](const plan::Slice& slice, float** data, uint32_t* stride) {
+    *data = BufferData(slice.buffer) + slice.column;
+    *stride = b_.lowered->buffers[slice.buffer].width;
+  };
+  bound.spec = &spec;
+  slice(step.query, &bound.query, &bound.query_stride);
+  slice(step.key, &bound.key, &bound.key_stride);
+  slice(step.value, &bound.value, &bound.value_stride);
+  if (step.rope != kNone) bound.rope = rope_tables_[step.rope];
+  bound.mix = {spec.scale, spec.softcap, spec.left, spec.sinks};
+  if (spec.sink_logits != kNone) {
+    bound.sink_logits = b_.model->tensors[spec.sink_logits].f32();
+  }
+  for (uint32_t lane = 0; lane < spec.kv_heads; ++lane) {
+    bound.lane_begin.push_back(static_cast<uint32_t>(bound.lane_heads.size()));
+    for (uint32_t head = 0; head < spec.query_heads; ++head) {
+      if (spec.head_map[head] == lane) bound.lane_heads.push_back(static_cast<uint16_t>(head));
+    }
+  }
+  bound.lane_begin.push_back(static_cast<uint32_t>(bound.lane_heads.size()));
+  for (uint32_t lane = 0; lane < spec.kv_heads; ++lane) {
+    bound.largest_group =
+        std::max(bound.largest_group, bound.lane_begin[lane + 1] - bound.lane_begin[lane]);
+  }
+}
+
+const float* Executor::Input(const BoundStep& step, int i) const {
+  if (!tail_ || step.input_is_tail[i]) return step.inputs[i];
+  return step.inputs[i] + uint64_t{row_} * step.input_widths[i];
+}
+
+void Executor::FillRopes() {
+  for (size_t i = 0; i < rope_tables_.size(); ++i) {
+    const auto& rope = b_.lowered->ropes[i];
+    const float* frequencies = b_.model->tensors[rope.inverse_frequencies].f32();
+    float* table = rope_tables_[i];
+    ForRows(count_, rope.dims * 32, [&](uint32_t begin, uint32_t end) {
+      for (uint32_t row = begin; row < end; ++row) {
+        ops::RopeAngles(static_cast<int32_t>(position_ + row), frequencies, rope.dims,
+                        rope.attention_factor, table + uint64_t{row} * rope.dims);
+      }
+    });
+  }
+}
+
+Status Executor::RunChunk(const int32_t* tokens, uint32_t count, uint32_t position) {
+  tokens_ = tokens;
+  count_ = rows_ = count;
+  position_ = position;
+  tail_ = false;
+  FillRopes();
+  b_.store->BeginAppend(position, count);
+  return RunSteps(0, b_.lowered->tail_begin);
+}
+
+Status Executor::RunTail(uint32_t row) {
+  tail_ = true;
+  rows_ = 1;
+  row_ = row;
+  return RunSteps(b_.lowered->tail_begin, steps_.size());
+}
+
+const float* Executor::logits() const { return BufferData(b_.lowered->logits); }
+
+Status Executor::RunSteps(size_t begin, size_t end) {
+  converted_ = nullptr;
+  for (size_t i = begin; i < end; ++i) {
+    if (b_.cancel->load(std::memory_order_relaxed)) {
+      return Status::Make(StatusCode::kCancelled, "cancelled at step %zu of %zu", i, end);
+    }
+    const BoundStep& step = steps_[i];
+    HR_RETURN_IF_ERROR((this->*step.run)(step));
+    if (step.step->kind != StepKind::kDense) converted_ = nullptr;
+  }
+  return {};
+}
+
+Status Executor::RunEmbed(const BoundStep& step) {
+  const TensorView& table = b_.model->tensors[step.table];
+  ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
+    for (uint32_t row = begin; row < end; ++row) {
+      const int32_t token = tokens_[tail_ ? row_ : row];
+      ops::EmbeddingRow(table, static_cast<uint32_t>(token), step.factor,
+                        step.output + uint64_t{row} * step.width);
+    }
+  });
+  return {};
+}
+
+Status Executor::RunNorm(const BoundStep& step) {
+  const float* x = Input(step, 0);
+  ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
+    const uint64_t offset = uint64_t{begin} * step.width;
+    step.norm(x + offset, step.width, step.output + offset, step.width, end - begin, step.width,
+              step.norm_weight, step.norm_bias, step.epsilon);
+  });
+  return {};
+}
+
+Status Executor::RunDense(const BoundStep& step) {
+  const size_t layer = static_cast<size_t>(step.step->dense);
+  const float* x = Input(step, 0);
+  const xnnpack::InputKind kind = b_.dense->input_kind(layer);
+  const auto* input = reinterpret_cast<const std::byte*>(x);
+  if (kind != xnnpack::InputKind::kF32) {
+    // Projections that read the same rows one after another share one conversion.
+    if (converted_ != x || converted_kind_ != kind) {
+      b_.dense->ConvertInput(kind, x, rows_, step.input_widths[0], input_scratch_, *b_.pool);
+      converted_ = x;
+      converted_kind_ = kind;
+    }
+    input = input_scratch_;
+  }
+  return b_.dense->Run(layer, input, rows_, step.output, *b_.pool);
+}
+
+Status Executor::RunActivation(const BoundStep& step) {
+  const float* x = Input(step, 0);
+  const uint32_t stride = step.input_widths[0];
+  ForRows(rows_, stride, [&](uint32_t begin, uint32_t end) {
+    for (uint32_t row = begin; row < end; ++row) {
+      const float* gate = x + uint64_t{row} * stride;
+      step.activation(gate, step.gated ? gate + step.width : nullptr,
+                      step.output + uint64_t{row} * step.width, step.width);
+    }
+  });
+  return {};
+}
+
+Status Executor::RunAdd(const BoundStep& step) {
+  const float* a = Input(step, 0);
+  const float* b = Input(step, 1);
+  ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
+    const uint64_t offset = uint64_t{begin} * step.width;
+    b_.kernels->pointwise.add(a + offset, b + offset, step.output + offset,
+                              (end - begin) * step.width);
+  });
+  return {};
+}
+
+Status Executor::RunScale(const BoundStep& step) {
+  const float* x = Input(step, 0);
+  ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
+    const uint64_t offset = uint64_t{begin} * step.width;
+    b_.kernels->pointwise.scale(x + offset, step.factor, step.output + offset,
+                                (end - begin) * step.width);
+  });
+  return {};
+}
+
+Status Executor::RunSoftcap(const BoundStep& step) {
+  const float* x = Input(step, 0);
+  ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
+    const uint64_t offset = uint64_t{begin} * step.width;
+    b_.kernels->pointwise.softcap(x + offset, step.factor, step.output + offset,
+                                  (end - begin) * step.width);
+  });
+  return {};
+}
+
+}  // namespace headroom::session

@@ -1,0 +1,148 @@
+// The step loop: a plan's steps bound to memory and kernels once, then run for every chunk.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "backends/xnnpack/dense.h"
+#include "backends/xnnpack/kernels.h"
+#include "base/math.h"
+#include "model/model.h"
+#include "plan/lower.h"
+#include "plan/solve.h"
+#include "store/kv_store.h"
+
+namespace headroom::session {
+
+// Everything is borrowed and outlives the executor.
+struct Bindings {
+  const model::Model* model = nullptr;
+  const plan::Lowered* lowered = nullptr;
+  const plan::Plan* plan = nullptr;
+  xnnpack::DenseSet* dense = nullptr;
+  xnnpack::ThreadPool* pool = nullptr;
+  const xnnpack::Kernels* kernels = nullptr;
+  store::KvStore* store = nullptr;
+  std::byte* arena = nullptr;  // the activation arena of the plan
+  const std::atomic<bool>* cancel = nullptr;
+};
+
+// Not thread-safe. No call allocates.
+class Executor {
+ public:
+  explicit Executor(const Bindings& bindings);
+
+  // Runs tokens[0, count) at positions [position, position + count), count <= chunk, up to the last append.
+  // kCancelled when the flag was raised between two steps; the store then holds the chunk only in part.
+  Status RunChunk(const int32_t* tokens, uint32_t count, uint32_t position);
+  // Logits of row `row` of the chunk that RunChunk has just run; see logits().
+  Status RunTail(uint32_t row);
+  const float* logits() const;
+
+ private:
+  // One step with everything looked up.
+  struct BoundStep {
+    Status (Executor::*run)(const BoundStep& step);
+    const plan::Step* step = nullptr;
+    float* inputs[2] = {nullptr, nullptr};
+    uint32_t input_widths[2] = {0, 0};
+    bool input_is_tail[2] = {false, false};
+    float* output = nullptr;
+    uint32_t width = 0;  // of the output
+    // kNorm
+    ops::NormKernel norm = nullptr;
+    const float* norm_weight = nullptr;
+    const float* norm_bias = nullptr;
+    float epsilon = 0.0f;
+    ops::ActivationKernel activation = nullptr;
+    bool gated = false;
+    float factor = 1.0f;  // kEmbed, kScale, kSoftcap
+    int32_t table = model::kNone;
+  };
+  // An attention layer with everything looked up.
+  struct BoundAttention {
+    const model::AttentionSpec* spec = nullptr;
+    float *query = nullptr, *key = nullptr, *value = nullptr;
+    uint32_t query_stride = 0, key_stride = 0, value_stride = 0;
+    const float* rope = nullptr;  // cos and sin of the chunk's rows
+    attention::MixSpec mix;
+    const float* sink_logits = nullptr;
+    std::vector<uint16_t> lane_heads;  // query heads in lane order
+    std::vector<uint32_t> lane_begin;  // [G + 1] into lane_heads
+    uint32_t largest_group = 1;        // query heads of the busiest lane
+  };
+  struct MixTasks;
+
+  void Bind();
+  void BindStep(const plan::Step& step, BoundStep* bound);
+  void BindAttention(const plan::Step& step);
+  float* BufferData(int32_t buffer) const;
+  // Row 0 of input i as the running step sees it.
+  const float* Input(const BoundStep& step, int i) const;
+  void FillRopes();
+
+  Status RunEmbed(const BoundStep& step);
+  Status RunNorm(const BoundStep& step);
+  Status RunDense(const BoundStep& step);
+  Status RunAppend(const BoundStep& step);
+  Status RunMix(const BoundStep& step);
+  Status RunActivation(const BoundStep& step);
+  Status RunAdd(const BoundStep& step);
+  Status RunScale(const BoundStep& step);
+  Status RunSoftcap(const BoundStep& step);
+  Status RunSteps(size_t begin, size_t end);
+
+  void MixTile(const MixTasks& tasks, std::byte* worker, size_t index);
+  void MixSplit(const MixTasks& tasks, std::byte* worker, size_t index);
+  void MergeSplits(const MixTasks& tasks);
+  void AppendRow(const BoundAttention& layer, size_t index, uint32_t row);
+  std::byte* WorkerScratchAt(size_t worker) const {
+    return b_.arena + b_.plan->worker_region.offset + worker * b_.plan->worker_bytes;
+  }
+
+  // Calls body(begin, end) over [0, rows), on all threads when the work is worth it.
+  template <typename Body>
+  void ForRows(uint32_t rows, uint32_t width, const Body& body);
+
+  // Below this many floats a second thread costs more than it saves.
+  static constexpr uint32_t kParallelFloats = 16 * 1024;
+  static constexpr uint32_t kRowBlock = 8;
+
+  Bindings b_;
+  std::vector<BoundStep> steps_;
+  std::vector<BoundAttention> attentions_;
+  std::vector<float*> rope_tables_;
+  std::byte* input_scratch_ = nullptr;
+
+  // The chunk being run.
+  const int32_t* tokens_ = nullptr;
+  uint32_t position_ = 0;  // of the chunk's first row
+  uint32_t count_ = 0;     // rows in the chunk
+  uint32_t rows_ = 0;      // rows the running step works on
+  uint32_t row_ = 0;       // tail: which row of the chunk
+  bool tail_ = false;
+  const float* converted_ = nullptr;  // what input_scratch_ holds a converted form of
+  xnnpack::InputKind converted_kind_ = xnnpack::InputKind::kF32;
+};
+
+template <typename Body>
+void Executor::ForRows(uint32_t rows, uint32_t width, const Body& body) {
+  if (uint64_t{rows} * width < kParallelFloats || b_.pool->threads() == 1) return body(0u, rows);
+  struct Task {
+    const Body* body;
+    uint32_t rows;
+  } task{&body, rows};
+  b_.pool->ParallelFor(
+      static_cast<uint32_t>(CeilDiv(rows, kRowBlock)),
+      [](void* context, size_t block) {
+        const Task& task = *static_cast<const Task*>(context);
+        const uint32_t begin = static_cast<uint32_t>(block) * kRowBlock;
+        (*task.body)(begin, std::min(begin + kRowBlock, task.rows));
+      },
+      &task);
+}
+
+}  // namespace headroom::session
