@@ -13,6 +13,8 @@ constexpr uint32_t kGoodChunk = 32;
 // Operators, step list, tables and the session object: measured, see tests/session/memory_test.cc.
 constexpr uint64_t kRuntimeBytes = 256 * 1024;
 constexpr uint64_t kRuntimeBytesPerDense = 4 * 1024;
+// Backends may read, never write, this far past a dense layer's input.
+constexpr uint64_t kSpareBytes = 64;
 
 uint32_t LongestRows(const std::vector<store::LayerSpec>& layers) {
   uint32_t rows = 0;
@@ -66,7 +68,7 @@ void LayOutArena(const model::Model& model, const Lowered& lowered, const Backen
     *region = {end, bytes};
     end = RoundUp(end + bytes, 64);
   };
-  place(&plan->value_region, plan->values.total_bytes);
+  place(&plan->value_region, plan->values.total_bytes + kSpareBytes);
   place(&plan->token_region, uint64_t{plan->context} * sizeof(int32_t));
   plan->activation_bytes = end;
   place(&plan->input_region, InputRegionBytes(model, lowered, facts, plan->chunk));
@@ -82,14 +84,29 @@ void LayOutArena(const model::Model& model, const Lowered& lowered, const Backen
   plan->scratch_bytes = end - plan->activation_bytes;
 }
 
-// Tensors read at run time from the model file itself, and the graph around them.
-uint64_t DirectBytes(const model::Model& model, const Lowered& lowered) {
-  uint64_t all = 0, direct = 0;
-  for (const auto& tensor : model.tensors) all += tensor.data_bytes + tensor.scale_bytes;
-  for (int32_t id : lowered.direct_tensors) {
-    direct += model.tensors[id].data_bytes + model.tensors[id].scale_bytes;
+uint64_t TensorBytes(const TensorView& tensor) { return tensor.data_bytes + tensor.scale_bytes; }
+
+// Which tensors the dense layers read where they lie in the file.
+std::vector<bool> UnpackedTensors(const model::Model& model, const Lowered& lowered,
+                                  const BackendFacts& facts) {
+  std::vector<bool> unpacked(model.tensors.size(), false);
+  for (size_t i = 0; i < lowered.dense.size(); ++i) {
+    if (facts.packed_bytes[i] == 0) unpacked[lowered.dense[i].tensor] = true;
   }
-  return direct + (model.file_bytes > all ? model.file_bytes - all : 0);
+  return unpacked;
+}
+
+// Tensors read at run time from the model file itself, and the graph around them.
+uint64_t DirectBytes(const model::Model& model, const Lowered& lowered,
+                     const std::vector<bool>& unpacked) {
+  std::vector<bool> direct = unpacked;
+  for (int32_t id : lowered.direct_tensors) direct[id] = true;
+  uint64_t all = 0, read = 0;
+  for (size_t i = 0; i < model.tensors.size(); ++i) {
+    all += TensorBytes(model.tensors[i]);
+    if (direct[i]) read += TensorBytes(model.tensors[i]);
+  }
+  return read + (model.file_bytes > all ? model.file_bytes - all : 0);
 }
 
 uint64_t MissingBytes(const Plan& plan, const Limits& limits) {
@@ -205,10 +222,14 @@ Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts
   plan.state_bytes = RoundUp(plan.state_bytes, 64);
   plan.values = PlaceBuffers(lowered.buffers, chunk);
   LayOutArena(model, lowered, facts, limits, &plan);
-  for (uint64_t bytes : facts.packed_bytes) plan.packed_bytes += bytes;
-  plan.weight_bytes = DirectBytes(model, lowered);
+  plan.packed_bytes = facts.packed_total_bytes;
+  const std::vector<bool> unpacked = UnpackedTensors(model, lowered, facts);
+  plan.weight_bytes = DirectBytes(model, lowered, unpacked);
   plan.runtime_bytes = kRuntimeBytes + kRuntimeBytesPerDense * lowered.dense.size();
   plan.decode_read_bytes = plan.packed_bytes + plan.state_bytes;
+  for (size_t i = 0; i < unpacked.size(); ++i) {
+    if (unpacked[i]) plan.decode_read_bytes += TensorBytes(model.tensors[i]);
+  }
 
   plan.private_bytes =
       plan.state_bytes + plan.activation_bytes + plan.scratch_bytes + plan.runtime_bytes;

@@ -13,8 +13,9 @@ namespace headroom::plan {
 
 // What the planner must know of a backend; filled by whoever owns one.
 struct BackendFacts {
-  std::vector<uint64_t> packed_bytes;  // by dense layer
+  std::vector<uint64_t> packed_bytes;  // by dense layer; 0: it reads the model file's own pages
   bool packed_is_mapped = false;       // clean file pages rather than private memory
+  uint64_t packed_total_bytes = 0;     // as mapped or allocated: the sum and its index
   // Converted input of dense layer i for `rows` rows of `columns` values.
   std::vector<uint8_t> input_kinds;    // by dense layer
   uint64_t (*input_bytes)(uint8_t kind, uint32_t rows, uint32_t columns) = nullptr;

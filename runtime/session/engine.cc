@@ -40,6 +40,10 @@ Result<plan::BackendFacts> Engine::Facts() {
     facts_.input_kinds.push_back(static_cast<uint8_t>(kind));
   }
   facts_.packed_is_mapped = !options_.cache_directory.empty();
+  for (uint64_t bytes : facts_.packed_bytes) facts_.packed_total_bytes += bytes;
+  if (facts_.packed_is_mapped && facts_.packed_total_bytes != 0) {
+    facts_.packed_total_bytes = xnnpack::DenseSet::CacheFileBytes(facts_.packed_bytes);
+  }
   facts_.input_bytes = [](uint8_t kind, uint32_t rows, uint32_t columns) {
     return xnnpack::DenseSet::InputBytes(static_cast<xnnpack::InputKind>(kind), rows, columns);
   };
@@ -54,13 +58,16 @@ Result<xnnpack::DenseSet*> Engine::Dense() {
   xnnpack::DenseOptions options;
   options.cache_directory = options_.cache_directory;
   options.model_digest = model_->digest;
+  options.release_source = options_.weights_are_mapped;
   options.hooks = options_.hooks;
   options.log = options_.log;
   options.progress = options_.progress;
   options.progress_user_data = options_.progress_user_data;
   HR_ASSIGN_OR_RETURN(dense_, xnnpack::DenseSet::Create(DenseLayers(), options));
   // The cache directory may have turned out to be unwritable: plans made from here on say so.
-  facts_.packed_is_mapped = dense_->packed().mapped;
+  const xnnpack::PackedFacts& packed = dense_->packed();
+  facts_.packed_is_mapped = packed.mapped;
+  facts_.packed_total_bytes = packed.mapped ? packed.mapped_bytes : packed.private_bytes;
   return dense_.get();
 }
 

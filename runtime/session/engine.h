@@ -19,6 +19,7 @@ struct EngineOptions {
   AllocatorHooks hooks;
   Log log;
   std::string cache_directory;  // empty: packed weights are private memory
+  bool weights_are_mapped = false;  // from a file: pages may be dropped once packed
   bool (*progress)(void* user_data, float fraction) = nullptr;
   void* progress_user_data = nullptr;
 };

@@ -288,7 +288,6 @@ typedef struct hr_session_stats {
   bool weights_packed_now;     /* cold start: packed weights were made, not found */
   uint64_t planned_bytes;      /* of the arenas */
   uint64_t peak_bytes;         /* largest use of the arenas so far */
-  uint64_t allocations;        /* arena allocations since creation; constant after it */
 } hr_session_stats;
 HR_API hr_status hr_session_get_stats(const hr_session* session, hr_session_stats* out_stats);
 HR_API hr_status hr_session_get_plan(const hr_session* session, hr_plan_report* out_report);

@@ -1,0 +1,178 @@
+#include "session/session.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/math.h"
+#include "base/platform.h"
+
+namespace headroom::session {
+namespace {
+
+unsigned long long Ull(uint64_t value) { return value; }
+
+Status OverBudget(const plan::Plan& plan, const plan::Limits& limits) {
+  return Status::Make(StatusCode::kOverBudget,
+                      "needs %llu bytes (%llu private) for context %u, cache %s; the budget is %llu "
+                      "(%llu private): %llu bytes missing; largest context that fits: %u",
+                      Ull(plan.total_bytes), Ull(plan.private_bytes), plan.context,
+                      RowCodecName(plan.codec), Ull(limits.budget_bytes),
+                      Ull(limits.private_budget_bytes), Ull(plan.missing_bytes), plan.max_context);
+}
+
+}  // namespace
+
+Result<plan::Plan> PlanSession(Engine& engine, const plan::Limits& limits) {
+  const uint32_t trained = engine.model().metadata.context_tokens;
+  if (limits.context > trained) {
+    return Status::Make(StatusCode::kInvalidArgument, "context %u > trained maximum %u",
+                        limits.context, trained);
+  }
+  HR_ASSIGN_OR_RETURN(const plan::BackendFacts facts, engine.Facts());
+  return plan::Solve(engine.model(), engine.lowered(), facts, limits);
+}
+
+Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<Engine> engine,
+                                                 const plan::Limits& limits) {
+  const uint64_t start = platform::NowNs();
+  HR_ASSIGN_OR_RETURN(plan::Plan plan, PlanSession(*engine, limits));
+  if (!plan.fits) return OverBudget(plan, limits);
+  HR_ASSIGN_OR_RETURN(xnnpack::DenseSet * dense, engine->Dense());
+  // Packing may have found that the cache directory cannot be written: plan again with what is true.
+  HR_ASSIGN_OR_RETURN(plan, PlanSession(*engine, limits));
+  if (!plan.fits) return OverBudget(plan, limits);
+  const bool packed_now = dense->packed().built;
+  HR_ASSIGN_OR_RETURN(auto session, Allocate(std::move(engine), limits, std::move(plan)));
+  session->stats_.load_ns = platform::NowNs() - start;
+  session->stats_.weights_packed_now = packed_now;
+  return session;
+}
+
+Result<std::unique_ptr<Session>> Session::Allocate(std::shared_ptr<Engine> engine,
+                                                   const plan::Limits& limits, plan::Plan plan) {
+  std::unique_ptr<Session> session(new Session());
+  Session& s = *session;
+  HR_ASSIGN_OR_RETURN(xnnpack::DenseSet * dense, engine->Dense());
+  s.engine_ = std::move(engine);
+  s.limits_ = limits;
+  s.plan_ = std::move(plan);
+  HR_ASSIGN_OR_RETURN(s.pool_, xnnpack::ThreadPool::Create(s.plan_.threads));
+  const uint64_t bytes = s.plan_.arena_bytes() + s.plan_.state_bytes;
+  HR_ASSIGN_OR_RETURN(s.arena_, Arena::Create(bytes, s.engine_->options().hooks));
+  HR_ASSIGN_OR_RETURN(const auto activations, s.arena_.Take(s.plan_.arena_bytes()));
+  HR_ASSIGN_OR_RETURN(const auto state, s.arena_.Take(s.plan_.state_bytes));
+  s.tokens_ = reinterpret_cast<int32_t*>(activations.data() + s.plan_.token_region.offset);
+  s.store_ = store::KvStore(s.plan_.layers, state);
+  Bindings bindings;
+  bindings.model = &s.engine_->model();
+  bindings.lowered = &s.engine_->lowered();
+  bindings.plan = &s.plan_;
+  bindings.dense = dense;
+  bindings.pool = s.pool_.get();
+  bindings.kernels = &xnnpack::BestKernels();
+  bindings.store = &s.store_;
+  bindings.arena = activations.data();
+  bindings.cancel = &s.cancel_;
+  s.executor_ = std::make_unique<Executor>(bindings);
+  return session;
+}
+
+std::span<std::byte> Session::caller_scratch() const {
+  return {const_cast<Arena&>(arena_).data() + plan_.caller_region.offset,
+          plan_.caller_region.bytes};
+}
+
+std::span<const float> Session::logits() const {
+  if (!has_logits_) return {};
+  return {executor_->logits(), engine_->model().metadata.vocabulary};
+}
+
+Status Session::CheckTokens(std::span<const int32_t> tokens) const {
+  const auto vocabulary = static_cast<int64_t>(engine_->model().metadata.vocabulary);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || tokens[i] >= vocabulary) {
+      return Status::Make(StatusCode::kInvalidArgument, "token %d at index %zu, vocabulary %lld",
+                          tokens[i], i, static_cast<long long>(vocabulary));
+    }
+  }
+  if (tokens.size() > plan_.context - position_) {
+    return Status::Make(StatusCode::kContextFull, "%zu tokens at position %u > context %u",
+                        tokens.size(), position_, plan_.context);
+  }
+  return {};
+}
+
+Status Session::Append(std::span<const int32_t> tokens, float* all_logits) {
+  HR_RETURN_IF_ERROR(CheckTokens(tokens));
+  const uint64_t start = platform::NowNs();
+  const size_t count = tokens.size();
+  const uint32_t vocabulary = engine_->model().metadata.vocabulary;
+  while (!tokens.empty()) {
+    const size_t size = std::min<size_t>(plan_.chunk, tokens.size());
+    HR_RETURN_IF_ERROR(AppendChunk(tokens.first(size), size == tokens.size(), all_logits));
+    tokens = tokens.subspan(size);
+    if (all_logits != nullptr) all_logits += size * vocabulary;
+  }
+  const uint64_t elapsed = platform::NowNs() - start;
+  (count == 1 ? stats_.decode_tokens : stats_.prefill_tokens) += count;
+  (count == 1 ? stats_.decode_ns : stats_.prefill_ns) += elapsed;
+  return {};
+}
+
+Status Session::AppendChunk(std::span<const int32_t> chunk, bool last, float* all_logits) {
+  const auto rows = static_cast<uint32_t>(chunk.size());
+  const uint32_t vocabulary = engine_->model().metadata.vocabulary;
+  has_logits_ = false;
+  Status status = executor_->RunChunk(chunk.data(), rows, position_);
+  if (all_logits == nullptr) {
+    if (status.ok() && last) status = executor_->RunTail(rows - 1);
+  } else {
+    for (uint32_t row = 0; status.ok() && row < rows; ++row, all_logits += vocabulary) {
+      status = executor_->RunTail(row);
+      std::memcpy(all_logits, executor_->logits(), vocabulary * sizeof(float));
+    }
+  }
+  if (!status.ok()) {
+    store_.Rewind(position_ + rows, position_);  // forget the half-written chunk
+    return status;
+  }
+  // Callers may pass our own token buffer (re-running a rewound text): memmove.
+  std::memmove(tokens_ + position_, chunk.data(), rows * sizeof(int32_t));
+  position_ += rows;
+  has_logits_ = last || all_logits != nullptr;
+  return {};
+}
+
+Status Session::Rewind(uint32_t position) {
+  if (position > position_) {
+    return Status::Make(StatusCode::kInvalidArgument, "rewind to %u > position %u", position,
+                        position_);
+  }
+  if (position == position_) return {};
+  if (!store_.CanRewind(position_, position)) {
+    return Status::Make(StatusCode::kUnsupported,
+                        "rewind from %u to %u: a windowed layer no longer holds what that position "
+                        "sees; rewind to 0 and prefill again",
+                        position_, position);
+  }
+  store_.Rewind(position_, position);
+  position_ = position;
+  has_logits_ = false;
+  return {};
+}
+
+Result<std::unique_ptr<Session>> Session::Fork() const {
+  HR_ASSIGN_OR_RETURN(auto fork, Allocate(engine_, limits_, plan_));
+  fork->store_.CopyFrom(store_, position_);
+  std::memcpy(fork->tokens_, tokens_, position_ * sizeof(int32_t));
+  fork->position_ = position_;
+  fork->has_logits_ = has_logits_;
+  if (has_logits_) {
+    std::memcpy(const_cast<float*>(fork->executor_->logits()), executor_->logits(),
+                logits().size_bytes());
+  }
+  return fork;
+}
+
+}  // namespace headroom::session
