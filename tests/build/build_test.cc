@@ -1,4 +1,5 @@
-// The build itself: each dependency links into one program, is the version we pinned, and works on this CPU.
+// The build itself: each dependency links into one program, is the version we pinned, and works on
+// this CPU.
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <cpuinfo.h>
 #include <hwy/targets.h>

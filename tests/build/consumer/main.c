@@ -1,4 +1,5 @@
-/* Uses the installed library as an app would; exit status 0 if it links, runs and refuses a missing file. */
+/* Uses the installed library as an app would; exit status 0 if it links, runs and refuses a missing
+ * file. */
 #include <headroom/headroom.h>
 #include <stdio.h>
 #include <string.h>
