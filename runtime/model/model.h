@@ -194,6 +194,8 @@ class Model {
   uint64_t digest = 0;
 
  private:
+  static Result<std::unique_ptr<Model>> OpenMapping(platform::FileMapping mapping,
+                                                    const OpenOptions& options);
   platform::FileMapping mapping_;
 };
 
