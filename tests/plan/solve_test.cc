@@ -1,0 +1,201 @@
+#include "plan/solve.h"
+
+#include <catch2/catch_test_macros.hpp>
+
+namespace headroom::plan {
+namespace {
+
+using model::Op;
+using model::OpKind;
+
+// Embedding, norm, one attention per window given, add, norm, logits; C = 8, H = 2, G = 1, D = 4, V = 16.
+struct TinyModel : model::Model {
+  explicit TinyModel(std::vector<uint32_t> lefts) {
+    values.push_back({0});
+    AddTensor("embedding", 16, 8);
+    AddTensor("norm", 8, 0);
+    AddTensor("qkv", 16, 8);
+    AddTensor("out", 8, 8);
+    AddTensor("frequencies", 2, 0);
+    int32_t x = Emit({OpKind::kEmbedding, {0, model::kNone}}, 8, 0);
+    for (uint32_t left : lefts) {
+      const int32_t h = Emit({OpKind::kNorm, {x, model::kNone}}, 8, 1);
+      Op op{OpKind::kAttention, {h, model::kNone}};
+      op.attention = static_cast<int32_t>(attentions.size());
+      attentions.push_back(Attention(left));
+      const int32_t y = Emit(op, 8, model::kNone);
+      x = Emit({OpKind::kAdd, {x, y}}, 8, model::kNone);
+    }
+    const int32_t h = Emit({OpKind::kNorm, {x, model::kNone}}, 8, 1);
+    logits = Emit({OpKind::kProjection, {h, model::kNone}}, 16, 0);
+    metadata.context_tokens = 1024;
+    metadata.vocabulary = 16;
+    file_bytes = 100000;
+  }
+  void AddTensor(const char* name, uint32_t rows, uint32_t columns) {
+    TensorView tensor;
+    tensor.name = name;
+    tensor.rank = columns == 0 ? 1 : 2;
+    tensor.extents = {rows, columns == 0 ? 1 : columns};
+    tensor.data_bytes = uint64_t{rows} * (columns == 0 ? 1 : columns) * 4;
+    tensors.push_back(tensor);
+  }
+  static model::AttentionSpec Attention(uint32_t left) {
+    model::AttentionSpec spec;
+    spec.query_heads = 2;
+    spec.kv_heads = 1;
+    spec.key_width = spec.value_width = 4;
+    spec.query = {2, 0, 8, model::kNone};
+    spec.key = {2, 8, 4, model::kNone};
+    spec.value = {2, 12, 4, model::kNone};
+    spec.output = {3, 0, 8, model::kNone};
+    spec.rope.dims = 4;
+    spec.rope.inverse_frequencies = 4;
+    spec.head_map = {0, 0};
+    spec.left = left;
+    return spec;
+  }
+  int32_t Emit(Op op, uint32_t width, int32_t tensor) {
+    if (tensor != model::kNone) {
+      op.weight = {tensor, 0, width, model::kNone};
+      op.norm.weight = tensor;
+    }
+    op.output = static_cast<int32_t>(values.size());
+    values.push_back({width});
+    ops.push_back(op);
+    return op.output;
+  }
+};
+
+BackendFacts Facts(const Lowered& lowered) {
+  BackendFacts facts;
+  facts.packed_bytes.assign(lowered.dense.size(), 4096);
+  facts.packed_total_bytes = 4096 * lowered.dense.size();
+  facts.input_kinds.assign(lowered.dense.size(), 0);
+  facts.input_bytes = [](uint8_t, uint32_t rows, uint32_t columns) {
+    return uint64_t{rows} * columns * 4;
+  };
+  facts.mix_scratch_bytes = [](uint32_t, uint32_t, uint32_t) { return uint64_t{1024}; };
+  return facts;
+}
+
+TEST_CASE("neighbouring rows of one tensor become one dense layer", "[plan][lower]") {
+  const TinyModel model({kUnlimited});
+  const Lowered lowered = Lower(model).Take();
+  REQUIRE(lowered.dense.size() == 3);  // qkv, output, logits
+  CHECK(lowered.dense[0].rows == 16);
+  const Step& append = lowered.steps[3];
+  REQUIRE(append.kind == StepKind::kAppend);
+  CHECK(append.key.column == 8);
+  CHECK(append.value.column == 12);
+  // A gap between the rows keeps them apart.
+  TinyModel split({kUnlimited});
+  split.attentions[0].key.row_begin = 0;
+  CHECK(Lower(split).Take().dense.size() == 5);
+}
+
+TEST_CASE("only steps after the last append are the tail", "[plan][lower]") {
+  const TinyModel model({kUnlimited, kUnlimited});
+  const Lowered lowered = Lower(model).Take();
+  REQUIRE(lowered.steps[lowered.tail_begin - 1].kind == StepKind::kAppend);
+  CHECK(lowered.steps[lowered.tail_begin].kind == StepKind::kMix);
+  CHECK(lowered.buffers[lowered.logits].tail);
+  size_t appends = 0;
+  for (size_t i = 0; i < lowered.tail_begin; ++i) {
+    appends += lowered.steps[i].kind == StepKind::kAppend;
+    if (lowered.steps[i].output != model::kNone) {
+      CHECK_FALSE(lowered.buffers[lowered.steps[i].output].tail);
+    }
+  }
+  CHECK(appends == 2);
+}
+
+TEST_CASE("the classes of a plan add up to its total", "[plan][solve]") {
+  const TinyModel model({kUnlimited, 31});
+  const Lowered lowered = Lower(model).Take();
+  const Plan plan = Solve(model, lowered, Facts(lowered), {});
+  CHECK(plan.fits);
+  CHECK(plan.context == 1024);
+  CHECK(plan.codec == RowCodec::kF16);
+  CHECK(plan.private_bytes == plan.state_bytes + plan.activation_bytes + plan.scratch_bytes +
+                                  plan.runtime_bytes + plan.packed_bytes);
+  CHECK(plan.total_bytes == plan.private_bytes + plan.mapped_bytes);
+  CHECK(plan.state_bytes_per_token == 2 * 4 * 2);  // one dense layer, one KV head
+  BackendFacts mapped = Facts(lowered);
+  mapped.packed_is_mapped = true;
+  const Plan other = Solve(model, lowered, mapped, {});
+  CHECK(other.total_bytes == plan.total_bytes);
+  CHECK(other.private_bytes + plan.packed_bytes == plan.private_bytes);
+}
+
+TEST_CASE("a plan fits its budget to the byte, and one byte less is refused", "[plan][solve]") {
+  const TinyModel model({kUnlimited, 31});
+  const Lowered lowered = Lower(model).Take();
+  const BackendFacts facts = Facts(lowered);
+  Limits limits;
+  limits.context = 512;
+  limits.chunk = 32;
+  limits.codec = CodecChoice::kF16;
+  const Plan plan = Solve(model, lowered, facts, limits);
+  limits.budget_bytes = plan.total_bytes;
+  CHECK(Solve(model, lowered, facts, limits).fits);
+  limits.budget_bytes -= 1;
+  const Plan refused = Solve(model, lowered, facts, limits);
+  CHECK_FALSE(refused.fits);
+  CHECK(refused.missing_bytes == 1);
+  CHECK(refused.max_context > 0);
+  CHECK(refused.max_context < 512);
+  limits.context = refused.max_context;
+  CHECK(Solve(model, lowered, facts, limits).fits);
+  limits.context += 1;
+  limits.chunk = 8;
+  CHECK(Price(model, lowered, facts, limits, refused.max_context + 1, 8, RowCodec::kF16).fits ==
+        false);
+  limits.budget_bytes = 0;
+  limits.private_budget_bytes = plan.private_bytes - 1;
+  limits.context = 512;
+  limits.chunk = 32;
+  CHECK(Solve(model, lowered, facts, limits).missing_bytes == 1);
+}
+
+TEST_CASE("more bytes never give a shorter context or a poorer cache", "[plan][solve]") {
+  const TinyModel model({kUnlimited, kUnlimited});
+  const Lowered lowered = Lower(model).Take();
+  const BackendFacts facts = Facts(lowered);
+  uint32_t last_context = 0;
+  int refusals = 0, int8_plans = 0, f16_plans = 0;
+  bool was_f16 = false;
+  for (uint64_t budget = 300000; budget < 700000; budget += 1000) {
+    Limits limits;
+    limits.budget_bytes = budget;
+    const Plan plan = Solve(model, lowered, facts, limits);
+    if (!plan.fits) {
+      ++refusals;
+      REQUIRE(last_context == 0);
+      REQUIRE(plan.total_bytes == budget + plan.missing_bytes);
+      continue;
+    }
+    REQUIRE(plan.total_bytes <= budget);
+    REQUIRE(plan.context >= last_context);
+    REQUIRE((!was_f16 || plan.codec == RowCodec::kF16));
+    was_f16 = plan.codec == RowCodec::kF16;
+    (was_f16 ? f16_plans : int8_plans) += 1;
+    last_context = plan.context;
+  }
+  CHECK(refusals > 0);
+  CHECK(int8_plans > 0);
+  CHECK(f16_plans > 0);
+}
+
+TEST_CASE("a window shorter than the context bounds its layer", "[plan][solve]") {
+  const TinyModel model({31});
+  const Lowered lowered = Lower(model).Take();
+  const BackendFacts facts = Facts(lowered);
+  const Plan small = Price(model, lowered, facts, {}, 256, 16, RowCodec::kF16);
+  const Plan large = Price(model, lowered, facts, {}, 1024, 16, RowCodec::kF16);
+  CHECK(small.layers[0].capacity == 48);
+  CHECK(small.state_bytes == large.state_bytes);
+}
+
+}  // namespace
+}  // namespace headroom::plan
