@@ -1,0 +1,114 @@
+// The budget is a contract: refused to the byte, allocated once, never leaked.
+#include <cstdlib>
+#include <set>
+
+#include <catch2/catch_test_macros.hpp>
+
+#include "base/math.h"
+#include "session/golden.h"
+
+namespace headroom::test {
+namespace {
+
+using session::Session;
+
+TEST_CASE("creation succeeds at the planned byte and not one below", "[session][budget]") {
+  const Golden& golden = LoadGolden("llama-gqa");
+  auto limits = TestLimits();
+  const plan::Plan plan = session::PlanSession(*golden.engine, limits).Take();
+  uint64_t refusals = 0;
+  for (uint64_t budget = plan.total_bytes - 8 * 64; budget <= plan.total_bytes; budget += 8) {
+    limits.budget_bytes = budget;
+    const auto session = Session::Create(golden.engine, limits);
+    REQUIRE(session.ok() == (budget == plan.total_bytes));
+    if (session.ok()) continue;
+    ++refusals;
+    REQUIRE(session.status().code() == StatusCode::kOverBudget);
+    const std::string missing = std::to_string(plan.total_bytes - budget) + " bytes missing";
+    REQUIRE(std::string(session.status().message()).find(missing) != std::string::npos);
+  }
+  CHECK(refusals == 64);
+}
+
+TEST_CASE("arenas hold exactly the plan, and their peak is the plan", "[session][budget]") {
+  for (const char* name : {"llama-gqa", "mistral", "gemma2"}) {
+    const Golden& golden = LoadGolden(name);
+    auto session = MakeSession(golden, TestLimits());
+    REQUIRE(session->Append(golden.tokens, nullptr).ok());
+    const uint64_t planned = session->plan().arena_bytes() + session->plan().state_bytes;
+    CHECK(session->arena().capacity_bytes() == planned);
+    CHECK(session->arena().peak_bytes() == planned);
+  }
+}
+
+// An app's allocator that counts, remembers and can refuse.
+struct Lender {
+  uint64_t calls = 0, live_bytes = 0, peak_bytes = 0;
+  uint64_t refuse_at = ~0ull;
+  std::set<void*> live;
+  AllocatorHooks hooks() {
+    AllocatorHooks hooks;
+    hooks.user_data = this;
+    hooks.allocate = [](void* self, size_t bytes, size_t alignment) -> void* {
+      auto& lender = *static_cast<Lender*>(self);
+      if (lender.calls++ == lender.refuse_at) return nullptr;
+      void* memory = std::aligned_alloc(alignment, RoundUp(bytes, alignment));
+      lender.live.insert(memory);
+      lender.live_bytes += bytes;
+      lender.peak_bytes = std::max(lender.peak_bytes, lender.live_bytes);
+      return memory;
+    };
+    hooks.release = [](void* self, void* memory, size_t bytes) {
+      auto& lender = *static_cast<Lender*>(self);
+      lender.live.erase(memory);
+      lender.live_bytes -= bytes;
+      std::free(memory);
+    };
+    return hooks;
+  }
+};
+
+std::shared_ptr<session::Engine> EngineWith(Lender& lender, const std::string& path) {
+  session::EngineOptions options;
+  options.hooks = lender.hooks();
+  auto model = model::Model::OpenPath(path.c_str(), {}).Take();
+  return session::Engine::Create(std::move(model), options).Take();
+}
+
+TEST_CASE("the app's allocator lends the planned private bytes and gets all back", "[session][budget]") {
+  LoadGolden("llama-gqa", "int8");
+  const std::string path = ScratchPath("llama-gqa-int8.hrm");
+  Lender lender;
+  plan::Plan plan;
+  {
+    auto engine = EngineWith(lender, path);
+    auto session = Session::Create(engine, TestLimits()).Take();
+    plan = session->plan();
+    const uint64_t calls = lender.calls;
+    for (int32_t token = 0; token < 30; ++token) REQUIRE(session->Append({&token, 1}, nullptr).ok());
+    CHECK(lender.calls == calls);
+  }
+  CHECK(lender.live.empty());
+  CHECK(lender.peak_bytes == plan.arena_bytes() + plan.state_bytes + plan.packed_bytes);
+}
+
+TEST_CASE("every refusal of the allocator is a clean error", "[session][budget]") {
+  LoadGolden("llama-gqa", "int8");
+  const std::string path = ScratchPath("llama-gqa-int8.hrm");
+  Lender count;
+  { REQUIRE(Session::Create(EngineWith(count, path), TestLimits()).ok()); }
+  REQUIRE(count.calls >= 2);  // packed weights, arena
+  for (uint64_t refuse_at = 0; refuse_at < count.calls; ++refuse_at) {
+    Lender lender;
+    lender.refuse_at = refuse_at;
+    {
+      const auto session = Session::Create(EngineWith(lender, path), TestLimits());
+      REQUIRE_FALSE(session.ok());
+      CHECK(session.status().code() == StatusCode::kOutOfMemory);
+    }
+    CHECK(lender.live.empty());
+  }
+}
+
+}  // namespace
+}  // namespace headroom::test
