@@ -187,15 +187,16 @@ class Solver {
     return plan;
   }
 
-  // No context was asked for and the trained maximum does not fit: the longest one that does.
+  // No context was asked for and the trained maximum does not fit: the longest one that leaves room for a
+  // good chunk. Below that, small chunks give contexts up to one good chunk, never more: so more bytes
+  // never make the context shorter.
   Plan LargestPlan(const Plan& refused) const {
-    for (uint32_t smallest : {kGoodChunk, kChunks[6]}) {
-      const RowCodec codec = Codecs().back();
-      const uint32_t context = LargestContext(smallest, codec);
-      if (context >= smallest) return BestChunk(context, smallest, codec);
-    }
-    Plan least = BestChunk(std::min(kChunks[6], refused.context), kChunks[6], Codecs().back());
-    return least;
+    const RowCodec codec = Codecs().back();
+    const uint32_t context = LargestContext(kGoodChunk, codec);
+    if (context >= kGoodChunk) return BestChunk(context, kGoodChunk, codec);
+    const uint32_t shorter = std::min(LargestContext(kChunks[6], codec), kGoodChunk);
+    const uint32_t least = std::min(kChunks[6], refused.context);
+    return BestChunk(std::max(shorter, least), kChunks[6], codec);
   }
 
   const model::Model& model_;
