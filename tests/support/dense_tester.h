@@ -91,7 +91,10 @@ class DenseData {
     }
     if (case_.dtype == DType::kI8 || case_.dtype == DType::kI4) {
       // All codes, the lowest included.
-      for (size_t i = 0; i < weights_.bytes(); ++i) weights_.as<uint8_t>()[i] = random_() & 255;
+      for (size_t i = 0; i < weights_.bytes(); i += 4) {
+        const uint32_t bits = static_cast<uint32_t>(random_());
+        std::memcpy(weights_.data() + i, &bits, std::min<size_t>(4, weights_.bytes() - i));
+      }
     }
   }
 
