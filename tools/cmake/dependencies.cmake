@@ -116,6 +116,7 @@ function(hr_add_compiled_dependencies)
                  XNNPACK_BUILD_ALL_MICROKERNELS XNNPACK_ENABLE_KLEIDIAI)
     set(${option} OFF CACHE BOOL "" FORCE)
   endforeach()
+  set(Python_EXECUTABLE "${PROJECT_SOURCE_DIR}/tools/cmake/python_once.sh")
   hr_add_sources(xnnpack)
   if(HR_SANITIZE MATCHES "thread")
     # The thread sanitizer must see the pool's own locking, or it reports every task as a race.
