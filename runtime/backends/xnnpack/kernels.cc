@@ -1,7 +1,21 @@
 #include "backends/xnnpack/kernels.h"
 
+#include "backends/xnnpack/kernel_targets.h"
+
 namespace headroom::xnnpack {
-namespace {
+
+Kernels ResolveKernels() {
+  Kernels kernels = {};
+  FillMixKernels(kernels);
+  FillRowCodecKernels(kernels);
+  FillPointwiseKernels(kernels);
+  return kernels;
+}
+
+const Kernels& BestKernels() {
+  static const Kernels kernels = ResolveKernels();
+  return kernels;
+}
 
 Kernels PortableKernels() {
   using attention::PortableEncodeRow;
@@ -13,13 +27,6 @@ Kernels PortableKernels() {
           attention::PortableMerge(),
           ops::PortablePointwise(),
           "portable"};
-}
-
-}  // namespace
-
-const Kernels& BestKernels() {
-  static const Kernels kernels = PortableKernels();
-  return kernels;
 }
 
 }  // namespace headroom::xnnpack

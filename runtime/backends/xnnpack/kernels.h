@@ -14,7 +14,13 @@ struct Kernels {
   const char* isa;  // name of the dispatched instruction set, for reports
 };
 
-// Resolved once per process for the CPU it runs on.
+// Resolved once per process for the CPU it runs on. Thread-safe.
 const Kernels& BestKernels();
+
+// Resolved anew: for tests and benchmarks, which restrict Highway's targets and ask again.
+Kernels ResolveKernels();
+
+// The portable definitions in the same form, to be tested and compared alike.
+Kernels PortableKernels();
 
 }  // namespace headroom::xnnpack
