@@ -1,0 +1,22 @@
+// The sets of kernels that this machine can run: the portable one, and our own for each instruction set that
+// is compiled in and that the CPU has.
+#pragma once
+
+#include <vector>
+
+#include "backends/xnnpack/kernel_targets.h"
+#include "hwy/targets.h"
+
+namespace headroom::test {
+
+inline std::vector<xnnpack::Kernels> KernelSubjects() {
+  std::vector<xnnpack::Kernels> subjects = {xnnpack::PortableKernels()};
+  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    hwy::SetSupportedTargetsForTest(target);
+    subjects.push_back(xnnpack::ResolveKernels());
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  return subjects;
+}
+
+}  // namespace headroom::test

@@ -1,0 +1,137 @@
+// Every tolerance of the kernel tests, derived from the unit roundoff and the condition of the result. Tests
+// hold no literals; a kernel that needs more must say why here.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <vector>
+
+#include "oracle/softmax.h"
+
+namespace headroom::test {
+
+inline constexpr double kRoundoff = 0x1p-24;   // of f32, half an ulp relative
+inline constexpr double kSmallest = 0x1p-126;  // below it f32 loses digits, or flushes to zero
+
+// n roundings that fall either way err like a random walk; four standard deviations, and a few for what
+// happens once.
+inline double Roundings(double n) { return 8 + 2 * std::sqrt(n); }
+
+// --- softmax ---------------------------------------------------------------------------------------
+// o = sum p v. Relative errors of p come from exp (4 roundings) and from the absolute error of the score;
+// what is common to all rows cancels in the division, so a score's error moves o by p |v - o|.
+//
+// Score: D products and sums, each rounding relative to the sum of |terms|; plus q scaled once. A soft cap
+// adds the error of tanh (4 ulp of a value up to c).
+// Integer kernels (int8 rows) may quantise q to 15 bits of its largest element, and p times the row's scale
+// to 15 bits of the largest in a block: half a step per element, falling either way.
+
+inline constexpr double kQueryStep = 1.0 / 32767;   // of max |q|
+inline constexpr double kWeightStep = 1.0 / 32767;  // of the block's largest weight
+inline constexpr size_t kWeightBlock = 64;          // attention::kMixBlockRows
+
+struct ScoreCondition {
+  double magnitude = 0;    // scale * sum |q_d k_d|
+  double quantised = 0;    // scale * max|q| * sqrt(sum coded_d^2): 0 for float rows
+};
+
+inline ScoreCondition ConditionOfScore(double scale, const std::vector<double>& q,
+                                       const oracle::DecodedRow& key, bool coded) {
+  ScoreCondition c;
+  double largest = 0, squares = 0;
+  for (size_t d = 0; d < q.size(); ++d) {
+    c.magnitude += std::fabs(q[d]) * (coded ? std::fabs(key.coded[d]) + std::fabs(key.value[d] - key.coded[d])
+                                            : std::fabs(key.value[d]));
+    largest = std::max(largest, std::fabs(q[d]));
+    squares += key.coded[d] * key.coded[d];
+  }
+  c.magnitude *= scale;
+  c.quantised = coded ? scale * largest * std::sqrt(squares) : 0;
+  return c;
+}
+
+inline double ScoreAllowance(const ScoreCondition& c, size_t width, double softcap) {
+  return kRoundoff * (Roundings(static_cast<double>(width)) * c.magnitude + 16 * softcap) +
+         2 * 0.5 * kQueryStep * c.quantised;
+}
+
+// Allowance per output channel. `scores` holds ScoreAllowance of every row.
+inline std::vector<double> SoftmaxAllowance(const oracle::SoftmaxResult& exact,
+                                            const std::vector<oracle::DecodedRow>& values,
+                                            const std::vector<double>& scores, bool coded) {
+  std::vector<double> allowance(exact.out.size(), 0.0);
+  for (size_t c = 0; c < allowance.size(); ++c) {
+    double sum = 0, moved = 0, quantised = 0, block_largest = 0, block_squares = 0, visible = 0;
+    for (size_t j = 0; j < values.size(); ++j) {
+      const double p = exact.weights[j], v = values[j].value[c], code = values[j].coded[c];
+      if (j % kWeightBlock == 0) {
+        quantised += block_largest * std::sqrt(block_squares);
+        block_largest = block_squares = 0;
+      }
+      if (!(exact.scores[j] > -INFINITY)) continue;
+      const double offset = v - code;
+      sum += p * (std::fabs(code) + std::fabs(offset));
+      moved += p * (std::fabs(v) + std::fabs(exact.out[c])) * scores[j];
+      block_largest = std::max(block_largest, p);
+      block_squares += code * code;
+      ++visible;
+    }
+    quantised += block_largest * std::sqrt(block_squares);
+    allowance[c] = kRoundoff * (Roundings(visible) * sum) + moved +
+                   (coded ? 4 * 0.5 * kWeightStep * quantised : 0);
+  }
+  return allowance;
+}
+
+// m is a score in natural units, kept in the log2 domain and converted: two roundings more.
+inline double MaximumAllowance(double score_allowance, double maximum) {
+  return score_allowance + 4 * kRoundoff * std::fabs(maximum);
+}
+
+// l = sum exp(x - m): errors of the scores and of m, of exp and of the sum.
+inline double SumAllowance(double sum, double worst_score, double maximum, double rows) {
+  return sum * (2 * worst_score + kRoundoff * (Roundings(rows) + 4 * std::fabs(maximum)));
+}
+
+// Merging adds, per record, one exp of a difference of maxima (relative error |m| u) and one product.
+inline double MergeAllowance(double magnitude, double largest_maximum, double count) {
+  return kSmallest + kRoundoff * magnitude * (Roundings(count) + 4 * largest_maximum);
+}
+
+// Two results of the same attention on standard normal data of up to a few hundred rows: both within the
+// allowances above, whose sums are of order 1 there.
+inline double PropertyAllowance(bool coded) { return coded ? 8 * kWeightStep : 64 * kRoundoff; }
+
+// --- rows ------------------------------------------------------------------------------------------
+
+// f16: half an ulp, relative 2^-11 for normal numbers, absolute 2^-25 below 2^-14.
+inline double HalfAllowance(double x) { return std::max(std::fabs(x) * 0x1p-11, 0x1p-25); }
+// int8: half a step, plus the roundings of (x - minimum) / scale.
+inline double CodeAllowance(double x, double minimum, double scale) {
+  return 0.5 * scale + 4 * kRoundoff * (std::fabs(x) + std::fabs(minimum));
+}
+
+// --- pointwise -------------------------------------------------------------------------------------
+
+// Norms: a sum of squares of `width` terms (relative, halved by the root), then three or four products.
+inline double NormAllowance(double out, double bias, size_t width) {
+  return kRoundoff * Roundings(static_cast<double>(width)) * (std::fabs(out) + std::fabs(bias));
+}
+// The mean of LayerNorm errs relative to the mean of |x|; the difference x - mean inherits that.
+inline double CentringAllowance(double mean_magnitude, double gain, size_t width) {
+  return kRoundoff * Roundings(static_cast<double>(width)) * mean_magnitude * gain;
+}
+// Rotation: two products and a sum.
+inline double RotationAllowance(double a, double b) { return 4 * kRoundoff * (std::fabs(a) + std::fabs(b)); }
+// Sigmoid-like activations: exp of z errs by |z| u relative (argument) plus 2 ulp; vanishes in the tails.
+inline double ActivationAllowance(double x, double out, double exponent) {
+  return kRoundoff * (std::fabs(out) * (12 + 4 * std::min(std::fabs(exponent), 100.0)) + 1e-30 * std::fabs(x));
+}
+// GELU by erfc: 1 - tail rounds relative to 1 on the positive side; exp(-z^2) as above on the negative side.
+inline double SoftcapAllowance(double cap, double out) { return kRoundoff * (10 * std::fabs(out) + 1e-30 * cap); }
+inline double AddAllowance(double sum) { return 2 * kRoundoff * std::fabs(sum); }
+// One product, or two where a scale and a factor meet.
+inline double ProductAllowance(double out) { return 3 * kRoundoff * std::fabs(out); }
+
+}  // namespace headroom::test
