@@ -1,5 +1,5 @@
-// Makes a .hrm file: from a Hugging Face folder (config.json, *.safetensors, tokenizer.json), or from a
-// named public shape with random weights.
+// Makes a .hrm file: from a Hugging Face folder (config.json, *.safetensors, tokenizer.json), or
+// from a named public shape with random weights.
 //
 // The converter applies everything that is fixed at conversion (norm offsets, RoPE scaling, window
 // conventions, fused projections), so that the file says plainly what the runtime executes. A
@@ -34,7 +34,7 @@ struct Options {
 
   std::string out;  // the .hrm file; replaced only when the conversion succeeds
   WeightFormat weights = WeightFormat::kInt4;
-  uint32_t block = 32;  // kInt4 only: 32, 64, 128; 0 = one scale per row
+  uint32_t block = 32;             // kInt4 only: 32, 64, 128; 0 = one scale per row
   bool without_tokenizer = false;  // leave tokenizer.json out
   uint64_t seed = 1;               // presets only: same seed, same bytes
   std::string name;                // stored name; empty: the folder's or the preset's
@@ -60,8 +60,9 @@ struct Summary {
   double seconds = 0.0;
 };
 
-// Errors: kInvalidArgument (options), kNotFound, kIo, kCorrupt (a damaged source), kUnsupported (names the
-// architecture, the key or the tokenizer part), kCancelled. The text is one line a person can act on.
+// Errors: kInvalidArgument (options), kNotFound, kIo, kCorrupt (a damaged source), kUnsupported
+// (names the architecture, the key or the tokenizer part), kCancelled. The text is one line a
+// person can act on.
 Result<Summary> Convert(const Options& options);
 
 std::vector<std::string> PresetNames();

@@ -1,0 +1,213 @@
+#include "convert/convert.h"
+
+#include <chrono>
+#include <filesystem>
+
+#include "convert/graph.h"
+#include "convert/hrm_writer.h"
+#include "convert/json_file.h"
+#include "convert/presets.h"
+#include "convert/safetensors.h"
+#include "convert/shape.h"
+#include "convert/tokenizer_json.h"
+#include "convert/write_tensors.h"
+
+namespace headroom::convert {
+namespace {
+
+constexpr uint64_t kMaxConfigBytes = 16u << 20;
+constexpr uint64_t kMaxTokenizerBytes = 256u << 20;
+
+bool Exists(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::exists(path, error);
+}
+
+void Say(const Options& options, const std::string& line) {
+  if (options.log) options.log(line);
+}
+
+Status CheckOptions(const Options& options) {
+  const auto invalid = [](const std::string& text) {
+    return Status::Make(StatusCode::kInvalidArgument, "%s", text.c_str());
+  };
+  if (options.source.empty() == options.preset.empty()) {
+    return invalid("give either a source folder or a random preset");
+  }
+  if (options.out.empty()) return invalid("no output file");
+  if (options.block != 0 && options.block != 32 && options.block != 64 && options.block != 128) {
+    return invalid("block " + std::to_string(options.block) + " is not 32, 64, 128 or 0");
+  }
+  if (!options.preset.empty() && !FindPreset(options.preset)) {
+    std::string text = "no preset \"" + Printable(options.preset) + "\"; there are";
+    for (const Preset& preset : Presets()) text += " " + std::string(preset.name);
+    return invalid(text);
+  }
+  return {};
+}
+
+// generation_config.json, where there is one: end tokens and recommended sampling. What it says
+// about decoding strategies is not ours to follow, so unknown keys are fine here.
+Status ReadGenerationConfig(const Options& options, ModelDescription& description) {
+  const std::string path = options.source + "/generation_config.json";
+  if (!Exists(path)) return {};
+  HR_ASSIGN_OR_RETURN(Json json, ReadJsonFile(path, kMaxConfigBytes));
+  Config config(std::move(json), "generation_config.json");
+  HR_ASSIGN_OR_RETURN(const std::vector<uint32_t> ends, config.Tokens("eos_token_id"));
+  if (!ends.empty()) description.tokenizer.end_tokens = ends;
+  model::SamplingHints& hints = description.sampling;
+  const auto number = [&](const char* key, double high, float* out) {
+    const auto value = config.Number(key, 0.0, high);
+    if (value.ok() && value.value()) *out = static_cast<float>(*value.value());
+  };
+  number("temperature", 1e6, &hints.temperature);
+  number("top_p", 1.0, &hints.top_p);
+  number("min_p", 1.0, &hints.min_p);
+  number("repetition_penalty", 1e6, &hints.repetition_penalty);
+  const auto top_k = config.Count("top_k", 0, 1u << 30);
+  if (top_k.ok() && top_k.value()) hints.top_k = *top_k.value();
+  return {};
+}
+
+void DropForeignEndTokens(const Options& options, ModelDescription& description) {
+  std::vector<uint32_t>& ends = description.tokenizer.end_tokens;
+  std::erase_if(ends, [&](uint32_t id) {
+    const bool foreign = id >= description.metadata.vocabulary;
+    if (foreign)
+      Say(options, "end token " + std::to_string(id) + " is outside the vocabulary; dropped");
+    return foreign;
+  });
+}
+
+// The template stands in tokenizer_config.json, or in a file of its own.
+Status ReadChatTemplate(const Options& options, ModelDescription& description) {
+  const std::string own = options.source + "/chat_template.jinja";
+  if (Exists(own)) {
+    HR_ASSIGN_OR_RETURN(const auto file, platform::FileMapping::OpenPath(own.c_str()));
+    if (file.bytes() <= kMaxConfigBytes) {
+      description.tokenizer.chat_template.assign(reinterpret_cast<const char*>(file.data()),
+                                                 file.bytes());
+    }
+    return {};
+  }
+  const std::string path = options.source + "/tokenizer_config.json";
+  if (!Exists(path)) return {};
+  HR_ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path, kMaxConfigBytes));
+  if (json.is_object() && json.contains("chat_template") && json["chat_template"].is_string()) {
+    description.tokenizer.chat_template = json["chat_template"].get<std::string>();
+  } else if (json.is_object() && json.contains("chat_template")) {
+    Say(options, "tokenizer_config.json holds several chat templates; none is kept");
+  }
+  return {};
+}
+
+Status ReadTokenizer(const Options& options, ModelDescription& description) {
+  const std::string path = options.source + "/tokenizer.json";
+  if (options.without_tokenizer || !Exists(path)) {
+    Say(options, options.without_tokenizer ? "the tokenizer is left out, as asked"
+                                           : "no tokenizer.json: text calls will not be available");
+    return {};
+  }
+  HR_ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path, kMaxTokenizerBytes));
+  HR_ASSIGN_OR_RETURN(ParsedTokenizer parsed,
+                      ParseTokenizer(json, description.metadata.vocabulary, "tokenizer.json"));
+  for (const std::string& note : parsed.notes) Say(options, note);
+  parsed.tokenizer.end_tokens = std::move(description.tokenizer.end_tokens);
+  description.tokenizer = std::move(parsed.tokenizer);
+  return ReadChatTemplate(options, description);
+}
+
+std::string FolderName(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path whole = std::filesystem::weakly_canonical(path, error);
+  const std::string name = whole.filename().string();
+  return name.empty() ? whole.parent_path().filename().string() : name;
+}
+
+Summary Summarise(const GraphPlan& plan, const ModelShape& shape, const HrmWriter& writer) {
+  const ModelDescription& description = plan.description;
+  Summary summary;
+  summary.name = description.metadata.name;
+  summary.architecture = description.metadata.architecture;
+  summary.tokenizer =
+      description.tokenizer.kind == model::TokenizerKind::kByteBpe ? "byte-level BPE" : "none";
+  summary.file_bytes = writer.file_bytes();
+  for (size_t i = 0; i < description.tensors.size(); ++i) {
+    summary.weight_bytes += writer.data_bytes(i) + writer.scale_bytes(i);
+    if (plan.tensors[i].role == TensorRole::kFixed) continue;
+    uint64_t elements = 1;
+    for (const uint32_t extent : description.tensors[i].extents) elements *= extent;
+    summary.parameters += elements;
+  }
+  summary.tensors = static_cast<uint32_t>(description.tensors.size());
+  summary.layers = static_cast<uint32_t>(shape.layers.size());
+  summary.channels = shape.channels;
+  summary.vocabulary = shape.vocabulary;
+  summary.context_tokens = shape.context_tokens;
+  return summary;
+}
+
+Result<Config> OpenConfig(const Options& options) {
+  if (const Preset* preset = FindPreset(options.preset)) {
+    HR_ASSIGN_OR_RETURN(Json json, ParseJson(preset->config, options.preset));
+    return Config(std::move(json), options.preset);
+  }
+  HR_ASSIGN_OR_RETURN(Json json, ReadJsonFile(options.source + "/config.json", kMaxConfigBytes));
+  return Config(std::move(json), "config.json");
+}
+
+}  // namespace
+
+Result<WeightFormat> ParseWeightFormat(const std::string& name) {
+  if (name == "f32") return WeightFormat::kF32;
+  if (name == "f16") return WeightFormat::kF16;
+  if (name == "int8") return WeightFormat::kInt8;
+  if (name == "int4") return WeightFormat::kInt4;
+  return Status::Make(StatusCode::kInvalidArgument, "weights \"%s\" is not f32, f16, int8 or int4",
+                      Printable(name).c_str());
+}
+
+std::vector<std::string> PresetNames() {
+  std::vector<std::string> names;
+  for (const Preset& preset : Presets()) names.emplace_back(preset.name);
+  return names;
+}
+
+std::vector<std::string> ArchitectureNames() {
+  std::vector<std::string> names;
+  for (const Recipe& recipe : Recipes()) names.emplace_back(recipe.architecture);
+  return names;
+}
+
+Result<Summary> Convert(const Options& options) {
+  const auto start = std::chrono::steady_clock::now();
+  HR_RETURN_IF_ERROR(CheckOptions(options));
+  HR_ASSIGN_OR_RETURN(Config config, OpenConfig(options));
+  HR_ASSIGN_OR_RETURN(const ModelShape shape, ReadShape(config));
+  GraphPlan plan = BuildGraphPlan(shape, {options.weights, options.block});
+  for (const std::string& note : plan.notes) Say(options, note);
+
+  MetadataDescription& metadata = plan.description.metadata;
+  const bool random = !options.preset.empty();
+  metadata.source = random ? "random weights" : FolderName(options.source);
+  metadata.name = !options.name.empty() ? options.name
+                  : random              ? options.preset
+                                        : FolderName(options.source);
+  Checkpoint checkpoint;
+  if (!random) {
+    HR_ASSIGN_OR_RETURN(checkpoint, Checkpoint::Open(options.source));
+    HR_RETURN_IF_ERROR(CheckSources(plan, shape, checkpoint));
+    HR_RETURN_IF_ERROR(ReadGenerationConfig(options, plan.description));
+    DropForeignEndTokens(options, plan.description);
+    HR_RETURN_IF_ERROR(ReadTokenizer(options, plan.description));
+  }
+  HR_ASSIGN_OR_RETURN(HrmWriter writer, HrmWriter::Create(options.out, plan.description));
+  HR_RETURN_IF_ERROR(random ? WriteRandom(plan, options.seed, options.progress, writer)
+                            : WriteFromCheckpoint(plan, checkpoint, options.progress, writer));
+  Summary summary = Summarise(plan, shape, writer);
+  HR_RETURN_IF_ERROR(writer.Finish());
+  summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return summary;
+}
+
+}  // namespace headroom::convert

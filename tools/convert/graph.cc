@@ -1,0 +1,334 @@
+#include "convert/graph.h"
+
+#include <cmath>
+
+namespace headroom::convert {
+namespace {
+
+using model::NormSpec;
+using model::OpKind;
+using model::WeightRef;
+
+class Builder {
+ public:
+  Builder(const ModelShape& shape, const WeightChoice& choice) : shape_(shape), choice_(choice) {}
+
+  GraphPlan Build() {
+    AddValue(0);  // the tokens
+    AddRopes();
+    Embed();
+    for (size_t i = 0; i < shape_.layers.size(); ++i) Layer(i);
+    Head();
+    return std::move(plan_);
+  }
+
+ private:
+  const Recipe& recipe() const { return *shape_.recipe; }
+  const TensorNames& names() const { return shape_.recipe->names; }
+  ModelDescription& description() { return plan_.description; }
+
+  // ---- Tensors
+
+  int32_t AddTensor(TensorDescription tensor, TensorPlan plan) {
+    description().tensors.push_back(std::move(tensor));
+    plan_.tensors.push_back(std::move(plan));
+    return static_cast<int32_t>(plan_.tensors.size() - 1);
+  }
+
+  int32_t AddVector(const std::string& name, TensorRole role, std::vector<RowPart> parts,
+                    float add = 0.0f) {
+    uint64_t rows = 0;
+    for (const RowPart& part : parts) rows += part.rows;
+    return AddTensor({name, DType::kF32, 0, {static_cast<uint32_t>(rows)}},
+                     {role, std::move(parts), add, {}});
+  }
+
+  // The storage of a matrix of K columns. A vocabulary matrix stays at int8 in an int4 file: its
+  // rows are looked up and scored one by one, and it is where four bits cost the most quality.
+  TensorDescription Stored(const std::string& name, uint32_t rows, uint32_t columns,
+                           bool vocabulary) {
+    TensorDescription tensor{name, DType::kF32, 0, {rows, columns}};
+    switch (choice_.format) {
+      case WeightFormat::kF32:
+        return tensor;
+      case WeightFormat::kF16:
+        tensor.dtype = DType::kF16;
+        return tensor;
+      case WeightFormat::kInt8:
+        tensor.dtype = DType::kI8;
+        return tensor;
+      case WeightFormat::kInt4:
+        break;
+    }
+    tensor.dtype = vocabulary || columns % 2 != 0 ? DType::kI8 : DType::kI4;
+    if (tensor.dtype == DType::kI4) {
+      uint32_t block = choice_.block;
+      while (block != 0 && columns % block != 0) block = block > 32 ? block / 2 : 0;
+      tensor.block = static_cast<uint16_t>(block);
+    }
+    if (!vocabulary && (tensor.dtype != DType::kI4 || tensor.block != choice_.block)) {
+      Note(tensor);
+    }
+    return tensor;
+  }
+
+  void Note(const TensorDescription& tensor) {
+    const std::string block =
+        tensor.block ? " in blocks of " + std::to_string(tensor.block) : " per row";
+    plan_.notes.push_back(tensor.name + " is stored as " + DTypeName(tensor.dtype) + block +
+                          ": its " + std::to_string(tensor.extents[1]) +
+                          " columns are no multiple of the block of " +
+                          std::to_string(choice_.block));
+  }
+
+  struct MatrixSource {
+    std::string_view name;  // in the checkpoint, without ".weight"
+    uint64_t source_rows;
+    uint64_t begin, rows;
+  };
+
+  // A matrix of the sources' rows one below the other, with their biases when `bias`.
+  WeightRef AddMatrix(const std::string& name, const std::string& prefix, uint32_t columns,
+                      const std::vector<MatrixSource>& sources, bool bias,
+                      bool vocabulary = false) {
+    TensorPlan plan;
+    std::vector<RowPart> bias_parts;
+    WeightRef weight;
+    for (const MatrixSource& source : sources) {
+      const std::string from = prefix + std::string(source.name);
+      plan.parts.push_back({from + ".weight", source.source_rows, source.begin, source.rows});
+      bias_parts.push_back({from + ".bias", source.source_rows, source.begin, source.rows});
+      weight.rows += static_cast<uint32_t>(source.rows);
+    }
+    weight.tensor = AddTensor(Stored(name, weight.rows, columns, vocabulary), std::move(plan));
+    if (bias) weight.bias = AddVector(name + ".bias", TensorRole::kBias, std::move(bias_parts));
+    return weight;
+  }
+
+  NormSpec AddNorm(const std::string& name, const std::string& source, uint32_t width, bool bias) {
+    NormSpec norm;
+    norm.kind = recipe().norm;
+    norm.epsilon = shape_.epsilon;
+    norm.weight = AddVector(name, TensorRole::kNorm, {{source + ".weight", width, 0, width}},
+                            recipe().norm_plus_one ? 1.0f : 0.0f);
+    if (bias) {
+      norm.bias =
+          AddVector(name + ".bias", TensorRole::kBias, {{source + ".bias", width, 0, width}});
+    }
+    return norm;
+  }
+
+  void AddRopes() {
+    for (size_t i = 0; i < shape_.ropes.size(); ++i) {
+      RopeFrequencies rope = ComputeRope(shape_.ropes[i]);
+      model::RopeSpec spec;
+      spec.dims = shape_.ropes[i].dims;
+      spec.layout = recipe().rope_layout;
+      spec.attention_factor = rope.attention_factor;
+      if (spec.dims > 0) {
+        TensorPlan plan;
+        plan.role = TensorRole::kFixed;
+        plan.fixed = std::move(rope.inverse_frequencies);
+        spec.inverse_frequencies = AddTensor(
+            {"rope." + std::to_string(i) + ".inverse_frequencies", DType::kF32, 0, {spec.dims / 2}},
+            std::move(plan));
+      }
+      ropes_.push_back(spec);
+    }
+  }
+
+  // ---- Operations
+
+  int32_t AddValue(uint32_t width) {
+    description().values.push_back({width});
+    return static_cast<int32_t>(description().values.size() - 1);
+  }
+
+  int32_t AddOp(const std::string& name, model::Op op, uint32_t width, int32_t first,
+                int32_t second = model::kNone) {
+    op.inputs[0] = first;
+    op.inputs[1] = second;
+    op.output = AddValue(width);
+    description().ops.push_back({op, name});
+    return op.output;
+  }
+
+  int32_t Norm(const std::string& name, const std::string& source, int32_t x) {
+    model::Op op;
+    op.kind = OpKind::kNorm;
+    op.norm = AddNorm(name, source, shape_.channels, recipe().norm_bias);
+    return AddOp(name, op, shape_.channels, x);
+  }
+
+  int32_t Add(const std::string& name, int32_t x, int32_t y) {
+    model::Op op;
+    op.kind = OpKind::kAdd;
+    return AddOp(name, op, shape_.channels, x, y);
+  }
+
+  int32_t Project(const std::string& name, const WeightRef& weight, int32_t x) {
+    model::Op op;
+    op.kind = OpKind::kProjection;
+    op.weight = weight;
+    return AddOp(name, op, weight.rows, x);
+  }
+
+  void Embed() {
+    model::Op op;
+    op.kind = OpKind::kEmbedding;
+    op.weight = AddMatrix("embedding", "", shape_.channels,
+                          {{names().embedding, shape_.vocabulary, 0, shape_.vocabulary}}, false,
+                          /*vocabulary=*/true);
+    if (recipe().scale_embedding) {
+      op.scale = static_cast<float>(std::sqrt(static_cast<double>(shape_.channels)));
+    }
+    embedding_ = op.weight;
+    residual_ = AddOp("embedding", op, shape_.channels, 0);
+  }
+
+  void Layer(size_t i) {
+    const std::string name = "layers." + std::to_string(i) + ".";
+    std::string source(names().layer);
+    source.replace(source.find("{}"), 2, std::to_string(i));
+    const auto at = [&](std::string_view part) { return source + std::string(part); };
+    const int32_t normed = Norm(name + "attention.norm", at(names().attention_norm), residual_);
+    int32_t attended = Attention(name + "attention", source, i, normed);
+    if (!names().attention_post_norm.empty()) {
+      attended = Norm(name + "attention.post_norm", at(names().attention_post_norm), attended);
+    }
+    const int32_t before = residual_;
+    residual_ = Add(name + "attention.add", residual_, attended);
+    int32_t mlp_input = normed;
+    if (!shape_.parallel || !recipe().parallel_shares_norm) {
+      mlp_input =
+          Norm(name + "mlp.norm", at(names().mlp_norm), shape_.parallel ? before : residual_);
+    }
+    int32_t mlp = Mlp(name + "mlp", source, mlp_input);
+    if (!names().mlp_post_norm.empty()) {
+      mlp = Norm(name + "mlp.post_norm", at(names().mlp_post_norm), mlp);
+    }
+    residual_ = Add(name + "mlp.add", residual_, mlp);
+  }
+
+  std::vector<MatrixSource> QueryKeyValueSources() const {
+    const uint64_t query_rows = uint64_t{shape_.query_heads} * shape_.head_width;
+    const uint64_t kv_rows = uint64_t{shape_.kv_heads} * shape_.head_width;
+    if (names().query_key_value.empty()) {
+      return {{names().query, query_rows, 0, query_rows},
+              {names().key, kv_rows, 0, kv_rows},
+              {names().value, kv_rows, 0, kv_rows}};
+    }
+    std::vector<MatrixSource> sources;
+    const uint64_t width = shape_.head_width;
+    for (uint64_t part = 0; part < 3; ++part) {
+      for (uint64_t head = 0; head < shape_.query_heads; ++head) {
+        sources.push_back(
+            {names().query_key_value, 3 * query_rows, (head * 3 + part) * width, width});
+      }
+    }
+    return sources;
+  }
+
+  int32_t Attention(const std::string& name, const std::string& source, size_t layer, int32_t x) {
+    const uint32_t query_rows = shape_.query_heads * shape_.head_width;
+    const uint32_t kv_rows = shape_.kv_heads * shape_.head_width;
+    model::AttentionSpec spec;
+    spec.query_heads = shape_.query_heads;
+    spec.kv_heads = shape_.kv_heads;
+    spec.key_width = spec.value_width = shape_.head_width;
+    const WeightRef fused = AddMatrix(name + ".qkv", source, shape_.channels,
+                                      QueryKeyValueSources(), shape_.query_key_value_bias);
+    spec.query = {fused.tensor, 0, query_rows, fused.bias};
+    spec.key = {fused.tensor, query_rows, kv_rows, fused.bias};
+    spec.value = {fused.tensor, query_rows + kv_rows, kv_rows, fused.bias};
+    spec.output = AddMatrix(name + ".output", source, query_rows,
+                            {{names().attention_output, shape_.channels, 0, shape_.channels}},
+                            shape_.attention_output_bias);
+    if (!names().query_norm.empty()) {
+      spec.query_norm = AddNorm(name + ".query_norm", source + std::string(names().query_norm),
+                                shape_.head_width, false);
+      spec.key_norm = AddNorm(name + ".key_norm", source + std::string(names().key_norm),
+                              shape_.head_width, false);
+    }
+    spec.rope = ropes_[shape_.layers[layer].rope];
+    const uint32_t group = shape_.query_heads / shape_.kv_heads;
+    for (uint32_t h = 0; h < shape_.query_heads; ++h) {
+      spec.head_map.push_back(static_cast<uint16_t>(h / group));
+    }
+    spec.left = shape_.layers[layer].left;
+    spec.scale = shape_.attention_scale;
+    spec.softcap = shape_.attention_softcap;
+    model::Op op;
+    op.kind = OpKind::kAttention;
+    op.attention = static_cast<int32_t>(description().attentions.size());
+    description().attentions.push_back(std::move(spec));
+    return AddOp(name, op, shape_.channels, x);
+  }
+
+  int32_t Mlp(const std::string& name, const std::string& source, int32_t x) {
+    const bool gated = !names().gate.empty();
+    std::vector<MatrixSource> sources;
+    if (gated) sources.push_back({names().gate, shape_.inner, 0, shape_.inner});
+    sources.push_back({names().up, shape_.inner, 0, shape_.inner});
+    const std::string first = name + (gated ? ".gate_up" : ".up");
+    const int32_t wide =
+        Project(first, AddMatrix(first, source, shape_.channels, sources, shape_.mlp_bias), x);
+    model::Op op;
+    op.kind = gated ? OpKind::kGatedActivation : OpKind::kActivation;
+    op.activation = shape_.activation;
+    const int32_t active = AddOp(name + ".activation", op, shape_.inner, wide);
+    return Project(
+        name + ".down",
+        AddMatrix(name + ".down", source, shape_.inner,
+                  {{names().down, shape_.channels, 0, shape_.channels}}, shape_.mlp_bias),
+        active);
+  }
+
+  void Head() {
+    const int32_t normed = Norm("final_norm", std::string(names().final_norm), residual_);
+    WeightRef weight = embedding_;
+    const std::vector<MatrixSource> source = {
+        {names().head, shape_.vocabulary, 0, shape_.vocabulary}};
+    if (!shape_.tied) {
+      weight = AddMatrix("head", "", shape_.channels, source, recipe().head_bias, true);
+    } else if (recipe().head_bias) {
+      weight.bias = AddVector(
+          "head.bias", TensorRole::kBias,
+          {{std::string(names().head) + ".bias", shape_.vocabulary, 0, shape_.vocabulary}});
+    }
+    int32_t logits = Project("head", weight, normed);
+    if (shape_.logit_scale != 1.0f) {
+      model::Op op;
+      op.kind = OpKind::kScale;
+      op.scale = shape_.logit_scale;
+      logits = AddOp("logit_scale", op, shape_.vocabulary, logits);
+    }
+    if (shape_.logit_softcap != 0.0f) {
+      model::Op op;
+      op.kind = OpKind::kSoftcap;
+      op.scale = shape_.logit_softcap;
+      logits = AddOp("logit_softcap", op, shape_.vocabulary, logits);
+    }
+    description().logits = logits;
+  }
+
+  const ModelShape& shape_;
+  const WeightChoice choice_;
+  GraphPlan plan_;
+  std::vector<model::RopeSpec> ropes_;
+  WeightRef embedding_;
+  int32_t residual_ = model::kNone;
+};
+
+}  // namespace
+
+GraphPlan BuildGraphPlan(const ModelShape& shape, const WeightChoice& choice) {
+  GraphPlan plan = Builder(shape, choice).Build();
+  plan.description.tokenizer.end_tokens = shape.end_tokens;
+  plan.description.metadata.architecture = shape.recipe->architecture;
+  plan.description.metadata.context_tokens = shape.context_tokens;
+  plan.description.metadata.vocabulary = shape.vocabulary;
+  return plan;
+}
+
+}  // namespace headroom::convert

@@ -1,0 +1,48 @@
+// From a shape to what the file will say: tensors, values, operations, attention plans - and for
+// each tensor where its numbers come from.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "convert/convert.h"
+#include "convert/hrm_writer.h"
+#include "convert/shape.h"
+
+namespace headroom::convert {
+
+// Rows [begin, begin + rows) of a source tensor of [source_rows, columns] (a vector: columns 1).
+struct RowPart {
+  std::string source;  // name in the checkpoint
+  uint64_t source_rows = 0;
+  uint64_t begin = 0;
+  uint64_t rows = 0;
+};
+
+enum class TensorRole : uint8_t { kMatrix, kNorm, kBias, kFixed };
+
+// How to make tensor i of ModelDescription::tensors.
+struct TensorPlan {
+  TensorRole role = TensorRole::kMatrix;
+  std::vector<RowPart> parts;  // one below the other
+  float add = 0.0f;            // added to every element
+  std::vector<float> fixed;    // kFixed: the numbers themselves
+};
+
+struct GraphPlan {
+  ModelDescription description;     // without tokenizer and names
+  std::vector<TensorPlan> tensors;  // parallel to description.tensors
+  std::vector<std::string> notes;   // tensors that got another format than asked for, in words
+};
+
+struct WeightChoice {
+  WeightFormat format = WeightFormat::kInt4;
+  uint32_t block = 32;
+};
+
+// Never fails: the shape has been checked.
+GraphPlan BuildGraphPlan(const ModelShape& shape, const WeightChoice& choice);
+
+}  // namespace headroom::convert

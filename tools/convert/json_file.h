@@ -1,0 +1,25 @@
+// Reading JSON that nobody has checked: sizes are limited and nothing throws.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+
+namespace headroom::convert {
+
+using Json = nlohmann::json;
+
+// kCorrupt when `text` is no JSON or an object in it names a key twice. `what` stands in the
+// message.
+Result<Json> ParseJson(std::string_view text, const std::string& what);
+
+// kNotFound, kIo (not a regular file), kCorrupt (larger than max_bytes, no JSON).
+Result<Json> ReadJsonFile(const std::string& path, uint64_t max_bytes);
+
+// Text of foreign origin made fit for a message: at most 60 characters, controls and quotes
+// replaced.
+std::string Printable(std::string_view text);
+
+}  // namespace headroom::convert

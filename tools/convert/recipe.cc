@@ -1,0 +1,208 @@
+#include "convert/recipe.h"
+
+namespace headroom::convert {
+namespace {
+
+using model::NormKind;
+using model::RopeLayout;
+
+constexpr Flag kYes = {"", true};
+
+constexpr TensorNames kGemma2Names = {.attention_post_norm = "post_attention_layernorm",
+                                      .mlp_norm = "pre_feedforward_layernorm",
+                                      .mlp_post_norm = "post_feedforward_layernorm"};
+
+constexpr TensorNames kGemma3Names = {.query_norm = "self_attn.q_norm",
+                                      .key_norm = "self_attn.k_norm",
+                                      .attention_post_norm = "post_attention_layernorm",
+                                      .mlp_norm = "pre_feedforward_layernorm",
+                                      .mlp_post_norm = "post_feedforward_layernorm"};
+
+constexpr Recipe kRecipes[] = {
+    {.architecture = "LlamaForCausalLM",
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .mlp_bias = {"mlp_bias", false}},
+    {.architecture = "MistralForCausalLM", .windows = WindowRule::kAll},
+    {.architecture = "Qwen2ForCausalLM",
+     .query_key_value_bias = kYes,
+     .windows = WindowRule::kLastLayers},
+    {.architecture = "Qwen3ForCausalLM",
+     .names = {.query_norm = "self_attn.q_norm", .key_norm = "self_attn.k_norm"},
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .windows = WindowRule::kLastLayers,
+     .default_head_dim = 128},
+    {.architecture = "Gemma2ForCausalLM",
+     .names = kGemma2Names,
+     .norm_plus_one = true,
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .tied_by_default = true,
+     .scale_embedding = true,
+     .windows = WindowRule::kEvenLayers,
+     .default_head_dim = 256,
+     .activation_key = "hidden_activation",
+     .query_scalar_key = "query_pre_attn_scalar",
+     .attention_softcap_key = "attn_logit_softcapping",
+     .logit_softcap_key = "final_logit_softcapping"},
+    {.architecture = "Gemma3ForCausalLM",
+     .names = kGemma3Names,
+     .norm_plus_one = true,
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .tied_by_default = true,
+     .scale_embedding = true,
+     .windows = WindowRule::kPattern,
+     .default_head_dim = 256,
+     .activation_key = "hidden_activation",
+     .local_rope_base_key = "rope_local_base_freq",
+     .query_scalar_key = "query_pre_attn_scalar",
+     .attention_softcap_key = "attn_logit_softcapping",
+     .logit_softcap_key = "final_logit_softcapping"},
+    {.architecture = "Starcoder2ForCausalLM",
+     .names = {.gate = "", .up = "mlp.c_fc", .down = "mlp.c_proj"},
+     .norm = NormKind::kLayer,
+     .norm_bias = true,
+     .query_key_value_bias = {"use_bias", true},
+     .attention_output_bias = {"use_bias", true},
+     .mlp_bias = {"use_bias", true},
+     .tied_by_default = true,
+     .windows = WindowRule::kAll,
+     .epsilon_key = "norm_epsilon"},
+    {.architecture = "StableLmForCausalLM",
+     .norm = NormKind::kLayer,
+     .norm_bias = true,
+     .parallel = {"use_parallel_residual", false},
+     .query_key_value_bias = {"use_qkv_bias", false},
+     .epsilon_key = "layer_norm_eps",
+     .rotary_share_key = "partial_rotary_factor",
+     .default_rotary_share = 0.25},
+    {.architecture = "PhiForCausalLM",
+     .names = {.final_norm = "model.final_layernorm",
+               .attention_output = "self_attn.dense",
+               .gate = "",
+               .up = "mlp.fc1",
+               .down = "mlp.fc2"},
+     .norm = NormKind::kLayer,
+     .norm_bias = true,
+     .parallel = kYes,
+     .query_key_value_bias = kYes,
+     .attention_output_bias = kYes,
+     .mlp_bias = kYes,
+     .head_bias = true,
+     .epsilon_key = "layer_norm_eps",
+     .rotary_share_key = "partial_rotary_factor",
+     .default_rotary_share = 0.5},
+    {.architecture = "GPTNeoXForCausalLM",
+     .names = {.embedding = "gpt_neox.embed_in",
+               .final_norm = "gpt_neox.final_layer_norm",
+               .head = "embed_out",
+               .layer = "gpt_neox.layers.{}.",
+               .query = "",
+               .key = "",
+               .value = "",
+               .query_key_value = "attention.query_key_value",
+               .attention_output = "attention.dense",
+               .gate = "",
+               .up = "mlp.dense_h_to_4h",
+               .down = "mlp.dense_4h_to_h"},
+     .norm = NormKind::kLayer,
+     .norm_bias = true,
+     .parallel = {"use_parallel_residual", true},
+     .parallel_shares_norm = false,
+     .query_key_value_bias = {"attention_bias", true},
+     .attention_output_bias = {"attention_bias", true},
+     .mlp_bias = kYes,
+     .epsilon_key = "layer_norm_eps",
+     .rope_base_key = "rotary_emb_base",
+     .rotary_share_key = "rotary_pct",
+     .default_rotary_share = 0.25},
+    {.architecture = "CohereForCausalLM",
+     .norm = NormKind::kLayer,
+     .parallel = kYes,
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .tied_by_default = true,
+     .rope_layout = RopeLayout::kInterleaved,
+     .epsilon_key = "layer_norm_eps",
+     .logit_scale_key = "logit_scale",
+     .default_logit_scale = 0.0625},
+};
+
+constexpr std::string_view kNeutralKeys[] = {
+    "architectures",
+    "model_type",
+    "torch_dtype",
+    "dtype",
+    "transformers_version",
+    "_name_or_path",
+    "use_cache",
+    "initializer_range",
+    "bos_token_id",
+    "pad_token_id",
+    "eos_token_id",
+    "unk_token_id",
+    "tokenizer_class",
+    "cache_implementation",
+    "_attn_implementation_autoset",
+    // dropout and what else only training sees
+    "attention_dropout",
+    "hidden_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "residual_dropout",
+    "embedding_dropout",
+    "classifier_dropout",
+    "classifier_dropout_prob",
+    "gradient_checkpointing",
+    "initializer_factor",
+    // how a computation is carried out, not what it is
+    "pretraining_tp",
+    "use_flash_attn",
+    "flash_attn",
+    "fused_dense",
+    // said again by other keys or by the tensors
+    "_sliding_window_pattern",
+    "original_max_position_embeddings",
+    // labels
+    "id2label",
+    "label2id",
+    "problem_type",
+    "finetuning_task",
+    "task_specific_params",
+    "is_decoder",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "return_dict_in_generate",
+};
+
+constexpr std::string_view kFalseOnlyKeys[] = {
+    "qk_layernorm",        "use_qk_norm",        "use_bidirectional_attention",
+    "add_cross_attention", "is_encoder_decoder",
+};
+
+constexpr std::string_view kNeutralTensors[] = {
+    ".rotary_emb.inv_freq",
+    ".attention.masked_bias",
+    ".attention.bias",
+};
+
+}  // namespace
+
+std::span<const Recipe> Recipes() { return kRecipes; }
+
+const Recipe* FindRecipe(std::string_view architecture) {
+  for (const Recipe& recipe : kRecipes) {
+    if (recipe.architecture == architecture) return &recipe;
+  }
+  return nullptr;
+}
+
+std::span<const std::string_view> NeutralKeys() { return kNeutralKeys; }
+std::span<const std::string_view> FalseOnlyKeys() { return kFalseOnlyKeys; }
+std::span<const std::string_view> NeutralTensors() { return kNeutralTensors; }
+
+}  // namespace headroom::convert

@@ -1,0 +1,92 @@
+// What a family of checkpoints calls its tensors and configuration keys, as data: one row of a
+// table per architecture. A new architecture made of known parts is a new row and nothing else.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "model/model.h"
+
+namespace headroom::convert {
+
+// Names without ".weight" and ".bias"; a layer's names follow its prefix, in which {} is its
+// number. Empty: the architecture has no such tensor.
+struct TensorNames {
+  std::string_view embedding = "model.embed_tokens";
+  std::string_view final_norm = "model.norm";
+  std::string_view head = "lm_head";
+  std::string_view layer = "model.layers.{}.";
+  std::string_view attention_norm = "input_layernorm";
+  std::string_view query = "self_attn.q_proj";
+  std::string_view key = "self_attn.k_proj";
+  std::string_view value = "self_attn.v_proj";
+  // Rows of head h: its D query rows, its D key rows, its D value rows.
+  std::string_view query_key_value = "";
+  std::string_view attention_output = "self_attn.o_proj";
+  std::string_view query_norm = "";
+  std::string_view key_norm = "";
+  std::string_view attention_post_norm = "";
+  std::string_view mlp_norm = "post_attention_layernorm";
+  std::string_view gate = "mlp.gate_proj";  // empty: down(act(up(x)))
+  std::string_view up = "mlp.up_proj";
+  std::string_view down = "mlp.down_proj";
+  std::string_view mlp_post_norm = "";
+};
+
+// A property that a configuration key states (empty: none does) and its value without the key.
+struct Flag {
+  std::string_view key = "";
+  bool otherwise = false;
+};
+
+enum class WindowRule : uint8_t {
+  kNone,        // no layer
+  kAll,         // every layer, where sliding_window is set
+  kLastLayers,  // layers from max_window_layers on, where use_sliding_window
+  kEvenLayers,  // 0, 2, 4 ...
+  kPattern,     // all but every sliding_window_pattern-th
+};
+
+struct Recipe {
+  std::string_view architecture;
+  TensorNames names = {};
+  model::NormKind norm = model::NormKind::kRms;
+  bool norm_bias = false;
+  bool norm_plus_one = false;  // the file holds w where the norm multiplies by 1 + w
+  // x + attention(norm(x)) + mlp(norm'(x)) instead of one after the other; without a tensor for
+  // mlp_norm the two share one norm.
+  Flag parallel = {};
+  bool parallel_shares_norm = true;
+  Flag query_key_value_bias = {}, attention_output_bias = {}, mlp_bias = {};
+  bool head_bias = false;
+  bool tied_by_default = false;
+  bool scale_embedding = false;  // by sqrt(C)
+  model::RopeLayout rope_layout = model::RopeLayout::kHalfSplit;
+  WindowRule windows = WindowRule::kNone;
+  uint32_t default_head_dim = 0;  // 0: C / H
+
+  std::string_view epsilon_key = "rms_norm_eps";
+  std::string_view activation_key = "hidden_act";
+  std::string_view rope_base_key = "rope_theta";
+  std::string_view rotary_share_key = "";  // share of the head that is rotated
+  double default_rotary_share = 1.0;
+  std::string_view local_rope_base_key = "";  // base of windowed layers
+  std::string_view query_scalar_key = "";     // attention scale = value^-1/2
+  std::string_view attention_softcap_key = "";
+  std::string_view logit_softcap_key = "";
+  std::string_view logit_scale_key = "";
+  double default_logit_scale = 1.0;
+};
+
+std::span<const Recipe> Recipes();
+const Recipe* FindRecipe(std::string_view architecture);  // nullptr: none
+
+// Keys of config.json that never change what a model computes from tokens.
+std::span<const std::string_view> NeutralKeys();
+// Keys whose true value means something no recipe executes; absent or false they are neutral.
+std::span<const std::string_view> FalseOnlyKeys();
+// Endings of tensor names that hold nothing but tables the model can compute.
+std::span<const std::string_view> NeutralTensors();
+
+}  // namespace headroom::convert

@@ -1,0 +1,241 @@
+#include "convert/safetensors.h"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <set>
+
+#include "base/half.h"
+#include "base/math.h"
+#include "convert/json_file.h"
+
+namespace headroom::convert {
+namespace {
+
+constexpr uint64_t kMaxHeaderBytes = 100'000'000;
+constexpr uint64_t kMaxIndexBytes = 100'000'000;
+constexpr size_t kMaxRank = 8;
+constexpr size_t kMaxShards = 10'000;
+
+// Bytes per element; 0 for a type this format does not have.
+uint32_t ElementBytes(const std::string& dtype) {
+  static const std::map<std::string, uint32_t> kBytes = {
+      {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1},
+      {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},
+      {"U32", 4},  {"F32", 4}, {"I64", 8}, {"U64", 8},     {"F64", 8}};
+  const auto found = kBytes.find(dtype);
+  return found == kBytes.end() ? 0 : found->second;
+}
+
+// A tensor's name and file for messages.
+struct Where {
+  const std::string& file;
+  std::string tensor;
+  Status Corrupt(const std::string& fact) const {
+    return Status::Make(StatusCode::kCorrupt, "%s: tensor \"%s\": %s", file.c_str(),
+                        Printable(tensor).c_str(), fact.c_str());
+  }
+};
+
+bool IsCount(const Json& value) { return value.is_number_unsigned(); }
+
+Result<SafetensorsEntry> ParseEntry(const Json& json, std::span<const std::byte> data,
+                                    const Where& where) {
+  if (!json.is_object() || !json.contains("dtype") || !json["dtype"].is_string() ||
+      !json.contains("shape") || !json["shape"].is_array() || !json.contains("data_offsets") ||
+      !json["data_offsets"].is_array() || json["data_offsets"].size() != 2) {
+    return where.Corrupt("needs dtype, shape and two data_offsets");
+  }
+  SafetensorsEntry entry;
+  entry.dtype = json["dtype"].get<std::string>();
+  uint64_t bytes = ElementBytes(entry.dtype);
+  if (bytes == 0) {
+    return Status::Make(StatusCode::kUnsupported, "%s: tensor \"%s\" has unknown type \"%s\"",
+                        where.file.c_str(), Printable(where.tensor).c_str(),
+                        Printable(entry.dtype).c_str());
+  }
+  if (json["shape"].size() > kMaxRank) {
+    return where.Corrupt("rank " + std::to_string(json["shape"].size()) + " > 8");
+  }
+  for (const Json& extent : json["shape"]) {
+    if (!IsCount(extent)) return where.Corrupt("an extent is not a whole number >= 0");
+    entry.shape.push_back(extent.get<uint64_t>());
+    if (!CheckedMul(bytes, entry.shape.back(), &bytes)) return where.Corrupt("shape overflows");
+  }
+  const Json& offsets = json["data_offsets"];
+  if (!IsCount(offsets[0]) || !IsCount(offsets[1])) {
+    return where.Corrupt("an offset is not a whole number >= 0");
+  }
+  const uint64_t begin = offsets[0].get<uint64_t>(), end = offsets[1].get<uint64_t>();
+  if (begin > end || end > data.size()) {
+    return where.Corrupt("bytes " + std::to_string(begin) + ".." + std::to_string(end) + " of " +
+                         std::to_string(data.size()));
+  }
+  if (end - begin != bytes) {
+    return where.Corrupt("shape needs " + std::to_string(bytes) + " bytes, offsets give " +
+                         std::to_string(end - begin));
+  }
+  entry.data = data.data() + begin;
+  entry.bytes = bytes;
+  return entry;
+}
+
+Status CheckOverlap(const SafetensorsIndex& index, const std::string& file) {
+  std::vector<std::pair<const std::byte*, const SafetensorsIndex::value_type*>> order;
+  for (const auto& item : index) {
+    if (item.second.bytes > 0) order.emplace_back(item.second.data, &item);
+  }
+  std::sort(order.begin(), order.end());
+  for (size_t i = 1; i < order.size(); ++i) {
+    const auto& [name, before] = *order[i - 1].second;
+    if (before.data + before.bytes > order[i].first) {
+      return Where{file, name}.Corrupt("overlaps \"" + Printable(order[i].second->first) + "\"");
+    }
+  }
+  return {};
+}
+
+// Files of the checkpoint in a folder, and the file each tensor must come from (empty: not said).
+struct Layout {
+  std::vector<std::string> files;
+  std::map<std::string, std::string> places;
+};
+
+Result<Layout> ReadIndex(const std::string& path) {
+  Layout layout;
+  HR_ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path, kMaxIndexBytes));
+  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
+    return Status::Make(StatusCode::kCorrupt, "%s: lacks weight_map", path.c_str());
+  }
+  std::set<std::string> files;
+  for (const auto& [tensor, file] : json["weight_map"].items()) {
+    const std::string name = file.is_string() ? file.get<std::string>() : std::string();
+    // A shard lies beside its index; a path that leads elsewhere is not followed.
+    if (name.empty() || name.find('/') != std::string::npos || name[0] == '.') {
+      return Status::Make(StatusCode::kCorrupt, "%s: \"%s\" is said to be in \"%s\"", path.c_str(),
+                          Printable(tensor).c_str(), Printable(name).c_str());
+    }
+    files.insert(name);
+    layout.places[tensor] = name;
+  }
+  layout.files.assign(files.begin(), files.end());
+  return layout;
+}
+
+Result<Layout> FindFiles(const std::string& folder) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(folder, error)) {
+    return Status::Make(StatusCode::kNotFound, "%s: is not a folder", folder.c_str());
+  }
+  const std::string index = folder + "/model.safetensors.index.json";
+  if (std::filesystem::exists(index, error)) return ReadIndex(index);
+  Layout layout;
+  if (std::filesystem::exists(folder + "/model.safetensors", error)) {
+    layout.files.push_back("model.safetensors");
+    return layout;
+  }
+  for (const auto& item : std::filesystem::directory_iterator(folder, error)) {
+    if (item.path().extension() == ".safetensors") {
+      layout.files.push_back(item.path().filename().string());
+    }
+  }
+  std::sort(layout.files.begin(), layout.files.end());
+  return layout;
+}
+
+}  // namespace
+
+Result<SafetensorsIndex> ParseSafetensors(std::span<const std::byte> file,
+                                          const std::string& what) {
+  if (file.size() < 8) {
+    return Status::Make(StatusCode::kCorrupt, "%s: %zu bytes < 8", what.c_str(), file.size());
+  }
+  uint64_t header_bytes = 0;
+  for (int i = 0; i < 8; ++i)
+    header_bytes |= uint64_t{std::to_integer<uint8_t>(file[i])} << (8 * i);
+  const uint64_t limit = std::min<uint64_t>(file.size() - 8, kMaxHeaderBytes);
+  if (header_bytes > limit) {
+    return Status::Make(StatusCode::kCorrupt, "%s: header of %llu bytes > %llu", what.c_str(),
+                        static_cast<unsigned long long>(header_bytes),
+                        static_cast<unsigned long long>(limit));
+  }
+  const std::string_view text(reinterpret_cast<const char*>(file.data()) + 8, header_bytes);
+  HR_ASSIGN_OR_RETURN(const Json header, ParseJson(text, what + " header"));
+  if (!header.is_object()) {
+    return Status::Make(StatusCode::kCorrupt, "%s: header is no object", what.c_str());
+  }
+  SafetensorsIndex index;
+  for (const auto& [name, value] : header.items()) {
+    if (name == "__metadata__") continue;
+    HR_ASSIGN_OR_RETURN(index[name],
+                        ParseEntry(value, file.subspan(8 + header_bytes), {what, name}));
+  }
+  HR_RETURN_IF_ERROR(CheckOverlap(index, what));
+  return index;
+}
+
+Result<Checkpoint> Checkpoint::Open(const std::string& folder) {
+  HR_ASSIGN_OR_RETURN(const Layout layout, FindFiles(folder));
+  if (layout.files.empty() || layout.files.size() > kMaxShards) {
+    return Status::Make(StatusCode::kNotFound, "%s: %zu safetensors files", folder.c_str(),
+                        layout.files.size());
+  }
+  Checkpoint checkpoint;
+  for (const std::string& name : layout.files) {
+    const std::string path = folder + "/" + name;
+    HR_ASSIGN_OR_RETURN(platform::FileMapping file, platform::FileMapping::OpenPath(path.c_str()));
+    HR_ASSIGN_OR_RETURN(SafetensorsIndex index,
+                        ParseSafetensors({file.data(), static_cast<size_t>(file.bytes())}, path));
+    for (auto& [tensor, entry] : index) {
+      const auto place = layout.places.find(tensor);
+      if (place != layout.places.end() && place->second != name) continue;  // the index decides
+      if (!checkpoint.tensors_.emplace(tensor, std::move(entry)).second) {
+        return Where{path, tensor}.Corrupt("is also in another file");
+      }
+    }
+    checkpoint.files_.push_back(std::move(file));
+  }
+  for (const auto& [tensor, file] : layout.places) {
+    if (!checkpoint.Find(tensor)) return Where{folder + "/" + file, tensor}.Corrupt("is missing");
+  }
+  return checkpoint;
+}
+
+const SafetensorsEntry* Checkpoint::Find(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  return found == tensors_.end() ? nullptr : &found->second;
+}
+
+Status ReadFloats(const std::string& name, const SafetensorsEntry& entry, uint64_t begin,
+                  std::span<float> out) {
+  const uint32_t element = ElementBytes(entry.dtype);
+  if (begin > entry.bytes / element || out.size() > entry.bytes / element - begin) {
+    return Status::Make(StatusCode::kInternal, "tensor \"%s\": elements %llu + %zu of %llu",
+                        name.c_str(), static_cast<unsigned long long>(begin), out.size(),
+                        static_cast<unsigned long long>(entry.bytes / element));
+  }
+  const std::byte* data = entry.data + begin * element;
+  const auto widen = [&](auto convert) {
+    for (size_t i = 0; i < out.size(); ++i) {
+      uint16_t bits;  // unaligned in the file
+      std::memcpy(&bits, data + 2 * i, 2);
+      out[i] = convert(bits);
+    }
+  };
+  if (entry.dtype == "F32") {
+    std::memcpy(out.data(), data, out.size_bytes());
+  } else if (entry.dtype == "BF16") {
+    widen(BfloatToFloat);
+  } else if (entry.dtype == "F16") {
+    widen(HalfToFloat);
+  } else {
+    return Status::Make(StatusCode::kUnsupported,
+                        "tensor \"%s\" is %s; weights must be F32, F16 or BF16", name.c_str(),
+                        entry.dtype.c_str());
+  }
+  // The pages just read are not needed again: the mapping never grows beyond a slice.
+  platform::Advise(data, out.size() * element, platform::Advice::kRelease);
+  return {};
+}
+
+}  // namespace headroom::convert

@@ -1,0 +1,48 @@
+// The numbers of one model: what config.json says, read through its architecture's recipe.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/status.h"
+#include "convert/config.h"
+#include "convert/recipe.h"
+#include "convert/rope.h"
+#include "model/model.h"
+#include "tensor/dims.h"
+
+namespace headroom::convert {
+
+struct LayerShape {
+  uint32_t left = kUnlimited;  // rows visible before self
+  size_t rope = 0;             // index into ModelShape::ropes
+};
+
+struct ModelShape {
+  const Recipe* recipe = nullptr;
+  uint32_t channels = 0;        // C
+  uint32_t inner = 0;           // F
+  uint32_t query_heads = 0;     // H
+  uint32_t kv_heads = 0;        // G
+  uint32_t head_width = 0;      // D
+  uint32_t vocabulary = 0;      // V
+  uint32_t context_tokens = 0;  // trained maximum
+  float epsilon = 0.0f;
+  model::Activation activation = model::Activation::kSilu;
+  bool parallel = false;
+  bool query_key_value_bias = false, attention_output_bias = false, mlp_bias = false;
+  bool tied = false;
+  float attention_scale = 1.0f;
+  float attention_softcap = 0.0f;  // 0: none
+  float logit_softcap = 0.0f;      // 0: none
+  float logit_scale = 1.0f;
+  std::vector<RopeParameters> ropes;
+  std::vector<LayerShape> layers;
+  std::vector<uint32_t> end_tokens;
+};
+
+// Reads every key that matters and refuses the others by name. Errors: kUnsupported (architecture,
+// key or value, each named), kCorrupt (a key is missing or of the wrong type).
+Result<ModelShape> ReadShape(Config& config);
+
+}  // namespace headroom::convert

@@ -1,0 +1,376 @@
+#include "convert/tokenizer_json.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+
+namespace headroom::convert {
+namespace {
+
+constexpr size_t kMaxPatterns = 16;  // of the runtime's splitter
+
+// The pattern behind a ByteLevel pre-tokenizer that splits by itself: the one GPT-2 published.
+constexpr const char* kByteLevelPattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+// Byte-level vocabularies write each byte as a printable character: bytes that are printable in
+// Latin-1 stand for themselves, the others take U+0100, U+0101 ... in order.
+std::map<uint32_t, char> ByteGlyphs() {
+  std::map<uint32_t, char> glyphs;
+  uint32_t next = 0x100;
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    const bool printable =
+        (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
+    glyphs[printable ? byte : next++] = static_cast<char>(byte);
+  }
+  return glyphs;
+}
+
+// Bytes behind a glyph string; nothing when a character is no glyph.
+std::optional<std::string> DecodeGlyphs(const std::string& text) {
+  static const std::map<uint32_t, char> kGlyphs = ByteGlyphs();
+  std::string bytes;
+  for (size_t i = 0; i < text.size();) {
+    const uint8_t lead = static_cast<uint8_t>(text[i]);
+    uint32_t code = lead;
+    size_t length = 1;
+    if (lead >= 0xc2 && lead < 0xe0 && i + 1 < text.size()) {  // glyphs end at U+0143
+      code = (lead & 0x1fu) << 6 | (static_cast<uint8_t>(text[i + 1]) & 0x3fu);
+      length = 2;
+    } else if (lead >= 0x80) {
+      return std::nullopt;
+    }
+    const auto glyph = kGlyphs.find(code);
+    if (glyph == kGlyphs.end()) return std::nullopt;
+    bytes += glyph->second;
+    i += length;
+  }
+  return bytes;
+}
+
+class Parser {
+ public:
+  Parser(const Json& json, uint32_t vocabulary, const std::string& what)
+      : json_(json), vocabulary_(vocabulary), what_(what) {}
+
+  Result<ParsedTokenizer> Parse() {
+    if (!json_.is_object()) return Corrupt("is no object");
+    HR_RETURN_IF_ERROR(AddedTokens());
+    HR_RETURN_IF_ERROR(Model());
+    HR_RETURN_IF_ERROR(Normalizer(Part("normalizer")));
+    HR_RETURN_IF_ERROR(PreTokenizer(Part("pre_tokenizer"), /*alone=*/true));
+    if (out().patterns.size() > kMaxPatterns)
+      return Unsupported("pre_tokenizer", "more than 16 parts");
+    HR_RETURN_IF_ERROR(PostProcessor(Part("post_processor")));
+    HR_RETURN_IF_ERROR(Decoder(Part("decoder")));
+    out().kind = model::TokenizerKind::kByteBpe;
+    return std::move(parsed_);
+  }
+
+ private:
+  TokenizerDescription& out() { return parsed_.tokenizer; }
+
+  Status Corrupt(const std::string& fact) const {
+    return Status::Make(StatusCode::kCorrupt, "%s: %s", what_.c_str(), fact.c_str());
+  }
+  Status Unsupported(const std::string& part, const std::string& value) const {
+    return Status::Make(StatusCode::kUnsupported,
+                        "%s: %s \"%s\" is not supported (the model can be converted without a "
+                        "tokenizer)",
+                        what_.c_str(), part.c_str(), Printable(value).c_str());
+  }
+
+  // nullptr for absent or null.
+  static const Json* Member(const Json& object, const char* key) {
+    if (!object.is_object() || !object.contains(key) || object[key].is_null()) return nullptr;
+    return &object[key];
+  }
+  const Json* Part(const char* key) const { return Member(json_, key); }
+  static std::string Text(const Json& object, const char* key) {
+    const Json* value = Member(object, key);
+    return value && value->is_string() ? value->get<std::string>() : std::string();
+  }
+  static bool Is(const Json& object, const char* key, bool otherwise = false) {
+    const Json* value = Member(object, key);
+    return value && value->is_boolean() ? value->get<bool>() : otherwise;
+  }
+  // The list under `key`, or an empty one.
+  static const Json& List(const Json& object, const char* key) {
+    static const Json kEmpty = Json::array();
+    const Json* value = Member(object, key);
+    return value && value->is_array() ? *value : kEmpty;
+  }
+
+  Result<uint32_t> Id(const Json* value, const std::string& token) const {
+    if (!value || !value->is_number_unsigned() || value->get<uint64_t>() >= vocabulary_) {
+      return Status::Make(StatusCode::kCorrupt, "%s: token \"%s\" has no id below %u",
+                          what_.c_str(), Printable(token).c_str(), vocabulary_);
+    }
+    return value->get<uint32_t>();
+  }
+
+  void SetToken(uint32_t id, std::string bytes) {
+    if (out().tokens.size() < vocabulary_) out().tokens.resize(vocabulary_);
+    out().tokens[id] = std::move(bytes);
+  }
+
+  // ---- added_tokens: matched verbatim
+
+  Status AddedTokens() {
+    for (const Json& token : List(json_, "added_tokens")) {
+      const std::string content = Text(token, "content");
+      if (content.empty()) return Corrupt("an added token is empty");
+      HR_ASSIGN_OR_RETURN(const uint32_t id, Id(Member(token, "id"), content));
+      for (const char* option : {"single_word", "lstrip", "rstrip"}) {
+        if (Is(token, option)) {
+          return Unsupported(std::string("added token with ") + option, content);
+        }
+      }
+      if (added_.count(id)) return Corrupt("two added tokens with id " + std::to_string(id));
+      added_[id] = content;
+      out().special_tokens.push_back(id);
+      SetToken(id, content);
+    }
+    return {};
+  }
+
+  // ---- model: vocabulary and merges
+
+  Status Model() {
+    const Json* model = Part("model");
+    if (!model || !model->is_object()) return Corrupt("lacks \"model\"");
+    const std::string type = Text(*model, "type");
+    if (!type.empty() && type != "BPE") return Unsupported("model", type);
+    if (Is(*model, "byte_fallback")) return Unsupported("model option", "byte_fallback");
+    for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+      if (!Text(*model, key).empty()) return Unsupported("model option", key);
+    }
+    const Json* dropout = Member(*model, "dropout");
+    if (dropout && !(dropout->is_number() && dropout->get<double>() == 0.0)) {
+      return Unsupported("model option", "dropout");
+    }
+    out().ignore_merges = Is(*model, "ignore_merges");
+    const Json* vocabulary = Member(*model, "vocab");
+    if (!vocabulary || !vocabulary->is_object()) return Corrupt("lacks the model's \"vocab\"");
+    HR_RETURN_IF_ERROR(Vocabulary(*vocabulary));
+    return Merges(*vocabulary, List(*model, "merges"));
+  }
+
+  Status Vocabulary(const Json& vocabulary) {
+    std::vector<bool> taken(vocabulary_);
+    for (const auto& [glyphs, value] : vocabulary.items()) {
+      HR_ASSIGN_OR_RETURN(const uint32_t id, Id(&value, glyphs));
+      if (taken[id]) return Corrupt("two tokens with id " + std::to_string(id));
+      taken[id] = true;
+      if (added_.count(id)) continue;  // its text is its bytes
+      const std::optional<std::string> bytes = DecodeGlyphs(glyphs);
+      if (!bytes) return Unsupported("vocabulary that is not byte-level, token", glyphs);
+      SetToken(id, *bytes);
+    }
+    return {};
+  }
+
+  Status Merges(const Json& vocabulary, const Json& merges) {
+    for (const Json& merge : merges) {
+      std::string left, right;
+      if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+        left = merge[0].get<std::string>();
+        right = merge[1].get<std::string>();
+      } else if (merge.is_string()) {
+        const std::string text = merge.get<std::string>();
+        const size_t space = text.find(' ');
+        left = text.substr(0, space);
+        right = space == std::string::npos ? "" : text.substr(space + 1);
+      }
+      if (!vocabulary.contains(left) || !vocabulary.contains(right) ||
+          !vocabulary.contains(left + right)) {
+        return Corrupt("merge " + std::to_string(out().merges.size()) + " (\"" + Printable(left) +
+                       "\" + \"" + Printable(right) + "\") is not in the vocabulary");
+      }
+      out().merges.emplace_back(vocabulary[left].get<uint32_t>(),
+                                vocabulary[right].get<uint32_t>());
+    }
+    return {};
+  }
+
+  // ---- normalizer
+
+  Status Normalizer(const Json* part) {
+    if (!part) return {};
+    const std::string type = Text(*part, "type");
+    if (type == "Sequence") {
+      for (const Json& item : List(*part, "normalizers")) HR_RETURN_IF_ERROR(Normalizer(&item));
+      return {};
+    }
+    if (type != "NFC") return Unsupported("normalizer", type);
+    parsed_.notes.push_back(
+        "the tokenizer expects text in Unicode normal form C; nothing is "
+        "normalised at run time");
+    return {};
+  }
+
+  // ---- pre_tokenizer
+
+  Status PreTokenizer(const Json* part, bool alone) {
+    if (!part) return {};
+    const std::string type = Text(*part, "type");
+    if (type == "Sequence") {
+      const Json& parts = List(*part, "pretokenizers");
+      for (const Json& item : parts) {
+        HR_RETURN_IF_ERROR(PreTokenizer(&item, alone && parts.size() == 1));
+      }
+      return {};
+    }
+    if (byte_level_) return Unsupported("pre_tokenizer after ByteLevel", type);
+    if (type == "ByteLevel") return ByteLevel(*part, alone);
+    if (type == "Split") return Split(*part);
+    if (type == "Digits") {
+      return AddPattern(Is(*part, "individual_digits") ? R"(\p{N})" : R"(\p{N}+)");
+    }
+    return Unsupported("pre_tokenizer", type);
+  }
+
+  Status ByteLevel(const Json& part, bool alone) {
+    byte_level_ = true;
+    if (Is(part, "add_prefix_space", true)) {
+      // Inside a sequence it would prefix every piece of the parts before.
+      if (!alone) return Unsupported("pre_tokenizer option in a sequence", "add_prefix_space");
+      out().add_prefix_space = true;
+    }
+    return Is(part, "use_regex", true) ? AddPattern(kByteLevelPattern) : Status();
+  }
+
+  Status Split(const Json& part) {
+    const Json* pattern = Member(part, "pattern");
+    const std::string regex = pattern ? Text(*pattern, "Regex") : std::string();
+    if (regex.empty()) return Unsupported("pre_tokenizer Split pattern", "String");
+    const std::string behavior = Text(part, "behavior");
+    const bool inverted = Is(part, "invert");
+    if (behavior == "Removed" && inverted) {
+      parsed_.notes.push_back(
+          "text that the split pattern does not match is kept as pieces of its own");
+    } else if (behavior != "Isolated") {
+      return Unsupported("pre_tokenizer Split behavior", behavior);
+    }
+    return AddPattern(regex);
+  }
+
+  // The reference runs patterns in Oniguruma, we in PCRE2. What the two read differently is
+  // refused: \h, classes within classes and their intersection, and a plus behind {m,n}.
+  static bool ReadsDifferently(const std::string& regex) {
+    bool in_class = false;
+    for (size_t i = 0; i < regex.size(); ++i) {
+      if (regex[i] == '\\') {
+        ++i;
+        if (i < regex.size() && (regex[i] == 'h' || regex[i] == 'H')) return true;
+      } else if (in_class) {
+        if (regex[i] == '[' || regex.compare(i, 2, "&&") == 0) return true;
+        if (regex[i] == ']') in_class = false;
+      } else if (regex[i] == '[') {
+        in_class = true;
+        if (regex.compare(i + 1, 1, "]") == 0 || regex.compare(i + 1, 2, "^]") == 0) return true;
+      } else if (regex.compare(i, 2, "}+") == 0) {
+        const size_t open = regex.rfind('{', i);
+        const std::string inside = regex.substr(open + 1, i - open - 1);
+        if (inside.find_first_not_of("0123456789,") == std::string::npos) return true;
+      }
+    }
+    return false;
+  }
+
+  // PCRE2 counts U+180E, a format character, as white space; the engine behind the reference
+  // follows Unicode and does not. The class is spelled out, so that both cut alike.
+  Status AddPattern(const std::string& regex) {
+    if (ReadsDifferently(regex)) return Unsupported("split pattern", regex);
+    constexpr const char* kSpaces = R"(\t-\r\x{20}\x{85}\p{Z})";
+    std::string pattern;
+    bool in_class = false;
+    for (size_t i = 0; i < regex.size(); ++i) {
+      if (regex[i] == '\\' && i + 1 < regex.size()) {
+        const char escaped = regex[++i];
+        if (escaped == 's') {
+          pattern += in_class ? std::string(kSpaces) : std::string("[") + kSpaces + "]";
+        } else if (escaped == 'S' && !in_class) {
+          pattern += std::string("[^") + kSpaces + "]";
+        } else {
+          pattern += {'\\', escaped};
+        }
+        continue;
+      }
+      if (regex[i] == '[' && !in_class) {
+        in_class = true;
+      } else if (regex[i] == ']') {
+        in_class = false;
+      }
+      pattern += regex[i];
+    }
+    out().patterns.push_back(std::move(pattern));
+    return {};
+  }
+
+  // ---- post_processor: a begin token, or nothing
+
+  Status PostProcessor(const Json* part) {
+    if (!part) return {};
+    const std::string type = Text(*part, "type");
+    if (type == "Sequence") {
+      for (const Json& item : List(*part, "processors")) HR_RETURN_IF_ERROR(PostProcessor(&item));
+      return {};
+    }
+    if (type == "ByteLevel") return {};  // offsets only
+    if (type != "TemplateProcessing") return Unsupported("post_processor", type);
+    bool text_seen = false;
+    for (const Json& item : List(*part, "single")) {
+      if (Member(item, "Sequence")) {
+        text_seen = true;
+        continue;
+      }
+      const Json* special = Member(item, "SpecialToken");
+      const std::string name = special ? Text(*special, "id") : std::string();
+      if (text_seen || out().add_begin) {
+        return Unsupported("post_processor token behind the text or the first", name);
+      }
+      HR_RETURN_IF_ERROR(Begin(*part, name));
+    }
+    return {};
+  }
+
+  Status Begin(const Json& part, const std::string& name) {
+    const Json* specials = Member(part, "special_tokens");
+    const Json* special = specials ? Member(*specials, name.c_str()) : nullptr;
+    if (!special || List(*special, "ids").size() != 1) {
+      return Corrupt("post_processor token \"" + Printable(name) + "\" has not one id");
+    }
+    HR_ASSIGN_OR_RETURN(const uint32_t id, Id(&List(*special, "ids")[0], name));
+    out().begin_token = static_cast<int32_t>(id);
+    out().add_begin = true;
+    return {};
+  }
+
+  Status Decoder(const Json* part) {
+    if (!part) return {};
+    const std::string type = Text(*part, "type");
+    if (type == "Sequence") {
+      for (const Json& item : List(*part, "decoders")) HR_RETURN_IF_ERROR(Decoder(&item));
+      return {};
+    }
+    return type == "ByteLevel" ? Status() : Unsupported("decoder", type);
+  }
+
+  const Json& json_;
+  const uint32_t vocabulary_;
+  const std::string& what_;
+  ParsedTokenizer parsed_;
+  std::map<uint32_t, std::string> added_;
+  bool byte_level_ = false;
+};
+
+}  // namespace
+
+Result<ParsedTokenizer> ParseTokenizer(const Json& json, uint32_t vocabulary,
+                                       const std::string& what) {
+  return Parser(json, vocabulary, what).Parse();
+}
+
+}  // namespace headroom::convert

@@ -1,0 +1,24 @@
+// tokenizer.json of a byte-level BPE as the tables of the model file. Anything in it that would
+// change ids and that the runtime cannot do is refused by its name.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "convert/hrm_writer.h"
+#include "convert/json_file.h"
+
+namespace headroom::convert {
+
+struct ParsedTokenizer {
+  TokenizerDescription tokenizer;  // end_tokens and chat_template are not in this file
+  std::vector<std::string> notes;  // what a person should know, in words
+};
+
+// Token ids must be below `vocabulary`; ids without a token become empty tokens up to it. `what`
+// names the file in messages. Errors: kCorrupt, kUnsupported (names the part and its type).
+Result<ParsedTokenizer> ParseTokenizer(const Json& json, uint32_t vocabulary,
+                                       const std::string& what);
+
+}  // namespace headroom::convert

@@ -1,0 +1,247 @@
+#include "convert/write_tensors.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <vector>
+
+#include "base/half.h"
+#include "convert/presets.h"
+#include "convert/quantise.h"
+
+namespace headroom::convert {
+namespace {
+
+constexpr size_t kSliceFloats = 1u << 20;
+constexpr size_t kSliceBytes = 4u << 20;
+
+template <typename T>
+std::span<const std::byte> Bytes(const std::vector<T>& values) {
+  return std::as_bytes(std::span(values));
+}
+
+// Counts written bytes and tells whoever wants to know.
+class Reporter {
+ public:
+  Reporter(const ProgressFunction& progress, uint64_t total) : progress_(progress) {
+    state_.total_bytes = std::max<uint64_t>(total, 1);
+  }
+  Status Add(const std::string& tensor, uint64_t bytes) {
+    state_.done_bytes += bytes;
+    state_.tensor = tensor;
+    if (!progress_ || progress_(state_)) return {};
+    return Status::Make(StatusCode::kCancelled, "conversion was cancelled at %s", tensor.c_str());
+  }
+
+ private:
+  const ProgressFunction& progress_;
+  Progress state_;
+};
+
+// Encodes slices of whole rows of one tensor and appends them.
+class RowWriter {
+ public:
+  RowWriter(const TensorDescription& tensor, size_t index, HrmWriter& writer)
+      : tensor_(tensor), index_(index), writer_(writer) {
+    columns_ = tensor.extents.size() > 1 ? tensor.extents[1] : 1;
+  }
+  size_t columns() const { return columns_; }
+
+  // `values`: whole rows, finite.
+  Status Write(std::span<const float> values) {
+    switch (tensor_.dtype) {
+      case DType::kF32:
+        return writer_.Append(index_, std::as_bytes(values));
+      case DType::kF16:
+        return WriteHalves(values);
+      case DType::kI8:
+        return WriteInt8(values);
+      case DType::kI4:
+        return tensor_.block ? WriteInt4Blocks(values) : WriteInt4Rows(values);
+      default:
+        return Status::Make(StatusCode::kInternal, "no encoder for this type");
+    }
+  }
+
+ private:
+  Status WriteHalves(std::span<const float> values) {
+    std::vector<uint16_t> halves(values.size());
+    for (size_t i = 0; i < values.size(); ++i) {
+      halves[i] = FloatToHalf(values[i]);
+      if ((halves[i] & 0x7fffu) == 0x7c00u) {
+        return Status::Make(StatusCode::kUnsupported,
+                            "tensor \"%s\" holds %g > 65504, the f16 limit", tensor_.name.c_str(),
+                            static_cast<double>(values[i]));
+      }
+    }
+    return writer_.Append(index_, Bytes(halves));
+  }
+
+  Status WriteInt8(std::span<const float> values) {
+    std::vector<int8_t> codes(values.size());
+    std::vector<float> scales;
+    for (size_t at = 0; at < values.size(); at += columns_) {
+      scales.push_back(QuantiseInt8Row(values.subspan(at, columns_), codes.data() + at));
+    }
+    HR_RETURN_IF_ERROR(writer_.Append(index_, Bytes(codes)));
+    return writer_.AppendScales(index_, Bytes(scales));
+  }
+
+  Status WriteInt4Blocks(std::span<const float> values) {
+    std::vector<uint8_t> codes(values.size() / 2);
+    std::vector<uint16_t> scales(values.size() / tensor_.block);
+    QuantiseInt4Row(values, tensor_.block, codes.data(), scales.data());
+    HR_RETURN_IF_ERROR(writer_.Append(index_, Bytes(codes)));
+    return writer_.AppendScales(index_, Bytes(scales));
+  }
+
+  Status WriteInt4Rows(std::span<const float> values) {
+    std::vector<uint8_t> codes(values.size() / 2);
+    std::vector<float> scales;
+    for (size_t at = 0; at < values.size(); at += columns_) {
+      scales.push_back(QuantiseInt4Row(values.subspan(at, columns_), codes.data() + at / 2));
+    }
+    HR_RETURN_IF_ERROR(writer_.Append(index_, Bytes(codes)));
+    return writer_.AppendScales(index_, Bytes(scales));
+  }
+
+  const TensorDescription& tensor_;
+  const size_t index_;
+  HrmWriter& writer_;
+  size_t columns_ = 1;
+};
+
+Status CheckFinite(const std::string& source, uint64_t row, size_t columns,
+                   std::span<const float> values) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (std::isfinite(values[i])) continue;
+    return Status::Make(StatusCode::kCorrupt, "tensor \"%s\" holds %g in row %llu", source.c_str(),
+                        static_cast<double>(values[i]),
+                        static_cast<unsigned long long>(row + i / columns));
+  }
+  return {};
+}
+
+Status WritePart(const RowPart& part, const TensorPlan& plan, const SafetensorsEntry& entry,
+                 RowWriter& rows, Reporter& report) {
+  const size_t columns = rows.columns();
+  const uint64_t slice_rows = std::max<uint64_t>(1, kSliceFloats / columns);
+  std::vector<float> values;
+  for (uint64_t done = 0; done < part.rows;) {
+    const uint64_t count = std::min(slice_rows, part.rows - done);
+    values.resize(count * columns);
+    HR_RETURN_IF_ERROR(ReadFloats(part.source, entry, (part.begin + done) * columns, values));
+    HR_RETURN_IF_ERROR(CheckFinite(part.source, part.begin + done, columns, values));
+    if (plan.add != 0.0f) {
+      for (float& v : values) v += plan.add;
+    }
+    HR_RETURN_IF_ERROR(rows.Write(values));
+    HR_RETURN_IF_ERROR(report.Add(part.source, values.size() * sizeof(float)));
+    done += count;
+  }
+  return {};
+}
+
+bool IsNeutral(const std::string& name) {
+  for (const std::string_view ending : NeutralTensors()) {
+    if (name.ends_with(ending)) return true;
+  }
+  return false;
+}
+
+std::string ShapeText(const std::vector<uint64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+uint64_t TotalFloats(const GraphPlan& plan) {
+  uint64_t total = 0;
+  for (const TensorDescription& tensor : plan.description.tensors) {
+    uint64_t elements = 1;
+    for (const uint32_t extent : tensor.extents) elements *= extent;
+    total += elements * sizeof(float);
+  }
+  return total;
+}
+
+}  // namespace
+
+Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkpoint& checkpoint) {
+  std::set<std::string> used;
+  for (size_t i = 0; i < plan.tensors.size(); ++i) {
+    const TensorDescription& tensor = plan.description.tensors[i];
+    for (const RowPart& part : plan.tensors[i].parts) {
+      const SafetensorsEntry* entry = checkpoint.Find(part.source);
+      if (!entry) {
+        return Status::Make(StatusCode::kCorrupt, "the checkpoint lacks tensor \"%s\"",
+                            part.source.c_str());
+      }
+      std::vector<uint64_t> expected = {part.source_rows};
+      if (tensor.extents.size() > 1) expected.push_back(tensor.extents[1]);
+      if (entry->shape != expected) {
+        return Status::Make(StatusCode::kCorrupt, "tensor \"%s\" is %s, config.json implies %s",
+                            part.source.c_str(), ShapeText(entry->shape).c_str(),
+                            ShapeText(expected).c_str());
+      }
+      used.insert(part.source);
+    }
+  }
+  const std::string tied_head = std::string(shape.recipe->names.head) + ".weight";
+  for (const auto& [name, entry] : checkpoint.tensors()) {
+    if (used.count(name) || IsNeutral(name) || (shape.tied && name == tied_head)) continue;
+    return Status::Make(StatusCode::kUnsupported, "the recipe of %s does not use tensor \"%.80s\"",
+                        std::string(shape.recipe->architecture).c_str(), name.c_str());
+  }
+  return {};
+}
+
+Status WriteFromCheckpoint(const GraphPlan& plan, const Checkpoint& checkpoint,
+                           const ProgressFunction& progress, HrmWriter& writer) {
+  Reporter report(progress, TotalFloats(plan));
+  for (size_t i = 0; i < plan.tensors.size(); ++i) {
+    const TensorPlan& tensor = plan.tensors[i];
+    RowWriter rows(plan.description.tensors[i], i, writer);
+    if (tensor.role == TensorRole::kFixed) HR_RETURN_IF_ERROR(rows.Write(tensor.fixed));
+    for (const RowPart& part : tensor.parts) {
+      HR_RETURN_IF_ERROR(WritePart(part, tensor, *checkpoint.Find(part.source), rows, report));
+    }
+  }
+  return {};
+}
+
+Status WriteRandom(const GraphPlan& plan, uint64_t seed, const ProgressFunction& progress,
+                   HrmWriter& writer) {
+  uint64_t total = 0;
+  for (size_t i = 0; i < plan.tensors.size(); ++i) {
+    total += writer.data_bytes(i) + writer.scale_bytes(i);
+  }
+  Reporter report(progress, total);
+  std::vector<std::byte> buffer;
+  for (size_t i = 0; i < plan.tensors.size(); ++i) {
+    const TensorDescription& tensor = plan.description.tensors[i];
+    if (plan.tensors[i].role != TensorRole::kMatrix) {
+      std::vector<float> values = plan.tensors[i].fixed;  // norms are 1, biases 0
+      values.resize(tensor.extents[0], plan.tensors[i].role == TensorRole::kNorm ? 1.0f : 0.0f);
+      HR_RETURN_IF_ERROR(writer.Append(i, Bytes(values)));
+      HR_RETURN_IF_ERROR(report.Add(tensor.name, values.size() * sizeof(float)));
+      continue;
+    }
+    RandomWeights random(seed * 1'000'003u + i, tensor.dtype, tensor.extents[1]);
+    const auto append = [&](uint64_t bytes, bool scales) -> Status {
+      for (uint64_t done = 0; done < bytes;) {
+        buffer.resize(std::min<uint64_t>(kSliceBytes, bytes - done));
+        scales ? random.FillScales(buffer, tensor.block ? 2 : 4) : random.FillData(buffer);
+        HR_RETURN_IF_ERROR(scales ? writer.AppendScales(i, buffer) : writer.Append(i, buffer));
+        HR_RETURN_IF_ERROR(report.Add(tensor.name, buffer.size()));
+        done += buffer.size();
+      }
+      return {};
+    };
+    HR_RETURN_IF_ERROR(append(writer.data_bytes(i), false));
+    HR_RETURN_IF_ERROR(append(writer.scale_bytes(i), true));
+  }
+  return {};
+}
+
+}  // namespace headroom::convert

@@ -1,0 +1,28 @@
+// Fills a file's tensors slice by slice, from a checkpoint or with noise.
+#pragma once
+
+#include <functional>
+
+#include "base/status.h"
+#include "convert/convert.h"
+#include "convert/graph.h"
+#include "convert/hrm_writer.h"
+#include "convert/safetensors.h"
+
+namespace headroom::convert {
+
+// Every tensor the plan needs is there with the shape the configuration implies, and the checkpoint
+// holds no other tensor that might mean something. kCorrupt and kUnsupported name the tensor.
+Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkpoint& checkpoint);
+
+using ProgressFunction = std::function<bool(const Progress&)>;
+
+// Working memory: a slice of rows (about 4 MiB of floats), whatever the model's size.
+// Errors: kCorrupt (a weight that is not finite), kUnsupported (element type; a weight too large
+// for f16), kIo, kCancelled.
+Status WriteFromCheckpoint(const GraphPlan& plan, const Checkpoint& checkpoint,
+                           const ProgressFunction& progress, HrmWriter& writer);
+Status WriteRandom(const GraphPlan& plan, uint64_t seed, const ProgressFunction& progress,
+                   HrmWriter& writer);
+
+}  // namespace headroom::convert
