@@ -1,0 +1,505 @@
+// Whole conversions of the golden checkpoints: what stands in the file, and what is refused by
+// name. That the converted models compute the reference's logits is tests/session/golden_test.cc.
+#include "convert/convert.h"
+
+#include <algorithm>
+#include <catch2/catch_approx.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+
+#include "base/half.h"
+#include "convert/safetensors.h"
+#include "model/model.h"
+#include "tests/convert/fixture.h"
+
+namespace headroom {
+namespace {
+
+using convert::Options;
+using convert::WeightFormat;
+using model::Model;
+using model::OpKind;
+using test::GoldenFolder;
+using test::Replaced;
+using test::TempFolder;
+
+const std::vector<std::string> kCases = {
+    "llama-gqa", "llama-mqa", "llama-yarn", "llama-bias", "qwen2",    "qwen3",      "gemma2",
+    "gemma3",    "mistral",   "stablelm",   "phi",        "gpt-neox", "starcoder2", "cohere"};
+
+struct Converted {
+  TempFolder folder;
+  std::unique_ptr<Model> model;
+  convert::Summary summary;
+  std::vector<std::string> log;
+
+  const TensorView& tensor(int32_t i) const { return model->tensors.at(static_cast<size_t>(i)); }
+  std::vector<float> floats(int32_t i) const {
+    const TensorView& view = tensor(i);
+    REQUIRE(view.dtype == DType::kF32);
+    return {view.f32(), view.f32() + view.data_bytes / 4};
+  }
+  const model::Op& op(OpKind kind, size_t nth = 0) const {
+    for (const model::Op& op : model->ops) {
+      if (op.kind == kind && nth-- == 0) return op;
+    }
+    FAIL("no such operation");
+    return model->ops[0];
+  }
+  size_t count(OpKind kind) const {
+    return static_cast<size_t>(std::count_if(model->ops.begin(), model->ops.end(),
+                                             [&](const model::Op& op) { return op.kind == kind; }));
+  }
+};
+
+std::unique_ptr<Converted> ConvertFolder(const std::string& source, WeightFormat format,
+                                         uint32_t block = 32) {
+  auto converted = std::make_unique<Converted>();
+  Options options;
+  options.source = source;
+  options.out = converted->folder / "model.hrm";
+  options.weights = format;
+  options.block = block;
+  options.log = [&](const std::string& line) { converted->log.push_back(line); };
+  auto summary = convert::Convert(options);
+  INFO(source << ": " << summary.status().message());
+  REQUIRE(summary.ok());
+  converted->summary = summary.Take();
+  model::OpenOptions open;
+  open.verify_checksums = true;
+  auto model = Model::OpenPath(options.out.c_str(), open);
+  INFO(model.status().message());
+  REQUIRE(model.ok());
+  converted->model = model.Take();
+  return converted;
+}
+
+std::unique_ptr<Converted> ConvertCase(const std::string& name,
+                                       WeightFormat format = WeightFormat::kF32) {
+  return ConvertFolder(GoldenFolder(name), format);
+}
+
+// A tensor of the checkpoint as floats.
+std::vector<float> Source(const std::string& name, const std::string& tensor) {
+  const auto checkpoint = convert::Checkpoint::Open(GoldenFolder(name));
+  REQUIRE(checkpoint.ok());
+  const convert::SafetensorsEntry* entry = checkpoint.value().Find(tensor);
+  INFO(tensor);
+  REQUIRE(entry);
+  std::vector<float> values(entry->bytes / 4);
+  REQUIRE(convert::ReadFloats(tensor, *entry, 0, values).ok());
+  return values;
+}
+
+std::vector<float> Joined(std::initializer_list<std::vector<float>> parts) {
+  std::vector<float> all;
+  for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
+  return all;
+}
+
+// The refusal of a golden case whose config.json was changed.
+Status Refusal(const std::string& name, const std::string& from, const std::string& to) {
+  TempFolder folder;
+  std::filesystem::copy(GoldenFolder(name), folder.path());
+  const std::string config = folder / "config.json";
+  std::filesystem::permissions(config, std::filesystem::perms::owner_write,
+                               std::filesystem::perm_options::add);
+  test::WriteText(config, Replaced(test::ReadText(config), from, to));
+  Options options;
+  options.source = folder.path();
+  options.out = folder / "model.hrm";
+  options.weights = WeightFormat::kF32;
+  const auto summary = convert::Convert(options);
+  REQUIRE_FALSE(summary.ok());
+  CHECK_FALSE(std::filesystem::exists(options.out));
+  return summary.status();
+}
+
+bool Says(const Status& status, const std::string& part) {
+  UNSCOPED_INFO(status.message());
+  return std::string(status.message()).find(part) != std::string::npos;
+}
+
+TEST_CASE("every golden checkpoint converts to every format", "[convert]") {
+  for (const std::string& name : kCases) {
+    uint64_t larger = UINT64_MAX;
+    for (const WeightFormat format :
+         {WeightFormat::kF32, WeightFormat::kF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+      INFO(name << " format " << static_cast<int>(format));
+      const auto converted = ConvertCase(name, format);
+      CHECK(converted->summary.layers == 2);
+      CHECK(converted->summary.vocabulary == 64);
+      CHECK(converted->model->metadata.vocabulary == 64);
+      CHECK(converted->model->metadata.context_tokens == 128);
+      CHECK(converted->model->metadata.name == name);
+      CHECK(converted->model->attentions.size() == 2);
+      CHECK(converted->model->tokenizer.end_tokens == std::vector<uint32_t>{2});
+      CHECK(converted->model->tokenizer.kind == model::TokenizerKind::kNone);
+      CHECK(converted->summary.weight_bytes < larger);
+      larger = converted->summary.weight_bytes;
+    }
+  }
+}
+
+TEST_CASE("q, k and v are one matrix, gate and up another", "[convert]") {
+  const auto c = ConvertCase("llama-gqa");
+  const model::AttentionSpec& a = c->model->attentions[1];
+  const std::string layer = "model.layers.1.";
+  CHECK(a.query.tensor == a.key.tensor);
+  CHECK(a.query.tensor == a.value.tensor);
+  CHECK((a.query.row_begin == 0 && a.query.rows == 64));
+  CHECK((a.key.row_begin == 64 && a.key.rows == 32));
+  CHECK((a.value.row_begin == 96 && a.value.rows == 32));
+  CHECK(c->floats(a.query.tensor) ==
+        Joined({Source("llama-gqa", layer + "self_attn.q_proj.weight"),
+                Source("llama-gqa", layer + "self_attn.k_proj.weight"),
+                Source("llama-gqa", layer + "self_attn.v_proj.weight")}));
+  CHECK(c->floats(a.output.tensor) == Source("llama-gqa", layer + "self_attn.o_proj.weight"));
+  CHECK(a.head_map == std::vector<uint16_t>{0, 0, 1, 1});
+  CHECK(a.scale == 0.25f);
+  CHECK(a.left == kUnlimited);
+  CHECK(a.query.bias == model::kNone);
+  const model::Op& wide = c->op(OpKind::kProjection, 2);  // gate_up, down, then layer 1
+  CHECK(wide.weight.rows == 64);
+  CHECK(c->floats(wide.weight.tensor) ==
+        Joined({Source("llama-gqa", layer + "mlp.gate_proj.weight"),
+                Source("llama-gqa", layer + "mlp.up_proj.weight")}));
+  CHECK(c->op(OpKind::kGatedActivation).activation == model::Activation::kSilu);
+}
+
+TEST_CASE("biases are fused like their matrices", "[convert]") {
+  const auto c = ConvertCase("llama-bias");
+  const model::AttentionSpec& a = c->model->attentions[0];
+  const std::string layer = "model.layers.0.";
+  CHECK(c->floats(a.key.bias) == Joined({Source("llama-bias", layer + "self_attn.q_proj.bias"),
+                                         Source("llama-bias", layer + "self_attn.k_proj.bias"),
+                                         Source("llama-bias", layer + "self_attn.v_proj.bias")}));
+  CHECK(c->floats(a.output.bias) == Source("llama-bias", layer + "self_attn.o_proj.bias"));
+  CHECK(c->floats(c->op(OpKind::kProjection, 0).weight.bias) ==
+        Joined({Source("llama-bias", layer + "mlp.gate_proj.bias"),
+                Source("llama-bias", layer + "mlp.up_proj.bias")}));
+  const auto qwen = ConvertCase("qwen2");
+  CHECK(qwen->model->attentions[0].query.bias != model::kNone);
+  CHECK(qwen->model->attentions[0].output.bias == model::kNone);
+}
+
+TEST_CASE("rotary frequencies are tensors with their scaling applied", "[convert]") {
+  const auto c = ConvertCase("llama-gqa");
+  const model::RopeSpec& rope = c->model->attentions[0].rope;
+  CHECK(rope.dims == 16);
+  CHECK(rope.attention_factor == 1.0f);
+  const std::vector<float> f = c->floats(rope.inverse_frequencies);
+  REQUIRE(f.size() == 8);
+  for (size_t i = 0; i < 8; ++i) {  // llama3: factor 8, low 1, high 4, original 16
+    const double plain = std::pow(100.0, -2.0 * static_cast<double>(i) / 16);
+    const double turns = 16 * plain / (2 * 3.141592653589793);
+    const double smooth = std::min(1.0, std::max(0.0, (turns - 1) / 3));
+    CHECK(f[i] == Catch::Approx(plain * (smooth + (1 - smooth) / 8)).epsilon(1e-6));
+  }
+  const auto yarn = ConvertCase("llama-yarn");
+  CHECK(yarn->model->attentions[0].rope.attention_factor ==
+        Catch::Approx(0.1 * std::log(4.0) + 1.0));
+  CHECK(yarn->floats(yarn->model->attentions[0].rope.inverse_frequencies) != f);
+}
+
+TEST_CASE("partial and interleaved rotation are carried over", "[convert]") {
+  CHECK(ConvertCase("stablelm")->model->attentions[0].rope.dims == 8);
+  CHECK(ConvertCase("phi")->model->attentions[0].rope.dims == 8);
+  CHECK(ConvertCase("gpt-neox")->model->attentions[0].rope.dims == 4);
+  CHECK(ConvertCase("cohere")->model->attentions[0].rope.layout == model::RopeLayout::kInterleaved);
+}
+
+TEST_CASE("tied embeddings are stored once", "[convert]") {
+  const auto tied = ConvertCase("llama-mqa");
+  const model::Op& head = tied->model->ops.back();
+  REQUIRE(head.kind == OpKind::kProjection);
+  CHECK(head.weight.tensor == tied->op(OpKind::kEmbedding).weight.tensor);
+  const auto untied = ConvertCase("llama-gqa");
+  CHECK(untied->model->ops.back().weight.tensor != untied->op(OpKind::kEmbedding).weight.tensor);
+}
+
+TEST_CASE("Gemma: norms folded, embedding scaled, caps, windows and bases by layer", "[convert]") {
+  const auto c = ConvertCase("gemma2");
+  const std::vector<float> source = Source("gemma2", "model.layers.0.input_layernorm.weight");
+  const std::vector<float> stored = c->floats(c->op(OpKind::kNorm).norm.weight);
+  REQUIRE(stored.size() == source.size());
+  for (size_t i = 0; i < source.size(); ++i) REQUIRE(stored[i] == source[i] + 1.0f);
+  CHECK(c->count(OpKind::kNorm) == 2 * 4 + 1);
+  CHECK(c->op(OpKind::kEmbedding).scale == 8.0f);
+  CHECK(c->op(OpKind::kGatedActivation).activation == model::Activation::kGeluTanh);
+  CHECK(c->model->attentions[0].left == 7);
+  CHECK(c->model->attentions[1].left == kUnlimited);
+  CHECK(c->model->attentions[0].softcap == 3.0f);
+  CHECK(c->model->attentions[0].scale == Catch::Approx(1 / std::sqrt(32.0)));
+  CHECK(c->model->ops.back().kind == OpKind::kSoftcap);
+  CHECK(c->model->ops.back().scale == 5.0f);
+
+  const auto g3 = ConvertCase("gemma3");
+  const auto local = g3->floats(g3->model->attentions[0].rope.inverse_frequencies);
+  const auto global = g3->floats(g3->model->attentions[1].rope.inverse_frequencies);
+  CHECK(local[1] == Catch::Approx(std::pow(20.0, -2.0 / 16)));
+  CHECK(global[1] == Catch::Approx(std::pow(500.0, -2.0 / 16) / 4));
+  CHECK(g3->model->attentions[0].query_norm.present());
+  CHECK(g3->floats(g3->model->attentions[0].key_norm.weight)[3] ==
+        Source("gemma3", "model.layers.0.self_attn.k_norm.weight")[3] + 1.0f);
+}
+
+TEST_CASE("windows count without self", "[convert]") {
+  const auto c = ConvertCase("mistral");
+  for (const auto& a : c->model->attentions) CHECK(a.left == 7);
+  for (const auto& a : ConvertCase("qwen2")->model->attentions) CHECK(a.left == kUnlimited);
+}
+
+TEST_CASE("parallel residuals share or do not share their norm", "[convert]") {
+  CHECK(ConvertCase("phi")->count(OpKind::kNorm) == 2 + 1);
+  CHECK(ConvertCase("cohere")->count(OpKind::kNorm) == 2 + 1);
+  const auto neox = ConvertCase("gpt-neox");
+  REQUIRE(neox->count(OpKind::kNorm) == 2 * 2 + 1);
+  // Both norms of a layer read the same value.
+  CHECK(neox->op(OpKind::kNorm, 0).inputs[0] == neox->op(OpKind::kNorm, 1).inputs[0]);
+  const auto stable = ConvertCase("stablelm");
+  CHECK(stable->op(OpKind::kNorm, 0).inputs[0] != stable->op(OpKind::kNorm, 1).inputs[0]);
+  CHECK(ConvertCase("cohere")->model->ops.back().kind == OpKind::kScale);
+  CHECK(ConvertCase("phi")->model->ops.back().weight.bias != model::kNone);
+}
+
+TEST_CASE("interleaved q, k, v rows are put in order", "[convert]") {
+  const auto c = ConvertCase("gpt-neox");
+  const auto source = Source("gpt-neox", "gpt_neox.layers.0.attention.query_key_value.weight");
+  const auto stored = c->floats(c->model->attentions[0].query.tensor);
+  REQUIRE(stored.size() == source.size());
+  for (size_t part = 0; part < 3; ++part) {
+    for (size_t h = 0; h < 4; ++h) {
+      for (size_t d = 0; d < 16; ++d) {
+        const size_t to = (part * 64 + h * 16 + d) * 64, from = (h * 48 + part * 16 + d) * 64;
+        REQUIRE(std::equal(stored.begin() + static_cast<ptrdiff_t>(to),
+                           stored.begin() + static_cast<ptrdiff_t>(to + 64),
+                           source.begin() + static_cast<ptrdiff_t>(from)));
+      }
+    }
+  }
+}
+
+TEST_CASE("formats: vocabulary matrices stay at int8, norms at f32", "[convert]") {
+  const auto c = ConvertCase("llama-gqa", WeightFormat::kInt4);
+  CHECK(c->tensor(c->op(OpKind::kEmbedding).weight.tensor).dtype == DType::kI8);
+  CHECK(c->tensor(c->model->ops.back().weight.tensor).dtype == DType::kI8);
+  CHECK(c->tensor(c->op(OpKind::kNorm).norm.weight).dtype == DType::kF32);
+  const TensorView& qkv = c->tensor(c->model->attentions[0].query.tensor);
+  CHECK(qkv.dtype == DType::kI4);
+  CHECK(qkv.block == 32);
+  const auto source = Source("llama-gqa", "model.layers.0.self_attn.q_proj.weight");
+  double error = 0, power = 0;
+  for (size_t k = 0; k < source.size(); ++k) {
+    const auto byte = std::to_integer<uint8_t>(qkv.data[k / 2]);
+    const int code = (k % 2 ? byte >> 4 : byte & 15) - 8;
+    const float scale = BfloatToFloat(reinterpret_cast<const uint16_t*>(qkv.scales)[k / 32]);
+    error += std::pow(source[k] - double{scale} * code, 2);
+    power += std::pow(source[k], 2);
+  }
+  CHECK(error < 0.01 * power);
+  const auto half = ConvertCase("llama-gqa", WeightFormat::kF16);
+  const TensorView& wide = half->tensor(half->model->attentions[0].query.tensor);
+  REQUIRE(wide.dtype == DType::kF16);
+  CHECK(reinterpret_cast<const uint16_t*>(wide.data)[5] == FloatToHalf(source[5]));
+}
+
+TEST_CASE("a block that does not divide the columns gets smaller, with a line in the log",
+          "[convert]") {
+  const auto c = ConvertFolder(GoldenFolder("llama-gqa"), WeightFormat::kInt4, 128);
+  CHECK(c->tensor(c->model->attentions[0].query.tensor).block == 64);         // 64 columns
+  CHECK(c->tensor(c->op(OpKind::kProjection, 1).weight.tensor).block == 32);  // down: 32 columns
+  CHECK(std::any_of(c->log.begin(), c->log.end(), [](const std::string& line) {
+    return line.find("layers.0.mlp.down is stored as int4 in blocks of 32") != std::string::npos;
+  }));
+  const auto rows = ConvertFolder(GoldenFolder("llama-gqa"), WeightFormat::kInt4, 0);
+  CHECK(rows->tensor(rows->model->attentions[0].query.tensor).block == 0);
+  CHECK(rows->log.size() == 1);  // only that there is no tokenizer
+}
+
+TEST_CASE("keys that may change the result are refused by name", "[convert]") {
+  CHECK(Says(Refusal("llama-gqa", R"("use_cache": true)", R"("use_cache": true, "surprise": 3)"),
+             "\"surprise\" (3) may change the result"));
+  CHECK(Says(Refusal("llama-gqa", R"("llama3")", R"("longrope")"), "\"longrope\""));
+  CHECK(
+      Says(Refusal("llama-gqa", R"("factor": 8.0)", R"("factor": 8.0, "other": 1)"), "\"other\""));
+  CHECK(Says(Refusal("llama-gqa", R"("silu")", R"("snake")"), "\"snake\""));
+  CHECK(Says(Refusal("llama-gqa", "LlamaForCausalLM", "ZebraForCausalLM"), "ZebraForCausalLM"));
+  CHECK(Says(Refusal("llama-gqa", R"("use_cache": true)", R"("quantization_config": {"bits": 4})"),
+             "quantization_config"));
+  CHECK(Says(Refusal("stablelm", R"("qk_layernorm": false)", R"("qk_layernorm": true)"),
+             "qk_layernorm"));
+  CHECK(
+      Says(Refusal("cohere", R"("use_qk_norm": false)", R"("use_qk_norm": true)"), "use_qk_norm"));
+  CHECK(Says(Refusal("gemma2", R"("sliding_attention")", R"("chunked_attention")"),
+             "chunked_attention"));
+  CHECK(Says(Refusal("gemma3", R"("use_bidirectional_attention": false)",
+                     R"("use_bidirectional_attention": true)"),
+             "use_bidirectional_attention"));
+}
+
+TEST_CASE("numbers that cannot be are refused by name", "[convert]") {
+  CHECK(Says(Refusal("llama-gqa", R"("hidden_size": 64)", R"("hidden_size": 0)"),
+             "\"hidden_size\" is 0"));
+  CHECK(
+      Says(Refusal("llama-gqa", R"("hidden_size": 64)", R"("hidden_size": 1e300)"), "hidden_size"));
+  CHECK(
+      Says(Refusal("llama-gqa", R"("hidden_size": 64)", R"("hidden_size": "64")"), "hidden_size"));
+  CHECK(Says(Refusal("llama-gqa", R"("hidden_size": 64,)", ""), "lacks \"hidden_size\""));
+  CHECK(Says(Refusal("llama-gqa", R"("num_key_value_heads": 2)", R"("num_key_value_heads": 3)"),
+             "4 query heads are no multiple of 3 KV heads"));
+  CHECK(Says(Refusal("llama-gqa", R"("head_dim": 16)", R"("head_dim": 15)"), "odd"));
+  CHECK(Says(Refusal("llama-gqa", R"("high_freq_factor": 4.0)", R"("high_freq_factor": 1.0)"),
+             "high_freq_factor"));
+  CHECK(Says(Refusal("llama-gqa", R"("rope_theta": 100.0)", R"("rope_theta": -1)"), "rope_theta"));
+}
+
+TEST_CASE("tensors that do not fit the configuration are named", "[convert]") {
+  CHECK(Says(Refusal("llama-gqa", R"("intermediate_size": 32)", R"("intermediate_size": 48)"),
+             "mlp.gate_proj.weight\" is [32, 64], config.json implies [48, 64]"));
+  CHECK(Says(Refusal("llama-gqa", R"("attention_bias": false)", R"("attention_bias": true)"),
+             "lacks tensor \"model.layers.0.self_attn.q_proj.bias\""));
+  CHECK(Says(Refusal("llama-bias", R"("attention_bias": true)", R"("attention_bias": false)"),
+             "does not use tensor \"model.layers.0.self_attn"));
+  CHECK(Says(Refusal("llama-gqa", R"("num_hidden_layers": 2)", R"("num_hidden_layers": 1)"),
+             "does not use tensor \"model.layers.1."));
+}
+
+// A two-layer checkpoint is too much here: one matrix is damaged in place.
+Status ConvertDamaged(float value, WeightFormat format) {
+  TempFolder folder;
+  std::filesystem::copy(GoldenFolder("llama-gqa"), folder.path());
+  const std::string path = folder / "model.safetensors";
+  std::filesystem::permissions(path, std::filesystem::perms::owner_write,
+                               std::filesystem::perm_options::add);
+  std::string file = test::ReadText(path);
+  std::memcpy(file.data() + file.size() - 4, &value, 4);
+  test::WriteText(path, file);
+  Options options;
+  options.source = folder.path();
+  options.out = folder / "model.hrm";
+  options.weights = format;
+  return convert::Convert(options).status();
+}
+
+TEST_CASE("weights that are not numbers, or too large for the format, are refused", "[convert]") {
+  CHECK(Says(ConvertDamaged(NAN, WeightFormat::kInt8), "holds nan in row"));
+  CHECK(Says(ConvertDamaged(INFINITY, WeightFormat::kF32), "holds inf in row"));
+  CHECK(ConvertDamaged(7e4f, WeightFormat::kF32).ok());
+}
+
+TEST_CASE("progress runs to the end and can cancel without leaving a file", "[convert]") {
+  TempFolder folder;
+  Options options;
+  options.source = GoldenFolder("llama-gqa");
+  options.out = folder / "model.hrm";
+  uint64_t calls = 0, last = 0, total = 0;
+  options.progress = [&](const convert::Progress& p) {
+    CHECK(p.done_bytes >= last);
+    last = p.done_bytes;
+    total = p.total_bytes;
+    return ++calls < 5;
+  };
+  CHECK(convert::Convert(options).status().code() == StatusCode::kCancelled);
+  CHECK(std::filesystem::is_empty(folder.path()));
+  calls = 0;
+  last = 0;
+  options.progress = [&](const convert::Progress& p) {
+    last = p.done_bytes;
+    total = p.total_bytes;
+    return true;
+  };
+  CHECK(convert::Convert(options).ok());
+  CHECK(last > total * 9 / 10);
+  CHECK(last <= total);
+}
+
+TEST_CASE("a tokenizer beside the weights is taken in, or left out when asked", "[convert]") {
+  TempFolder folder;
+  std::filesystem::copy(GoldenFolder("llama-gqa"), folder.path());
+  test::WriteText(folder / "tokenizer.json",
+                  R"({"added_tokens":[{"id":3,"content":"<e>"}],"model":{"type":"BPE",)"
+                  R"("vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}})");
+  test::WriteText(folder / "tokenizer_config.json", R"({"chat_template":"{{ messages }}"})");
+  test::WriteText(folder / "generation_config.json",
+                  R"({"eos_token_id":[3,5,9999],"temperature":0.6,"top_k":20,"top_p":0.9})");
+  const auto with = ConvertFolder(folder.path(), WeightFormat::kInt8);
+  const model::TokenizerSpec& spec = with->model->tokenizer;
+  CHECK(with->summary.tokenizer == "byte-level BPE");
+  REQUIRE(spec.kind == model::TokenizerKind::kByteBpe);
+  CHECK(spec.tokens[2] == "ab");
+  CHECK(spec.tokens[3] == "<e>");
+  REQUIRE(spec.merges.size() == 1);
+  CHECK(spec.merges[0].result == 2);
+  CHECK(spec.chat_template == "{{ messages }}");
+  CHECK(spec.end_tokens == std::vector<uint32_t>{3, 5});
+  CHECK(with->model->sampling.temperature == 0.6f);
+  CHECK(with->model->sampling.top_k == 20);
+
+  TempFolder out;
+  Options options;
+  options.source = folder.path();
+  options.out = out / "model.hrm";
+  options.without_tokenizer = true;
+  CHECK(convert::Convert(options).value().tokenizer == "none");
+}
+
+TEST_CASE("random presets: same seed, same file; names are listed on a mistake", "[convert]") {
+  Options options;
+  options.preset = "llama-9";
+  options.out = "/nonexistent/x.hrm";
+  CHECK(Says(convert::Convert(options).status(), "llama-3.2-1b qwen2.5-0.5b gemma-3-1b"));
+  options.source = "also";
+  CHECK(Says(convert::Convert(options).status(), "either"));
+  options.preset.clear();
+  options.block = 48;
+  CHECK(Says(convert::Convert(options).status(), "block 48"));
+  CHECK(convert::PresetNames().size() == 3);
+  CHECK(convert::ArchitectureNames().size() >= 11);
+  CHECK(convert::ParseWeightFormat("int4").value() == WeightFormat::kInt4);
+  CHECK(Says(convert::ParseWeightFormat("int5").status(), "int5"));
+}
+
+// A sanitizer keeps freed memory and would be what is measured.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#elif defined(__has_feature)
+constexpr bool kSanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
+#else
+constexpr bool kSanitized = false;
+#endif
+
+// The largest tensor is 192 MiB of floats (a sparse file: it costs no disk); what the process needs
+// beyond what it had must be far less.
+TEST_CASE("memory stays at a slice, not a tensor", "[convert]") {
+  if (kSanitized) SKIP("measured without sanitizers");
+  TempFolder folder;
+  constexpr uint64_t kRows = 786432, kColumns = 64;
+  test::WriteText(folder / "config.json",
+                  Replaced(test::ReadText(GoldenFolder("llama-mqa") + "/config.json"),
+                           "\"vocab_size\": 64", "\"vocab_size\": " + std::to_string(kRows)));
+  const std::string path = folder / "model.safetensors";
+  const std::string source = test::ReadText(GoldenFolder("llama-mqa") + "/model.safetensors");
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, source.data(), 8);
+  std::string header = source.substr(8, header_bytes), data = source.substr(8 + header_bytes);
+  // The embedding moves to the end and grows.
+  const std::string name = "\"model.embed_tokens.weight\":";
+  const size_t begin = header.find(name), end = header.find('}', begin);
+  header.replace(begin, end - begin + 1,
+                 name + R"({"dtype":"F32","shape":[)" + std::to_string(kRows) + ",64]," +
+                     R"("data_offsets":[)" + std::to_string(data.size()) + "," +
+                     std::to_string(data.size() + kRows * kColumns * 4) + "]}");
+  test::WriteText(path, test::Safetensors(header, data));
+  std::filesystem::resize_file(path, 8 + header.size() + data.size() + kRows * kColumns * 4);
+  const uint64_t before = platform::ReadProcessMemory().peak_resident_bytes;
+  const auto c = ConvertFolder(folder.path(), WeightFormat::kInt8);
+  const uint64_t after = platform::ReadProcessMemory().peak_resident_bytes;
+  REQUIRE(after > 0);
+  CHECK(c->summary.vocabulary == kRows);
+  INFO("peak grew by " << (after - before) / 1048576 << " MiB");
+  CHECK(after - before < 96u << 20);
+}
+
+}  // namespace
+}  // namespace headroom

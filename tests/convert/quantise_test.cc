@@ -1,0 +1,171 @@
+// Quantised rows against their definition in double.
+#include "convert/quantise.h"
+
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <cfenv>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "base/half.h"
+
+namespace headroom {
+namespace {
+
+using convert::QuantiseInt4Row;
+using convert::QuantiseInt8Row;
+
+std::vector<float> Normal(size_t count, uint32_t seed, float deviation = 0.02f) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0.0f, deviation);
+  std::vector<float> values(count);
+  for (float& v : values) v = normal(random);
+  return values;
+}
+
+int Code4(const std::vector<uint8_t>& codes, size_t k) {
+  return (k % 2 ? codes[k / 2] >> 4 : codes[k / 2] & 15) - 8;
+}
+
+double SquaredError(const std::vector<float>& row, size_t begin, size_t count, double scale,
+                    const std::vector<uint8_t>& codes) {
+  double sum = 0;
+  for (size_t k = begin; k < begin + count; ++k) {
+    const double e = row[k] - scale * Code4(codes, k);
+    sum += e * e;
+  }
+  return sum;
+}
+
+TEST_CASE("int8 rows are the nearest codes of max / 127", "[convert][quantise]") {
+  for (uint32_t seed = 0; seed < 20; ++seed) {
+    const std::vector<float> row = Normal(97, seed);
+    std::vector<int8_t> codes(row.size(), 99);
+    const float scale = QuantiseInt8Row(row, codes.data());
+    double largest = 0;
+    for (const float v : row) largest = std::max(largest, std::fabs(static_cast<double>(v)));
+    REQUIRE(std::fabs(scale - largest / 127) <= 1e-7 * largest);
+    int extreme = 0;
+    for (size_t k = 0; k < row.size(); ++k) {
+      REQUIRE(std::fabs(row[k] - double{scale} * codes[k]) <= scale * 0.50001);
+      extreme = std::max(extreme, std::abs(codes[k]));
+    }
+    REQUIRE(extreme == 127);
+  }
+}
+
+TEST_CASE("int8 rounds halves to even", "[convert][quantise]") {
+  const std::vector<float> row = {127.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -127.0f};  // scale 1
+  std::vector<int8_t> codes(row.size());
+  CHECK(QuantiseInt8Row(row, codes.data()) == 1.0f);
+  CHECK(codes == std::vector<int8_t>{127, 0, 2, 2, 0, -2, -127});
+}
+
+TEST_CASE("rows of zeros get a scale that is normal and positive", "[convert][quantise]") {
+  const std::vector<float> zeros(64, 0.0f);
+  std::vector<int8_t> codes(64, 1);
+  CHECK(std::isnormal(QuantiseInt8Row(zeros, codes.data())));
+  CHECK(codes == std::vector<int8_t>(64, 0));
+  std::vector<uint8_t> nibbles(32, 0);
+  std::vector<uint16_t> scales(2);
+  QuantiseInt4Row(zeros, 32, nibbles.data(), scales.data());
+  CHECK(nibbles == std::vector<uint8_t>(32, 0x88));
+  for (const uint16_t s : scales) {
+    CHECK(std::isnormal(BfloatToFloat(s)));
+    CHECK(BfloatToFloat(s) > 0.0f);
+  }
+  CHECK(std::isnormal(QuantiseInt4Row(zeros, nibbles.data())));
+}
+
+TEST_CASE("values at the edges of float stay defined", "[convert][quantise]") {
+  for (const float v : {1e-44f, 1e-38f, 1e-36f, 1e30f, std::numeric_limits<float>::max()}) {
+    std::vector<float> row(32, v);
+    row[5] = -v;
+    std::vector<int8_t> codes(32);
+    const float scale8 = QuantiseInt8Row(row, codes.data());
+    CHECK(std::isnormal(scale8));
+    std::vector<uint8_t> nibbles(16);
+    std::vector<uint16_t> scales(1);
+    QuantiseInt4Row(row, 32, nibbles.data(), scales.data());
+    CHECK(std::isnormal(BfloatToFloat(scales[0])));
+    CHECK(std::isnormal(QuantiseInt4Row(row, nibbles.data())));
+  }
+}
+
+TEST_CASE("int4 packs the even column into the low nibble, plus 8", "[convert][quantise]") {
+  std::vector<float> row(32, 0.0f);
+  for (int k = 0; k < 32; ++k) row[k] = static_cast<float>(k % 15 - 7);  // exact at scale 1
+  std::vector<uint8_t> codes(16);
+  std::vector<uint16_t> scales(1);
+  QuantiseInt4Row(row, 32, codes.data(), scales.data());
+  REQUIRE(BfloatToFloat(scales[0]) == 1.0f);
+  for (size_t k = 0; k < 32; ++k) CHECK(Code4(codes, k) == static_cast<int>(row[k]));
+  CHECK(codes[0] == ((-7 + 8) | (-6 + 8) << 4));
+}
+
+TEST_CASE("int4 codes are the nearest ones and beat the plain scale", "[convert][quantise]") {
+  double searched = 0, plain = 0;
+  for (const uint32_t block : {32u, 64u, 128u}) {
+    const std::vector<float> row = Normal(block * 12, block);
+    std::vector<uint8_t> codes(row.size() / 2);
+    std::vector<uint16_t> scales(row.size() / block);
+    QuantiseInt4Row(row, block, codes.data(), scales.data());
+    for (size_t b = 0; b < scales.size(); ++b) {
+      const double scale = BfloatToFloat(scales[b]);
+      double largest = 0;
+      for (size_t k = b * block; k < (b + 1) * block; ++k) {
+        largest = std::max(largest, std::fabs(double{row[k]}));
+        // Nearest: no neighbouring code is closer.
+        const int code = Code4(codes, k);
+        const double error = std::fabs(row[k] - scale * code);
+        if (code < 7) REQUIRE(error <= std::fabs(row[k] - scale * (code + 1)) + 1e-6 * scale);
+        if (code > -8) REQUIRE(error <= std::fabs(row[k] - scale * (code - 1)) + 1e-6 * scale);
+      }
+      searched += SquaredError(row, b * block, block, scale, codes);
+      const double simple = BfloatToFloat(FloatToBfloat(static_cast<float>(largest / 7)));
+      for (size_t k = b * block; k < (b + 1) * block; ++k) {
+        const double q = std::clamp(std::nearbyint(row[k] / simple), -8.0, 7.0);
+        plain += (row[k] - simple * q) * (row[k] - simple * q);
+      }
+    }
+  }
+  CHECK(searched < 0.85 * plain);  // a sixth of the squared error, or the search is not one
+}
+
+TEST_CASE("int4 comes close to the best scale an exhaustive search finds", "[convert][quantise]") {
+  for (uint32_t seed = 0; seed < 12; ++seed) {
+    const std::vector<float> row = Normal(32, 100 + seed);
+    std::vector<uint8_t> codes(16);
+    std::vector<uint16_t> scales(1);
+    QuantiseInt4Row(row, 32, codes.data(), scales.data());
+    const double error = SquaredError(row, 0, 32, BfloatToFloat(scales[0]), codes);
+    double best = std::numeric_limits<double>::infinity();
+    for (uint32_t bits = 0x3800; bits < 0x3e00; ++bits) {  // every bfloat16 from 3e-5 to 0.125
+      const double s = BfloatToFloat(static_cast<uint16_t>(bits));
+      double sum = 0;
+      for (const float v : row) {
+        const double e = v - s * std::clamp(std::nearbyint(v / s), -8.0, 7.0);
+        sum += e * e;
+      }
+      best = std::min(best, sum);
+    }
+    INFO("seed " << seed);
+    CHECK(error >= best * 0.999);
+    CHECK(error <= best * 1.25);
+  }
+}
+
+TEST_CASE("int4 per row agrees with blocks but for the scale's rounding", "[convert][quantise]") {
+  const std::vector<float> row = Normal(128, 4);
+  std::vector<uint8_t> codes(64), block_codes(64);
+  std::vector<uint16_t> scales(1);
+  const float scale = QuantiseInt4Row(row, codes.data());
+  QuantiseInt4Row(row, 128, block_codes.data(), scales.data());
+  CHECK(SquaredError(row, 0, 128, scale, codes) <=
+        SquaredError(row, 0, 128, BfloatToFloat(scales[0]), block_codes) * 1.02);
+}
+
+}  // namespace
+}  // namespace headroom

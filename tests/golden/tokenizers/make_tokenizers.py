@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Small byte-level BPE tokenizers in the published tokenizer.json layout, and the ids that the reference
+`tokenizers` library gives for texts in many scripts. Usage: make_tokenizers.py (writes beside itself).
+
+Each case varies what the published files vary: how text is split, the prefix space, words taken whole,
+special tokens, the begin token. The texts are our own sentences plus seeded random character mixtures;
+some of those are chosen to sit where Unicode classes differ between regex engines.
+"""
+import json
+import pathlib
+import random
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+HERE = pathlib.Path(__file__).parent
+
+# The three split patterns that nearly all published byte-level vocabularies use (facts of their files).
+LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+
+CORPUS = [
+    "The lighthouse keeper counts the ships each evening and writes their number into a small book.",
+    "I don't think we've met; she'll say they're late, but I'd wait. It's what I'm here for.",
+    "In 1987 the bridge carried 12,345 carts; by 2024 it carried 1,000,000 cars a year.",
+    "int main(void) {\n    for (int i = 0; i < 10; ++i) {\n        sum += values[i];\n    }\n    return sum;\n}\n",
+    "Der Fluss fließt über die Grenze; naïve façade, crème brûlée, señor, smørrebrød, łódź.",
+    "Река течёт через границу, и сторож считает корабли каждый вечер.",
+    "Ο φύλακας του φάρου μετρά τα πλοία κάθε βράδυ.",
+    "守灯塔的人每天晚上数船，并把数目写进一本小书。橋は千台の車を運んだ。",
+    "灯台守は毎晩船を数えて、小さな本に書きます。등대지기는 매일 저녁 배를 센다.",
+    "प्रकाशस्तंभ का रखवाला हर शाम जहाज़ गिनता है। حارس المنارة يعد السفن كل مساء.",
+    "שומר המגדלור סופר את הספינות בכל ערב. ผู้ดูแลประภาคารนับเรือทุกเย็น",
+    "Emoji: 🚢🚢 🌊 👩‍🚀 👍🏽 🇳🇴 ❤️‍🔥 and symbols ± × ÷ ≤ ≠ → ∞ ©",
+    "   leading, trailing   \n\n\ttabs\tand  double  spaces \r\n windows\r\nlines   ",
+]
+
+POOL = ("aabcdeefghiIlmnoorsttuvw  \n\t'" + "ABCXYZ0123456789" + ".,;:!?-_/\\()[]{}<>@#$%^&*+=|~`\""
+        "éßñłøſKİı" "абвгЖЯ" "αβγΩς" "守灯塔漢字かなカナ한글" "हिन्दी" "عربي" "עברית" "ไทย"
+        "٣४五Ⅷ½²①" "🚢🌊👩👍" "\u200d\ufe0f\U0001f3fd\U0001f1f3" "\u0301\u0308\u20e3"
+        "\u00a0\u1680\u180e\u2003\u2009\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
+        "\r\x0b\x0c\x1c\x1d\x1f\x85\x00\x7f" "\u0378\ue000\ufffd\U000e0041\U0010ffff")
+WORDS = ["the", " lighthouse", "ships", "'s", "'LL", "'re", " 12345", "don't", "\r\n", "    ", "keeper", "<|end|>",
+         "<|end", "<|end|>x", "<|user|>", "Река", "守灯塔", "👩‍🚀", " \n \n", "_name", "x=1", "zzzz"]
+
+
+def texts():
+    rng = random.Random(20240)
+    out = ["", " ", "  ", "\n", "a", " a", "a ", "<|end|>", "<|user|>hello<|end|>", "<|end|><|end|>", "x <|end|> y"]
+    out += CORPUS
+    for n in range(110):
+        out.append("".join(rng.choice(POOL) if rng.random() < 0.6 else rng.choice(WORDS)
+                           for _ in range(rng.randint(1, 24))))
+    out.append("".join(rng.choice("abehilnorst") for _ in range(1500)))  # one long word
+    out.append(" " * 700 + "x" + "\n" * 300)
+    return out
+
+
+def trained(pre, vocabulary=560, normalizer=None, prefix_trained=True):
+    tokenizer = Tokenizer(models.BPE())
+    if normalizer:
+        tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(CORPUS * 3, trainers.BpeTrainer(
+        vocab_size=vocabulary, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    return tokenizer
+
+
+def split(pattern):
+    return pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def cases():
+    special = [AddedToken("<|end|>", special=True), AddedToken("<|end|>x", special=True),
+               AddedToken("<|user|>", special=True)]
+    gpt2 = trained(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
+    gpt2.add_special_tokens(special[:1])
+    yield "gpt2", gpt2, {}
+    prefix = trained(pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True))
+    prefix.add_special_tokens(special)
+    yield "prefix-space", prefix, {}
+    llama3 = trained(split(LLAMA3))
+    llama3.add_special_tokens(special)
+    llama3.post_processor = processors.TemplateProcessing(
+        single="<|user|> $A", pair="<|user|> $A <|user|> $B",
+        special_tokens=[("<|user|>", llama3.token_to_id("<|user|>"))])
+    yield "llama3", llama3, {"ignore_merges": True, "words": ["Ġlighthouse", "zzzz", "aa"]}
+    qwen2 = trained(split(QWEN2), normalizer=normalizers.NFC())
+    qwen2.add_special_tokens(special)
+    yield "qwen2", qwen2, {}
+    digits = trained(pre_tokenizers.Sequence([
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]))
+    digits.add_special_tokens(special)
+    yield "digits", digits, {}
+
+
+def main():
+    for name, tokenizer, extra in cases():
+        data = json.loads(tokenizer.to_str())
+        data["model"]["ignore_merges"] = extra.get("ignore_merges", False)
+        # Words in the vocabulary that no merge makes: only ignore_merges reaches them.
+        shift = len(extra.get("words", []))
+        if shift:
+            base = len(data["model"]["vocab"])
+            for i, word in enumerate(extra["words"]):
+                data["model"]["vocab"][word] = base + i
+            for token in data["added_tokens"]:
+                token["id"] += shift
+            for token in data["post_processor"]["special_tokens"].values():
+                token["ids"] = [i + shift for i in token["ids"]]
+        folder = HERE / name
+        folder.mkdir(exist_ok=True)
+        (folder / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n")
+        reference = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        rows = []
+        for text in texts():
+            if reference.normalizer and reference.normalizer.normalize_str(text) != text:
+                continue  # the runtime expects normalised text
+            rows.append({"text": text, "ids": reference.encode(text).ids,
+                         "plain": reference.encode(text, add_special_tokens=False).ids})
+        (folder / "cases.json").write_text(json.dumps(rows, ensure_ascii=True, separators=(",", ":"))
+                                           .replace('},{', '},\n{') + "\n")
+        print(name, reference.get_vocab_size(), "tokens,", len(rows), "texts")
+
+
+main()
