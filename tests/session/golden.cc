@@ -12,7 +12,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tools/convert/convert.h"
+#include "convert/convert.h"
 
 namespace headroom::test {
 namespace {
