@@ -64,11 +64,12 @@ class Lowering {
         static_cast<int32_t>(result_.dense.size() - 1);
   }
 
-  void ReadDirectly(int32_t tensor) {
-    auto& direct = result_.direct_tensors;
+  static void AddOnce(std::vector<int32_t>& tensors, int32_t tensor) {
     if (tensor == kNone) return;
-    if (std::find(direct.begin(), direct.end(), tensor) == direct.end()) direct.push_back(tensor);
+    if (std::find(tensors.begin(), tensors.end(), tensor) == tensors.end()) tensors.push_back(tensor);
   }
+
+  void ReadDirectly(int32_t tensor) { AddOnce(result_.direct_tensors, tensor); }
 
   int32_t RopeIndex(const RopeSpec& rope) {
     if (rope.dims == 0) return kNone;
@@ -85,7 +86,7 @@ class Lowering {
     auto input = [&](int i) { return op.inputs[i] <= 0 ? kNone : buffer_of_[op.inputs[i]]; };
     switch (op.kind) {
       case OpKind::kEmbedding:
-        ReadDirectly(op.weight.tensor);
+        AddOnce(result_.embedding_tensors, op.weight.tensor);
         AddStep(StepKind::kEmbed, index, kNone, OutputOf(op));
         return {};
       case OpKind::kNorm:

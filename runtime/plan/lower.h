@@ -65,7 +65,8 @@ struct Lowered {
   std::vector<Buffer> buffers;
   std::vector<DenseLayer> dense;
   std::vector<model::RopeSpec> ropes;  // distinct ones; angles are computed once per token and rope
-  std::vector<int32_t> direct_tensors; // read from the mapped file at run time (embeddings, norms)
+  std::vector<int32_t> direct_tensors;    // read whole from the model file at run time (norms, tables)
+  std::vector<int32_t> embedding_tensors; // read from it row by row
   size_t tail_begin = 0;               // first step of the tail
   int32_t logits = kNone;              // buffer, tail, width V
 };

@@ -96,15 +96,26 @@ std::vector<bool> UnpackedTensors(const model::Model& model, const Lowered& lowe
   return unpacked;
 }
 
+// What is resident of a table between two releases.
+uint64_t EmbeddingBytes(const TensorView& table, const BackendFacts& facts, uint32_t chunk) {
+  if (!facts.weights_are_mapped) return TensorBytes(table);
+  const uint64_t rows = std::max(chunk, kEmbeddingReleaseRows);
+  const uint64_t row_bytes = TensorBytes(table) / table.rows() + kFaultAroundBytes;
+  return std::min(TensorBytes(table), rows * row_bytes);
+}
+
 // Tensors read at run time from the model file itself, and the graph around them.
-uint64_t DirectBytes(const model::Model& model, const Lowered& lowered,
-                     const std::vector<bool>& unpacked) {
+uint64_t DirectBytes(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
+                     const std::vector<bool>& unpacked, uint32_t chunk) {
   std::vector<bool> direct = unpacked;
   for (int32_t id : lowered.direct_tensors) direct[id] = true;
   uint64_t all = 0, read = 0;
   for (size_t i = 0; i < model.tensors.size(); ++i) {
     all += TensorBytes(model.tensors[i]);
     if (direct[i]) read += TensorBytes(model.tensors[i]);
+  }
+  for (int32_t id : lowered.embedding_tensors) {
+    if (!direct[id]) read += EmbeddingBytes(model.tensors[id], facts, chunk);
   }
   return read + (model.file_bytes > all ? model.file_bytes - all : 0);
 }
@@ -225,7 +236,7 @@ Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts
   LayOutArena(model, lowered, facts, limits, &plan);
   plan.packed_bytes = facts.packed_total_bytes;
   const std::vector<bool> unpacked = UnpackedTensors(model, lowered, facts);
-  plan.weight_bytes = DirectBytes(model, lowered, unpacked);
+  plan.weight_bytes = DirectBytes(model, lowered, facts, unpacked, chunk);
   plan.runtime_bytes = kRuntimeBytes + kRuntimeBytesPerDense * lowered.dense.size();
   plan.decode_read_bytes = plan.packed_bytes + plan.state_bytes;
   for (size_t i = 0; i < unpacked.size(); ++i) {

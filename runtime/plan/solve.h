@@ -16,6 +16,7 @@ struct BackendFacts {
   std::vector<uint64_t> packed_bytes;  // by dense layer; 0: it reads the model file's own pages
   bool packed_is_mapped = false;       // clean file pages rather than private memory
   uint64_t packed_total_bytes = 0;     // as mapped or allocated: the sum and its index
+  bool weights_are_mapped = false;     // the model file's pages can be dropped and come back
   // Converted input of dense layer i for `rows` rows of `columns` values.
   std::vector<uint8_t> input_kinds;    // by dense layer
   uint64_t (*input_bytes)(uint8_t kind, uint32_t rows, uint32_t columns) = nullptr;
@@ -37,6 +38,12 @@ struct Limits {
 // How the mix of one chunk is cut into tasks. Fixed sizes, so results do not depend on thread count.
 inline constexpr uint32_t kTileQueries = 64;  // query vectors per prefill task
 inline constexpr uint32_t kSplitRows = 1024;  // rows per decode task
+
+// Pages of an embedding table are dropped each time this many rows (or one chunk, if larger) were looked up,
+// so that a large vocabulary costs what is in use and not what lies in the file. One row may bring in the
+// pages around it (64 KiB aligned, on each side of a boundary).
+inline constexpr uint32_t kEmbeddingReleaseRows = 256;
+inline constexpr uint64_t kFaultAroundBytes = 128 * 1024;
 
 // One region of the activation arena: [offset, offset + bytes).
 struct Region {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/math.h"
+#include "base/platform.h"
 #include "ops/embedding.h"
 
 namespace headroom::session {
@@ -57,7 +58,11 @@ void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
   bound->output = BufferData(step.output);
   if (step.output != kNone) bound->width = b_.lowered->buffers[step.output].width;
   bound->factor = op.scale;
-  if (step.kind == StepKind::kEmbed) bound->table = op.weight.tensor;
+  if (step.kind == StepKind::kEmbed) {
+    bound->table = op.weight.tensor;
+    // A dense layer that reads the same pages at every step (a tied f16 head) keeps them.
+    bound->release = b_.release_embeddings && tensors[op.weight.tensor].dtype != DType::kF16;
+  }
   if (step.kind == StepKind::kNorm) {
     bound->norm = op.norm.kind == model::NormKind::kRms ? kernels.rms_norm : kernels.layer_norm;
     bound->norm_weight = tensors[op.norm.weight].f32();
@@ -159,6 +164,12 @@ Status Executor::RunEmbed(const BoundStep& step) {
                         step.output + uint64_t{row} * step.width);
     }
   });
+  looked_up_ += rows_;
+  if (step.release && looked_up_ >= plan::kEmbeddingReleaseRows) {
+    platform::Advise(table.data, table.data_bytes, platform::Advice::kRelease);
+    platform::Advise(table.scales, table.scale_bytes, platform::Advice::kRelease);
+    looked_up_ = 0;
+  }
   return {};
 }
 

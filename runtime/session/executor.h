@@ -28,6 +28,7 @@ struct Bindings {
   store::KvStore* store = nullptr;
   std::byte* arena = nullptr;  // the activation arena of the plan
   const std::atomic<bool>* cancel = nullptr;
+  bool release_embeddings = false;  // their pages are a file's and may be dropped
 };
 
 // Not thread-safe. No call allocates.
@@ -60,7 +61,8 @@ class Executor {
     ops::ActivationKernel activation = nullptr;
     bool gated = false;
     float factor = 1.0f;  // kEmbed, kScale, kSoftcap
-    int32_t table = model::kNone;
+    int32_t table = model::kNone;  // kEmbed
+    bool release = false;          // kEmbed: drop the table's pages from time to time
   };
   // An attention layer with everything looked up.
   struct BoundAttention {
@@ -124,6 +126,7 @@ class Executor {
   uint32_t rows_ = 0;      // rows the running step works on
   uint32_t row_ = 0;       // tail: which row of the chunk
   bool tail_ = false;
+  uint32_t looked_up_ = 0;  // embedding rows since their pages were last dropped
   const float* converted_ = nullptr;  // what input_scratch_ holds a converted form of
   xnnpack::InputKind converted_kind_ = xnnpack::InputKind::kF32;
 };

@@ -185,6 +185,21 @@ TEST_CASE("more bytes never give a shorter context or a poorer cache", "[plan][s
   CHECK(f16_plans > 0);
 }
 
+TEST_CASE("a table looked up row by row costs what one chunk touches", "[plan][solve]") {
+  TinyModel model({kUnlimited});
+  // An embedding of its own (not the output matrix), as large as a real vocabulary's.
+  model.AddTensor("table", 100000, 8);
+  model.tensors.back().data_bytes = uint64_t{100000} * 4096;
+  model.ops[0].weight.tensor = static_cast<int32_t>(model.tensors.size() - 1);
+  model.file_bytes += model.tensors.back().data_bytes;
+  const Lowered lowered = Lower(model).Take();
+  BackendFacts facts = Facts(lowered);
+  const uint64_t whole = Price(model, lowered, facts, {}, 512, 512, RowCodec::kF16).weight_bytes;
+  facts.weights_are_mapped = true;
+  const uint64_t rows = Price(model, lowered, facts, {}, 512, 512, RowCodec::kF16).weight_bytes;
+  CHECK(whole - rows == 100000ull * 4096 - 512 * (4096 + kFaultAroundBytes));
+}
+
 TEST_CASE("a window shorter than the context bounds its layer", "[plan][solve]") {
   const TinyModel model({31});
   const Lowered lowered = Lower(model).Take();
