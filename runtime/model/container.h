@@ -1,5 +1,5 @@
 // The 64 bytes at the start of a .hrm file, and the facts about its layout that reader and writer share.
-// schema/README.md describes the same byte by byte. Everything is little-endian.
+// schema/CONTAINER.md describes the same byte by byte. Everything is little-endian.
 #pragma once
 
 #include <cstddef>
