@@ -153,6 +153,8 @@ function(hr_plain_test name)
   hr_set_test_properties(${name})
 endfunction()
 
+add_custom_target(fuzz_targets)  # all of them
+
 function(hr_fuzz_target name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "CORPUS" "SRCS;DEPS;LINK")
   hr_target_names(deps ${arg_DEPS})
@@ -167,6 +169,7 @@ function(hr_fuzz_target name)
   target_include_directories(${name} PRIVATE
     "${PROJECT_SOURCE_DIR}/tests" "${PROJECT_SOURCE_DIR}" ${HR_RUNTIME_INCLUDES})
   target_link_libraries(${name} PRIVATE hr_flags ${deps} ${arg_LINK})
+  add_dependencies(fuzz_targets ${name})
   if(arg_CORPUS AND NOT HR_FUZZ)
     get_filename_component(corpus "${arg_CORPUS}" ABSOLUTE)
     add_test(NAME ${name}_replay COMMAND ${name} "${corpus}")
