@@ -115,23 +115,25 @@ inline double CodeAllowance(double x, double minimum, double scale) {
 // --- pointwise -------------------------------------------------------------------------------------
 
 // Norms: a sum of squares of `width` terms (relative, halved by the root), then three or four products.
-inline double NormAllowance(double out, double bias, size_t width) {
-  return kRoundoff * Roundings(static_cast<double>(width)) * (std::fabs(out) + std::fabs(bias));
+inline double NormAllowance(double normal, double bias, size_t width) {
+  return kRoundoff * Roundings(static_cast<double>(width)) * (std::fabs(normal) + std::fabs(bias));
 }
-// The mean of LayerNorm errs relative to the mean of |x|; the difference x - mean inherits that.
+// The mean of LayerNorm errs relative to the mean of |x|; every difference x - mean inherits that.
 inline double CentringAllowance(double mean_magnitude, double gain, size_t width) {
   return kRoundoff * Roundings(static_cast<double>(width)) * mean_magnitude * gain;
 }
 // Rotation: two products and a sum.
 inline double RotationAllowance(double a, double b) { return 4 * kRoundoff * (std::fabs(a) + std::fabs(b)); }
-// Sigmoid-like activations: exp of z errs by |z| u relative (argument) plus 2 ulp; vanishes in the tails.
+// Sigmoid-like: exp errs by a few ulp, and by the rounding of its argument times the argument; results that
+// vanish may flush to zero. GELU by erf: 1 - tail errs relative to 1, where the output is near x.
 inline double ActivationAllowance(double x, double out, double exponent) {
-  return kRoundoff * (std::fabs(out) * (12 + 4 * std::min(std::fabs(exponent), 100.0)) + 1e-30 * std::fabs(x));
+  return kRoundoff * std::fabs(out) * (12 + 4 * std::min(std::fabs(exponent), 100.0)) +
+         kSmallest * (1 + std::fabs(x));
 }
-// GELU by erfc: 1 - tail rounds relative to 1 on the positive side; exp(-z^2) as above on the negative side.
-inline double SoftcapAllowance(double cap, double out) { return kRoundoff * (10 * std::fabs(out) + 1e-30 * cap); }
-inline double AddAllowance(double sum) { return 2 * kRoundoff * std::fabs(sum); }
+// tanh within 4 ulp, two products.
+inline double SoftcapAllowance(double cap, double out) { return 12 * kRoundoff * std::fabs(out) + kSmallest * cap; }
+inline double AddAllowance(double sum) { return kRoundoff * std::fabs(sum); }
 // One product, or two where a scale and a factor meet.
-inline double ProductAllowance(double out) { return 3 * kRoundoff * std::fabs(out); }
+inline double ProductAllowance(double out) { return 2 * kRoundoff * std::fabs(out); }
 
 }  // namespace headroom::test
