@@ -65,7 +65,7 @@ CASES = {
                               tie_word_embeddings=True, rope_parameters=rope())),
 }
 
-# Saved with the field names that most published checkpoints still carry, instead of rope_parameters.
+# Saved with the field names that most published checkpoints still carry.
 OLD_NAMES = {"llama-gqa", "llama-yarn", "llama-mqa", "qwen2", "gemma2", "gemma3", "mistral",
              "stablelm", "gpt-neox"}
 

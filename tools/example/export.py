@@ -1,0 +1,52 @@
+"""Writes a training checkpoint as a Hugging Face directory for LlamaForCausalLM.
+
+    export.py RUN_DIR OUT_DIR [--f32]
+"""
+import json
+import os
+import shutil
+import sys
+
+import torch
+from safetensors.torch import save_file
+
+from train import Config
+from vocabulary import END, load_encoder
+
+
+def main(run, out, dtype):
+    os.makedirs(out, exist_ok=True)
+    saved = torch.load(f"{run}/last.pt", weights_only=False, map_location="cpu")
+    weights = {f"model.{k}": v.to(dtype).contiguous() for k, v in saved["model"].items()}
+    save_file(weights, f"{out}/model.safetensors", metadata={"format": "pt"})
+    shutil.copy(f"{run}/tokenizer.json", f"{out}/tokenizer.json")
+    encode = load_encoder(f"{out}/tokenizer.json")
+    end, newline = encode.tokenizer.token_to_id(END), encode("\n")[0]
+    c = Config(weights["model.embed_tokens.weight"].shape[0])
+
+    def write(name, what):
+        with open(f"{out}/{name}", "w") as f:
+            json.dump(what, f, indent=2)
+            f.write("\n")
+
+    write("config.json", {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama",
+        "vocab_size": c.vocab, "hidden_size": c.hidden, "intermediate_size": c.ffn,
+        "num_hidden_layers": c.layers, "num_attention_heads": c.heads,
+        "num_key_value_heads": c.kv_heads, "head_dim": c.head_dim,
+        "max_position_embeddings": c.positions, "rope_theta": c.theta, "rope_scaling": None,
+        "rms_norm_eps": c.eps, "hidden_act": "silu", "attention_bias": False, "mlp_bias": False,
+        "tie_word_embeddings": True, "bos_token_id": end, "eos_token_id": end,
+        "torch_dtype": str(dtype).split(".")[1]})
+    # An answer ends with its line, so a newline stops generation too.
+    write("generation_config.json", {"bos_token_id": end, "eos_token_id": [end, newline],
+                                     "do_sample": False, "max_new_tokens": 16})
+    write("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast",
+                                    "bos_token": END, "eos_token": END, "add_bos_token": False,
+                                    "model_max_length": c.positions,
+                                    "clean_up_tokenization_spaces": False})
+    print(f"{out}: {sum(w.numel() for w in weights.values())} parameters, {saved['state']}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], torch.float32 if "--f32" in sys.argv else torch.float16)
