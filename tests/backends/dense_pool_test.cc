@@ -47,7 +47,7 @@ TEST_CASE("no two tasks have one worker's number at a time", "[pool]") {
           return;
         }
         if (s.inside[worker]++ != 0) ++s.collisions;
-        for (volatile int spin = 0; spin < 200; spin = spin + 1) {
+        for (std::atomic<int> spin{0}; spin.fetch_add(1) < 200;) {
         }
         --s.inside[worker];
         ++s.total;
