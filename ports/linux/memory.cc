@@ -65,7 +65,8 @@ FileMapping::~FileMapping() {
 
 Result<FileMapping> FileMapping::OpenPath(const char* path) {
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus(errno == ENOENT ? StatusCode::kNotFound : StatusCode::kIo, "open", path);
+  if (fd < 0)
+    return ErrnoStatus(errno == ENOENT ? StatusCode::kNotFound : StatusCode::kIo, "open", path);
   Result<FileMapping> mapping = OpenFd(fd, 0, 0);
   close(fd);
   if (!mapping.ok()) {
@@ -84,10 +85,10 @@ Result<FileMapping> FileMapping::OpenFd(int fd, uint64_t offset, uint64_t length
   uint64_t end = 0;
   if (length == 0 && offset < file_bytes) length = file_bytes - offset;
   if (length == 0 || !CheckedAdd(offset, length, &end) || end > file_bytes) {
-    return Status::Make(StatusCode::kInvalidArgument, "window %llu + %llu leaves the file of %llu bytes",
-                        static_cast<unsigned long long>(offset),
-                        static_cast<unsigned long long>(length),
-                        static_cast<unsigned long long>(file_bytes));
+    return Status::Make(
+        StatusCode::kInvalidArgument, "window %llu + %llu leaves the file of %llu bytes",
+        static_cast<unsigned long long>(offset), static_cast<unsigned long long>(length),
+        static_cast<unsigned long long>(file_bytes));
   }
   const uint64_t map_begin = offset / PageBytes() * PageBytes();
   FileMapping mapping;

@@ -61,8 +61,8 @@ uint32_t FastCoreCount() {
   for (uint32_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (CPU_ISSET(cpu, &allowed)) strongest = std::max(strongest, CoreStrength(cpu));
   }
-  // A core within 60 % of the strongest belongs to the fast clusters (prime + big); little cores are
-  // slower than that and stall every barrier they take part in.
+  // A core within 60 % of the strongest belongs to the fast clusters (prime + big); little cores
+  // are slower than that and stall every barrier they take part in.
   uint32_t fast = 0;
   for (uint32_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &allowed)) continue;

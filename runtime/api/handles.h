@@ -1,4 +1,5 @@
-// What stands behind the opaque handles, and how the shims treat structs and errors. Only api/ sees this.
+// What stands behind the opaque handles, and how the shims treat structs and errors. Only api/ sees
+// this.
 #pragma once
 
 #include <algorithm>

@@ -97,8 +97,7 @@ hr_status hr_model_open_path(const char* path, const hr_model_options* options,
 }
 
 hr_status hr_model_open_fd(int fd, uint64_t offset, uint64_t length,
-                           const hr_model_options* options, hr_model** out_model,
-                           hr_error* error) {
+                           const hr_model_options* options, hr_model** out_model, hr_error* error) {
   return OpenModel(options, out_model, error, true, [&](const auto& open_options) {
     return headroom::model::Model::OpenFd(fd, offset, length, open_options);
   });

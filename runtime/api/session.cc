@@ -75,8 +75,13 @@ Result<plan::Plan> PlanOf(const hr_model& model, const hr_session_options* optio
 }
 
 text::SamplerOptions SamplerOptionsOf(const hr_sampler_options& options) {
-  return {options.temperature,        options.top_k,             options.top_p, options.min_p,
-          options.repetition_penalty, options.repetition_window, options.seed};
+  return {options.temperature,
+          options.top_k,
+          options.top_p,
+          options.min_p,
+          options.repetition_penalty,
+          options.repetition_window,
+          options.seed};
 }
 
 hr_session* Wrap(std::unique_ptr<headroom::session::Session> session,
@@ -108,9 +113,8 @@ hr_status hr_plan_get_layer(const hr_model* model, const hr_session_options* opt
   if (!plan.ok()) return Report(plan.status(), error);
   const auto& layers = plan.value().layers;
   if (layer >= layers.size()) {
-    return Report(Status::Make(StatusCode::kInvalidArgument, "layer %u of %zu", layer,
-                               layers.size()),
-                  error);
+    return Report(
+        Status::Make(StatusCode::kInvalidArgument, "layer %u of %zu", layer, layers.size()), error);
   }
   const headroom::store::LayerSpec& spec = layers[layer];
   hr_plan_layer facts = {};
@@ -159,25 +163,24 @@ hr_status hr_session_prefill_logits(hr_session* session, const int32_t* tokens, 
   const uint64_t vocabulary = session->session->engine().model().metadata.vocabulary;
   if (capacity_floats / vocabulary < count) {
     return Report(Status::Make(StatusCode::kBufferTooSmall,
-                               "logits: %zu floats < %zu tokens x vocabulary %llu",
-                               capacity_floats, count,
-                               static_cast<unsigned long long>(vocabulary)),
+                               "logits: %zu floats < %zu tokens x vocabulary %llu", capacity_floats,
+                               count, static_cast<unsigned long long>(vocabulary)),
                   error);
   }
   session->session->ClearCancel();
   return Report(session->session->Append({tokens, count}, logits), error);
 }
 
-hr_status hr_session_logits(const hr_session* session, const float** out_logits,
-                            size_t* out_count, hr_error* error) {
+hr_status hr_session_logits(const hr_session* session, const float** out_logits, size_t* out_count,
+                            hr_error* error) {
   if (session == nullptr) return NullArgument("session", error);
   if (out_logits == nullptr) return NullArgument("out_logits", error);
   const auto logits = session->session->logits();
   *out_logits = logits.data();
   if (out_count != nullptr) *out_count = logits.size();
   if (!logits.empty()) return Report({}, error);
-  return Report(Status::Make(StatusCode::kWrongState, "no logits: prefill at least one token first"),
-                error);
+  return Report(
+      Status::Make(StatusCode::kWrongState, "no logits: prefill at least one token first"), error);
 }
 
 uint32_t hr_session_position(const hr_session* session) {
@@ -297,9 +300,9 @@ hr_status hr_session_generate(hr_session* session, const hr_generate_options* gi
   generate.user_data = options.user_data;
   session->session->ClearCancel();
   text::GenerateResult result;
-  const Status status = text::Generate(
-      *session->session, session->tokenizer.get(),
-      session->session->engine().model().tokenizer.end_tokens, generate, session->stream, &result);
+  const Status status = text::Generate(*session->session, session->tokenizer.get(),
+                                       session->session->engine().model().tokenizer.end_tokens,
+                                       generate, session->stream, &result);
   if (status.ok() && out_result != nullptr) {
     hr_generate_result filled = {};
     filled.tokens = result.tokens;

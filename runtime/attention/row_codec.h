@@ -17,8 +17,9 @@ struct I8TokenRange {
   float inverse_scale = 0.0f;  // 0 when the scale is 0: every code is then 0
 };
 
-// Range covering [low, high]; the minimum is rounded down and the scale up, so that every element of the
-// row lies between code 0 and code 255. low > high means the row held no number: the range is {0, 0}.
+// Range covering [low, high]; the minimum is rounded down and the scale up, so that every element
+// of the row lies between code 0 and code 255. low > high means the row held no number: the range
+// is {0, 0}.
 I8TokenRange MakeI8TokenRange(float low, float high);
 
 }  // namespace headroom::attention

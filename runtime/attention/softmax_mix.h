@@ -1,10 +1,12 @@
-// Softmax attention over one lane: the contract between a cache layout and the kernels that read it.
+// Softmax attention over one lane: the contract between a cache layout and the kernels that read
+// it.
 //
-//   o_h = sum_s p_hs v_s,   p_hs = softmax_s( cap( scale * q_h . k_s ) )   over the rows s that h may see
-//   cap(x) = c * tanh(x / c) when softcap = c > 0 (Gemma 2), else x
-// computed in blocks of rows with running maximum m and sum l (FlashAttention-2, arXiv 2307.08691, alg. 1);
-// partial results (m, l, o) of disjoint row ranges are merged by log-sum-exp. Scores, statistics and the
-// accumulation over V are f32. Deviation: none; a query that sees no row yields zeros, never NaN.
+//   o_h = sum_s p_hs v_s,   p_hs = softmax_s( cap( scale * q_h . k_s ) )   over the rows s that h
+//   may see cap(x) = c * tanh(x / c) when softcap = c > 0 (Gemma 2), else x
+// computed in blocks of rows with running maximum m and sum l (FlashAttention-2, arXiv 2307.08691,
+// alg. 1); partial results (m, l, o) of disjoint row ranges are merged by log-sum-exp. Scores,
+// statistics and the accumulation over V are f32. Deviation: none; a query that sees no row yields
+// zeros, never NaN.
 #pragma once
 
 #include <cstddef>
@@ -26,40 +28,44 @@ struct MixSpec {
   uint32_t sinks = 0;
 };
 
-// Running statistics of one query: m, l (natural-log domain) and the unnormalised o[Dv] stand behind one
-// another in a partial record of PartialFloats(Dv) floats: { m, l, o[0..Dv) }, padded to 16 floats.
+// Running statistics of one query: m, l (natural-log domain) and the unnormalised o[Dv] stand
+// behind one another in a partial record of PartialFloats(Dv) floats: { m, l, o[0..Dv) }, padded to
+// 16 floats.
 constexpr uint32_t PartialFloats(uint32_t value_width) { return (2 + value_width + 15) / 16 * 16; }
 
 // Attends `queries` query vectors to rows [row_begin, row_end) of a lane; all share the lane.
 //   q          query i at q + i * q_stride, f32 [Dk], not yet scaled
 //   query_positions[i]  its position
-//   partials   record i at partials + i * PartialFloats(Dv); overwritten; an empty view gives m = -inf,
+//   partials   record i at partials + i * PartialFloats(Dv); overwritten; an empty view gives m =
+//   -inf,
 //              l = 0, o = 0
 //   scratch    MixScratchBytes(...) bytes, 64-byte aligned, private to the call
-// Used for decode (queries = query heads of the group, one position) and for prefill tiles (tokens x
-// group). No aliasing between q, partials and scratch. Cannot fail: all checks were made when planning.
+// Used for decode (queries = query heads of the group, one position) and for prefill tiles (tokens
+// x group). No aliasing between q, partials and scratch. Cannot fail: all checks were made when
+// planning.
 using MixKernel = void (*)(const LaneView& lane, const MixSpec& spec, const float* q,
                            uint32_t q_stride, const int32_t* query_positions, uint32_t queries,
                            uint32_t row_begin, uint32_t row_end, float* partials,
                            std::byte* scratch);
 
-// Rows are taken in blocks of kMixBlockRows from row_begin, queries in panels of kMixPanelQueries: ranges
-// and tiles that are multiples of them waste nothing. Any other count is as correct.
+// Rows are taken in blocks of kMixBlockRows from row_begin, queries in panels of kMixPanelQueries:
+// ranges and tiles that are multiples of them waste nothing. Any other count is as correct.
 constexpr uint32_t kMixBlockRows = 64;
 constexpr uint32_t kMixPanelQueries = 64;
 
 // Scratch for a call with up to `queries` queries; the same bound serves every backend's kernel.
 uint64_t MixScratchBytes(uint32_t queries, uint32_t key_width, uint32_t value_width);
 
-// Merges `count` partial records (record j at partials + j * stride_floats) of one query into out[Dv],
-// normalised. sink_logit: learned sink added once here (gpt-oss), or -infinity for none.
+// Merges `count` partial records (record j at partials + j * stride_floats) of one query into
+// out[Dv], normalised. sink_logit: learned sink added once here (gpt-oss), or -infinity for none.
 using MergeKernel = void (*)(const float* partials, uint64_t stride_floats, uint32_t count,
                              uint32_t value_width, float sink_logit, float* out);
 
 // Encodes one f32 row of `width` values into a cached row.
 //   data  RowDataBytes(codec, width) bytes;  meta  {f16 scale, f16 minimum} or unused
-// kF16 rounds to nearest. kI8Token: |decoded - x| <= scale / 2 for |x| <= 65504; beyond that, and for
-// infinities, x is clipped; NaN becomes the row's minimum. A constant row that f16 holds has scale 0.
+// kF16 rounds to nearest. kI8Token: |decoded - x| <= scale / 2 for |x| <= 65504; beyond that, and
+// for infinities, x is clipped; NaN becomes the row's minimum. A constant row that f16 holds has
+// scale 0.
 using EncodeRowKernel = void (*)(const float* row, uint32_t width, std::byte* data, uint16_t* meta);
 
 // The portable definitions (plain C++): correct inside the product, slow.

@@ -1,4 +1,5 @@
-// The only owner of large memory in the runtime: one region per lender, sized by the plan, bump-allocated.
+// The only owner of large memory in the runtime: one region per lender, sized by the plan,
+// bump-allocated.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +17,8 @@ struct AllocatorHooks {
   void* user_data = nullptr;
 };
 
-// A region of exactly `capacity` bytes from which pieces are taken in order and never returned singly.
-// Not thread-safe. Move-only.
+// A region of exactly `capacity` bytes from which pieces are taken in order and never returned
+// singly. Not thread-safe. Move-only.
 class Arena {
  public:
   static constexpr size_t kAlignment = 64;  // a cache line, and the widest vector
@@ -30,8 +31,8 @@ class Arena {
   // kOutOfMemory when the lender refuses. Memory is zeroed.
   static Result<Arena> Create(uint64_t capacity_bytes, const AllocatorHooks& hooks);
 
-  // Next `bytes`, aligned to kAlignment. kInternal when the plan was too small: that is our bug, and the
-  // arena never grows past its plan to hide it.
+  // Next `bytes`, aligned to kAlignment. kInternal when the plan was too small: that is our bug,
+  // and the arena never grows past its plan to hide it.
   Result<std::span<std::byte>> Take(uint64_t bytes);
 
   // Gives the physical pages past `bytes` back to the system (system lender only); used by trim.

@@ -1,7 +1,7 @@
 // Scalar conversions between float, IEEE half (f16) and bfloat16, on their 16-bit patterns.
 //
-// The definition used by the portable path and by everything off the hot path. Round to nearest even,
-// NaN stays NaN, overflow becomes infinity, f16 denormals are exact.
+// The definition used by the portable path and by everything off the hot path. Round to nearest
+// even, NaN stays NaN, overflow becomes infinity, f16 denormals are exact.
 #pragma once
 
 #include <bit>
@@ -15,7 +15,8 @@ inline float HalfToFloat(uint16_t half) {
   if (magnitude >= 0x7c00u) {  // infinity or NaN: widen the exponent to all ones
     return std::bit_cast<float>(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
   }
-  // Place the bits as if the exponent bias were that of float, then rescale; exact for denormals too.
+  // Place the bits as if the exponent bias were that of float, then rescale; exact for denormals
+  // too.
   const float scaled = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
 }
@@ -34,9 +35,7 @@ inline uint16_t FloatToHalf(float value) {
   return sign | static_cast<uint16_t>((magnitude - 0x38000000u + 0xfffu + odd) >> 13);
 }
 
-inline float BfloatToFloat(uint16_t value) {
-  return std::bit_cast<float>(uint32_t{value} << 16);
-}
+inline float BfloatToFloat(uint16_t value) { return std::bit_cast<float>(uint32_t{value} << 16); }
 
 inline uint16_t FloatToBfloat(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);

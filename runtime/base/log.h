@@ -7,7 +7,8 @@ namespace headroom {
 
 enum class LogLevel : int32_t { kError = 0, kWarning = 1, kInfo = 2 };
 
-// Borrowed by whoever holds it; the app keeps `user_data` alive and `write` callable from any thread.
+// Borrowed by whoever holds it; the app keeps `user_data` alive and `write` callable from any
+// thread.
 struct Log {
   void (*write)(void* user_data, int32_t level, const char* message) = nullptr;
   void* user_data = nullptr;

@@ -16,15 +16,16 @@ uint64_t NowNs();
 // Granularity of mappings, bytes; a power of two.
 uint64_t PageBytes();
 
-// Cores worth running dense algebra on: the fast cluster of a big.LITTLE chip, or the physical cores
-// available to this process; at least 1. Never counts cores that affinity or a cgroup denies.
+// Cores worth running dense algebra on: the fast cluster of a big.LITTLE chip, or the physical
+// cores available to this process; at least 1. Never counts cores that affinity or a cgroup denies.
 uint32_t FastCoreCount();
 
-// Anonymous zeroed memory, page-aligned, a region of its own so that giving it back really returns it
-// to the system. `bytes` is rounded up to pages.
+// Anonymous zeroed memory, page-aligned, a region of its own so that giving it back really returns
+// it to the system. `bytes` is rounded up to pages.
 Result<void*> AllocatePages(uint64_t bytes);
 void FreePages(void* pages, uint64_t bytes);
-// Returns the physical pages wholly inside [pages, pages+bytes) to the system; contents become zero.
+// Returns the physical pages wholly inside [pages, pages+bytes) to the system; contents become
+// zero.
 void DiscardPages(void* pages, uint64_t bytes);
 
 // Hints about the pages wholly inside a range of a file mapping.
@@ -55,8 +56,9 @@ class FileMapping {
   uint64_t bytes_ = 0;
 };
 
-// A file being made: written through a shared mapping under a temporary name, given its real name only
-// by Commit, so a reader never sees a half-written file. Dropped without Commit, it disappears.
+// A file being made: written through a shared mapping under a temporary name, given its real name
+// only by Commit, so a reader never sees a half-written file. Dropped without Commit, it
+// disappears.
 class FileBuilder {
  public:
   FileBuilder() = default;

@@ -26,22 +26,38 @@ Status Status::MakeV(StatusCode code, const char* format, va_list arguments) {
 
 const char* StatusCodeName(StatusCode code) {
   switch (code) {
-    case StatusCode::kOk: return "ok";
-    case StatusCode::kInvalidArgument: return "invalid argument";
-    case StatusCode::kWrongState: return "wrong state";
-    case StatusCode::kUnsupported: return "unsupported";
-    case StatusCode::kCancelled: return "cancelled";
-    case StatusCode::kContextFull: return "context full";
-    case StatusCode::kBufferTooSmall: return "buffer too small";
-    case StatusCode::kNotFound: return "not found";
-    case StatusCode::kIo: return "input/output error";
-    case StatusCode::kCorrupt: return "corrupt file";
-    case StatusCode::kNewerFormat: return "format newer than this build";
-    case StatusCode::kMismatch: return "mismatch";
-    case StatusCode::kOverBudget: return "over budget";
-    case StatusCode::kOutOfMemory: return "out of memory";
-    case StatusCode::kDevice: return "device error";
-    case StatusCode::kInternal: return "internal error";
+    case StatusCode::kOk:
+      return "ok";
+    case StatusCode::kInvalidArgument:
+      return "invalid argument";
+    case StatusCode::kWrongState:
+      return "wrong state";
+    case StatusCode::kUnsupported:
+      return "unsupported";
+    case StatusCode::kCancelled:
+      return "cancelled";
+    case StatusCode::kContextFull:
+      return "context full";
+    case StatusCode::kBufferTooSmall:
+      return "buffer too small";
+    case StatusCode::kNotFound:
+      return "not found";
+    case StatusCode::kIo:
+      return "input/output error";
+    case StatusCode::kCorrupt:
+      return "corrupt file";
+    case StatusCode::kNewerFormat:
+      return "format newer than this build";
+    case StatusCode::kMismatch:
+      return "mismatch";
+    case StatusCode::kOverBudget:
+      return "over budget";
+    case StatusCode::kOutOfMemory:
+      return "out of memory";
+    case StatusCode::kDevice:
+      return "device error";
+    case StatusCode::kInternal:
+      return "internal error";
   }
   return "unknown status";
 }

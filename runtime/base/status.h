@@ -1,8 +1,8 @@
 // Status and Result<T>: how every fallible function of the runtime reports.
 //
-// The numeric values are those of hr_status in headroom.h, so the C shims pass them through. A Status
-// carries its message inline (no allocation, nothing to free). With HR_SIZE_BUILD the text is dropped
-// and only the code remains.
+// The numeric values are those of hr_status in headroom.h, so the C shims pass them through. A
+// Status carries its message inline (no allocation, nothing to free). With HR_SIZE_BUILD the text
+// is dropped and only the code remains.
 #pragma once
 
 #include <cstdarg>
@@ -12,8 +12,8 @@
 
 namespace headroom {
 
-// Ranges: 1xx the caller, 2xx a file, 3xx memory, 4xx a device, 5xx us. What the caller should do about
-// each one is said beside its twin in headroom.h.
+// Ranges: 1xx the caller, 2xx a file, 3xx memory, 4xx a device, 5xx us. What the caller should do
+// about each one is said beside its twin in headroom.h.
 enum class StatusCode : int32_t {
   kOk = 0,
   kInvalidArgument = 100,
@@ -80,8 +80,8 @@ class [[nodiscard]] Result {
 #define HR_CONCAT_INNER(a, b) a##b
 #define HR_CONCAT(a, b) HR_CONCAT_INNER(a, b)
 
-#define HR_RETURN_IF_ERROR(expression)                             \
-  do {                                                             \
+#define HR_RETURN_IF_ERROR(expression)                                                     \
+  do {                                                                                     \
     if (::headroom::Status hr_status_ = (expression); !hr_status_.ok()) return hr_status_; \
   } while (0)
 

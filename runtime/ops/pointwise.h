@@ -16,7 +16,8 @@ using NormKernel = void (*)(const float* x, uint32_t x_stride, float* out, uint3
                             float epsilon);
 
 enum class RopeLayout : uint8_t { kHalfSplit, kInterleaved };
-// Rotary embedding (arXiv 2104.09864 eq. 34) in place on one head vector: for each pair i < dims / 2
+// Rotary embedding (arXiv 2104.09864 eq. 34) in place on one head vector: for each pair i < dims /
+// 2
 //   (a, b) -> (a cos - b sin, b cos + a sin) with angle = position * inverse_frequency[i]
 // pair i is (i, i + dims / 2) for kHalfSplit and (2i, 2i + 1) for kInterleaved.
 // cos_sin: f32 [dims] = cos[dims / 2] then sin[dims / 2], attention factor included.

@@ -17,8 +17,7 @@ bool Adjacent(const WeightRef& a, const WeightRef& b) {
 
 bool SameRope(const RopeSpec& a, const RopeSpec& b) {
   return a.dims == b.dims && a.offset == b.offset && a.layout == b.layout &&
-         a.inverse_frequencies == b.inverse_frequencies &&
-         a.attention_factor == b.attention_factor;
+         a.inverse_frequencies == b.inverse_frequencies && a.attention_factor == b.attention_factor;
 }
 
 class Lowering {
@@ -66,7 +65,8 @@ class Lowering {
 
   static void AddOnce(std::vector<int32_t>& tensors, int32_t tensor) {
     if (tensor == kNone) return;
-    if (std::find(tensors.begin(), tensors.end(), tensor) == tensors.end()) tensors.push_back(tensor);
+    if (std::find(tensors.begin(), tensors.end(), tensor) == tensors.end())
+      tensors.push_back(tensor);
   }
 
   void ReadDirectly(int32_t tensor) { AddOnce(result_.direct_tensors, tensor); }
@@ -97,7 +97,8 @@ class Lowering {
       case OpKind::kProjection:
         AddDense(index, input(0), OutputOf(op), op.weight, op.weight.rows);
         return {};
-      case OpKind::kAttention: return LowerAttention(index, input(0));
+      case OpKind::kAttention:
+        return LowerAttention(index, input(0));
       case OpKind::kGatedActivation:
       case OpKind::kActivation:
         AddStep(StepKind::kActivation, index, input(0), OutputOf(op));
@@ -107,8 +108,12 @@ class Lowering {
         AddStep(StepKind::kAdd, index, a, OutputOf(op)).inputs[1] = b;
         return {};
       }
-      case OpKind::kScale: AddStep(StepKind::kScale, index, input(0), OutputOf(op)); return {};
-      case OpKind::kSoftcap: AddStep(StepKind::kSoftcap, index, input(0), OutputOf(op)); return {};
+      case OpKind::kScale:
+        AddStep(StepKind::kScale, index, input(0), OutputOf(op));
+        return {};
+      case OpKind::kSoftcap:
+        AddStep(StepKind::kSoftcap, index, input(0), OutputOf(op));
+        return {};
     }
     return Status::Make(StatusCode::kUnsupported, "operation kind %d (op %d)",
                         static_cast<int>(op.kind), index);
@@ -182,7 +187,8 @@ class Lowering {
         buffer.last_step = i;
       });
     }
-    // The tail may run again for another row of the same chunk: what it reads must outlive all of it.
+    // The tail may run again for another row of the same chunk: what it reads must outlive all of
+    // it.
     for (Buffer& buffer : result_.buffers) {
       if (!buffer.tail && buffer.last_step >= static_cast<int32_t>(result_.tail_begin)) {
         buffer.last_step = count;

@@ -1,8 +1,9 @@
-// Lowering: a model's operations become a flat list of steps over buffers, once, when a model is opened.
+// Lowering: a model's operations become a flat list of steps over buffers, once, when a model is
+// opened.
 //
-// Attention is taken apart here into its words: dense q/k/v, norm + RoPE + append, mix, dense output.
-// Adjacent row ranges of one tensor become one dense layer. Steps after the last append only matter for
-// rows whose logits are wanted: they are the tail, and run on one row at a time.
+// Attention is taken apart here into its words: dense q/k/v, norm + RoPE + append, mix, dense
+// output. Adjacent row ranges of one tensor become one dense layer. Steps after the last append
+// only matter for rows whose logits are wanted: they are the tail, and run on one row at a time.
 #pragma once
 
 #include <cstdint>
@@ -53,11 +54,12 @@ struct Step {
   StepKind kind = StepKind::kAdd;
   int32_t inputs[2] = {kNone, kNone};  // buffers
   int32_t output = kNone;
-  int32_t op = kNone;         // the model operation it came from: attributes
-  int32_t dense = kNone;      // kDense: index into Lowered::dense
-  int32_t attention = kNone;  // kAppend, kMix: index into Model::attentions and of the store's layer
-  int32_t rope = kNone;       // kAppend: index into Lowered::ropes
-  Slice query, key, value;    // kAppend, kMix
+  int32_t op = kNone;     // the model operation it came from: attributes
+  int32_t dense = kNone;  // kDense: index into Lowered::dense
+  int32_t attention =
+      kNone;                // kAppend, kMix: index into Model::attentions and of the store's layer
+  int32_t rope = kNone;     // kAppend: index into Lowered::ropes
+  Slice query, key, value;  // kAppend, kMix
 };
 
 struct Lowered {
@@ -65,10 +67,11 @@ struct Lowered {
   std::vector<Buffer> buffers;
   std::vector<DenseLayer> dense;
   std::vector<model::RopeSpec> ropes;  // distinct ones; angles are computed once per token and rope
-  std::vector<int32_t> direct_tensors;    // read whole from the model file at run time (norms, tables)
-  std::vector<int32_t> embedding_tensors; // read from it row by row
-  size_t tail_begin = 0;               // first step of the tail
-  int32_t logits = kNone;              // buffer, tail, width V
+  std::vector<int32_t>
+      direct_tensors;  // read whole from the model file at run time (norms, tables)
+  std::vector<int32_t> embedding_tensors;  // read from it row by row
+  size_t tail_begin = 0;                   // first step of the tail
+  int32_t logits = kNone;                  // buffer, tail, width V
 };
 
 // Errors: kUnsupported for a graph this build cannot order or execute, by name.

@@ -13,8 +13,8 @@ struct Placement {
   uint64_t total_bytes = 0;
 };
 
-// Greedy by size (the largest buffers choose first, each takes the lowest gap that is free during its whole
-// life), for chunks of `chunk` rows.
+// Greedy by size (the largest buffers choose first, each takes the lowest gap that is free during
+// its whole life), for chunks of `chunk` rows.
 Placement PlaceBuffers(const std::vector<Buffer>& buffers, uint32_t chunk);
 
 }  // namespace headroom::plan

@@ -34,7 +34,8 @@ uint64_t InputRegionBytes(const model::Model& model, const Lowered& lowered,
   return bytes;
 }
 
-// Per worker: the gathered queries of a tile, their positions, their partial records, the kernel's own.
+// Per worker: the gathered queries of a tile, their positions, their partial records, the kernel's
+// own.
 uint64_t WorkerBytes(const model::Model& model, const BackendFacts& facts) {
   uint64_t bytes = 0;
   for (const auto& spec : model.attentions) {
@@ -55,8 +56,8 @@ uint64_t PartialBytes(const model::Model& model, const std::vector<store::LayerS
   const uint64_t splits = CeilDiv(LongestRows(layers), kSplitRows);
   uint64_t bytes = 0;
   for (const auto& spec : model.attentions) {
-    bytes = std::max(bytes, splits * spec.query_heads *
-                                attention::PartialFloats(spec.value_width) * sizeof(float));
+    bytes = std::max(bytes, splits * spec.query_heads * attention::PartialFloats(spec.value_width) *
+                                sizeof(float));
   }
   return bytes;
 }
@@ -166,8 +167,7 @@ class Solver {
   }
 
   Plan Run() const {
-    const uint32_t wanted =
-        limits_.context != 0 ? limits_.context : model_.metadata.context_tokens;
+    const uint32_t wanted = limits_.context != 0 ? limits_.context : model_.metadata.context_tokens;
     Plan plan = BestFor(wanted);
     if (!plan.fits && limits_.context == 0) plan = LargestPlan(plan);
     plan.max_context = plan.fits && plan.context == model_.metadata.context_tokens
@@ -179,10 +179,14 @@ class Solver {
  private:
   std::vector<RowCodec> Codecs() const {
     switch (limits_.codec) {
-      case CodecChoice::kF32: return {RowCodec::kF32};
-      case CodecChoice::kF16: return {RowCodec::kF16};
-      case CodecChoice::kI8Token: return {RowCodec::kI8Token};
-      case CodecChoice::kAuto: break;
+      case CodecChoice::kF32:
+        return {RowCodec::kF32};
+      case CodecChoice::kF16:
+        return {RowCodec::kF16};
+      case CodecChoice::kI8Token:
+        return {RowCodec::kI8Token};
+      case CodecChoice::kAuto:
+        break;
     }
     return {RowCodec::kF16, RowCodec::kI8Token};
   }
@@ -198,9 +202,9 @@ class Solver {
     return plan;
   }
 
-  // No context was asked for and the trained maximum does not fit: the longest one that leaves room for a
-  // good chunk. Below that, small chunks give contexts up to one good chunk, never more: so more bytes
-  // never make the context shorter.
+  // No context was asked for and the trained maximum does not fit: the longest one that leaves room
+  // for a good chunk. Below that, small chunks give contexts up to one good chunk, never more: so
+  // more bytes never make the context shorter.
   Plan LargestPlan(const Plan& refused) const {
     const RowCodec codec = Codecs().back();
     const uint32_t context = LargestContext(kGoodChunk, codec);

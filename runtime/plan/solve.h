@@ -1,5 +1,5 @@
-// The budget solver: from a lowered model and the caller's limits to one plan in bytes. Pure: it allocates
-// nothing of what it plans and changes nothing.
+// The budget solver: from a lowered model and the caller's limits to one plan in bytes. Pure: it
+// allocates nothing of what it plans and changes nothing.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +18,10 @@ struct BackendFacts {
   uint64_t packed_total_bytes = 0;     // as mapped or allocated: the sum and its index
   bool weights_are_mapped = false;     // the model file's pages can be dropped and come back
   // Converted input of dense layer i for `rows` rows of `columns` values.
-  std::vector<uint8_t> input_kinds;    // by dense layer
+  std::vector<uint8_t> input_kinds;  // by dense layer
   uint64_t (*input_bytes)(uint8_t kind, uint32_t rows, uint32_t columns) = nullptr;
-  uint64_t (*mix_scratch_bytes)(uint32_t queries, uint32_t key_width, uint32_t value_width) = nullptr;
+  uint64_t (*mix_scratch_bytes)(uint32_t queries, uint32_t key_width,
+                                uint32_t value_width) = nullptr;
 };
 
 enum class CodecChoice : uint8_t { kAuto, kF32, kF16, kI8Token };
@@ -35,13 +36,14 @@ struct Limits {
   uint64_t caller_scratch_bytes = 0;  // scratch that rooms above (sampling) want planned
 };
 
-// How the mix of one chunk is cut into tasks. Fixed sizes, so results do not depend on thread count.
+// How the mix of one chunk is cut into tasks. Fixed sizes, so results do not depend on thread
+// count.
 inline constexpr uint32_t kTileQueries = 64;  // query vectors per prefill task
 inline constexpr uint32_t kSplitRows = 1024;  // rows per decode task
 
-// Pages of an embedding table are dropped each time this many rows (or one chunk, if larger) were looked up,
-// so that a large vocabulary costs what is in use and not what lies in the file. One row may bring in the
-// pages around it (64 KiB aligned, on each side of a boundary).
+// Pages of an embedding table are dropped each time this many rows (or one chunk, if larger) were
+// looked up, so that a large vocabulary costs what is in use and not what lies in the file. One row
+// may bring in the pages around it (64 KiB aligned, on each side of a boundary).
 inline constexpr uint32_t kEmbeddingReleaseRows = 256;
 inline constexpr uint64_t kFaultAroundBytes = 128 * 1024;
 
@@ -71,9 +73,9 @@ struct Plan {
   uint64_t arena_bytes() const { return activation_bytes + scratch_bytes; }
 };
 
-// The best plan inside the limits, or the smallest one with fits == false and missing_bytes. AUTO takes f16
-// while the context asked for (or the trained maximum) fits, else int8; chunks of at least 32 tokens are
-// preferred to a richer codec, smaller ones only to no plan at all.
+// The best plan inside the limits, or the smallest one with fits == false and missing_bytes. AUTO
+// takes f16 while the context asked for (or the trained maximum) fits, else int8; chunks of at
+// least 32 tokens are preferred to a richer codec, smaller ones only to no plan at all.
 Plan Solve(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
            const Limits& limits);
 

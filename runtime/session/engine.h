@@ -1,4 +1,5 @@
-// Engine: what all sessions of one model share: the model, its lowered steps and its packed weights.
+// Engine: what all sessions of one model share: the model, its lowered steps and its packed
+// weights.
 #pragma once
 
 #include <memory>
@@ -18,7 +19,7 @@ namespace headroom::session {
 struct EngineOptions {
   AllocatorHooks hooks;
   Log log;
-  std::string cache_directory;  // empty: packed weights are private memory
+  std::string cache_directory;      // empty: packed weights are private memory
   bool weights_are_mapped = false;  // from a file: pages may be dropped once packed
   bool (*progress)(void* user_data, float fraction) = nullptr;
   void* progress_user_data = nullptr;

@@ -41,9 +41,9 @@ float* Executor::BufferData(int32_t buffer) const {
 
 void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
   static constexpr Status (Executor::*kRun[])(const BoundStep&) = {
-      &Executor::RunEmbed, &Executor::RunNorm,       &Executor::RunDense,
-      &Executor::RunAppend, &Executor::RunMix,       &Executor::RunActivation,
-      &Executor::RunAdd,   &Executor::RunScale,      &Executor::RunSoftcap};
+      &Executor::RunEmbed,  &Executor::RunNorm,  &Executor::RunDense,
+      &Executor::RunAppend, &Executor::RunMix,   &Executor::RunActivation,
+      &Executor::RunAdd,    &Executor::RunUnary, &Executor::RunUnary};  // by StepKind
   const model::Op& op = b_.model->ops[step.op];
   const auto& tensors = b_.model->tensors;
   const auto& kernels = b_.kernels->pointwise;
@@ -69,6 +69,8 @@ void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
     if (op.norm.bias != kNone) bound->norm_bias = tensors[op.norm.bias].f32();
     bound->epsilon = op.norm.epsilon;
   }
+  if (step.kind == StepKind::kScale) bound->unary = kernels.scale;
+  if (step.kind == StepKind::kSoftcap) bound->unary = kernels.softcap;
   if (step.kind == StepKind::kActivation) {
     bound->activation = kernels.activation[static_cast<int>(op.activation)];
     bound->gated = op.kind == model::OpKind::kGatedActivation;
@@ -224,22 +226,11 @@ Status Executor::RunAdd(const BoundStep& step) {
   return {};
 }
 
-Status Executor::RunScale(const BoundStep& step) {
+Status Executor::RunUnary(const BoundStep& step) {
   const float* x = Input(step, 0);
   ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
     const uint64_t offset = uint64_t{begin} * step.width;
-    b_.kernels->pointwise.scale(x + offset, step.factor, step.output + offset,
-                                (end - begin) * step.width);
-  });
-  return {};
-}
-
-Status Executor::RunSoftcap(const BoundStep& step) {
-  const float* x = Input(step, 0);
-  ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
-    const uint64_t offset = uint64_t{begin} * step.width;
-    b_.kernels->pointwise.softcap(x + offset, step.factor, step.output + offset,
-                                  (end - begin) * step.width);
+    step.unary(x + offset, step.factor, step.output + offset, (end - begin) * step.width);
   });
   return {};
 }

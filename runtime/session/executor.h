@@ -36,8 +36,9 @@ class Executor {
  public:
   explicit Executor(const Bindings& bindings);
 
-  // Runs tokens[0, count) at positions [position, position + count), count <= chunk, up to the last append.
-  // kCancelled when the flag was raised between two steps; the store then holds the chunk only in part.
+  // Runs tokens[0, count) at positions [position, position + count), count <= chunk, up to the last
+  // append. kCancelled when the flag was raised between two steps; the store then holds the chunk
+  // only in part.
   Status RunChunk(const int32_t* tokens, uint32_t count, uint32_t position);
   // Logits of row `row` of the chunk that RunChunk has just run; see logits().
   Status RunTail(uint32_t row);
@@ -58,9 +59,10 @@ class Executor {
     const float* norm_weight = nullptr;
     const float* norm_bias = nullptr;
     float epsilon = 0.0f;
+    ops::ScaleKernel unary = nullptr;  // kScale, kSoftcap
     ops::ActivationKernel activation = nullptr;
     bool gated = false;
-    float factor = 1.0f;  // kEmbed, kScale, kSoftcap
+    float factor = 1.0f;           // kEmbed, kScale, kSoftcap
     int32_t table = model::kNone;  // kEmbed
     bool release = false;          // kEmbed: drop the table's pages from time to time
   };
@@ -93,8 +95,7 @@ class Executor {
   Status RunMix(const BoundStep& step);
   Status RunActivation(const BoundStep& step);
   Status RunAdd(const BoundStep& step);
-  Status RunScale(const BoundStep& step);
-  Status RunSoftcap(const BoundStep& step);
+  Status RunUnary(const BoundStep& step);
   Status RunSteps(size_t begin, size_t end);
 
   void MixTile(const MixTasks& tasks, std::byte* worker, size_t index);
@@ -126,7 +127,7 @@ class Executor {
   uint32_t rows_ = 0;      // rows the running step works on
   uint32_t row_ = 0;       // tail: which row of the chunk
   bool tail_ = false;
-  uint32_t looked_up_ = 0;  // embedding rows since their pages were last dropped
+  uint32_t looked_up_ = 0;            // embedding rows since their pages were last dropped
   const float* converted_ = nullptr;  // what input_scratch_ holds a converted form of
   xnnpack::InputKind converted_kind_ = xnnpack::InputKind::kF32;
 };

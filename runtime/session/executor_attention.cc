@@ -1,4 +1,5 @@
-// The two attention steps of the executor: append rows to the lanes, and mix the lanes into outputs.
+// The two attention steps of the executor: append rows to the lanes, and mix the lanes into
+// outputs.
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -16,8 +17,8 @@ constexpr float kNoSink = -std::numeric_limits<float>::infinity();
 
 // Norm and rotation of one head vector in place.
 void NormAndRotate(const xnnpack::Kernels& kernels, const model::Model& model,
-                          const model::NormSpec& norm, const model::RopeSpec& rope,
-                          const float* angles, uint32_t width, float* x) {
+                   const model::NormSpec& norm, const model::RopeSpec& rope, const float* angles,
+                   uint32_t width, float* x) {
   if (norm.present()) {
     const auto kernel = norm.kind == model::NormKind::kRms ? kernels.pointwise.rms_norm
                                                            : kernels.pointwise.layer_norm;
@@ -126,10 +127,10 @@ void Executor::MixTile(const MixTasks& tasks, std::byte* worker, size_t task) {
   const WorkerScratch scratch(worker, queries, spec.key_width, record);
   for (uint32_t i = 0; i < queries; ++i) {
     const uint32_t row = begin + i / group;
-    std::memcpy(scratch.query + uint64_t{i} * spec.key_width,
-                tasks.query + uint64_t{row} * layer.query_stride +
-                    heads[i % group] * spec.key_width,
-                spec.key_width * sizeof(float));
+    std::memcpy(
+        scratch.query + uint64_t{i} * spec.key_width,
+        tasks.query + uint64_t{row} * layer.query_stride + heads[i % group] * spec.key_width,
+        spec.key_width * sizeof(float));
     scratch.positions[i] = static_cast<int32_t>(tasks.position + row);
   }
   const LaneView view = b_.store->View(tasks.index, lane, tasks.position + end);
@@ -166,8 +167,7 @@ void Executor::MixSplit(const MixTasks& tasks, std::byte* worker, size_t task) {
   const LaneView view = b_.store->View(tasks.index, lane, tasks.position + 1);
   const uint32_t row_begin = tasks.row_begin + split * plan::kSplitRows;
   const uint32_t row_end = std::min(row_begin + plan::kSplitRows, view.rows);
-  float* partials =
-      tasks.partials + (uint64_t{split} * spec.query_heads + first) * record;
+  float* partials = tasks.partials + (uint64_t{split} * spec.query_heads + first) * record;
   tasks.kernel(view, layer.mix, scratch.query, spec.key_width, scratch.positions, queries,
                std::min(row_begin, row_end), row_end, partials, scratch.kernel);
 }
@@ -210,8 +210,7 @@ Status Executor::RunMix(const BoundStep& step) {
   }
   const LaneView view = b_.store->View(tasks.index, 0, tasks.position + 1);
   if (view.positions == nullptr) tasks.row_begin = FirstVisibleRow(layer.mix, tasks.position);
-  tasks.splits =
-      static_cast<uint32_t>(CeilDiv(view.rows - tasks.row_begin, plan::kSplitRows));
+  tasks.splits = static_cast<uint32_t>(CeilDiv(view.rows - tasks.row_begin, plan::kSplitRows));
   tasks.partials = reinterpret_cast<float*>(b_.arena + b_.plan->partial_region.offset);
   b_.pool->ParallelForWorker(
       lanes * tasks.splits,

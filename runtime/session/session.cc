@@ -13,12 +13,13 @@ namespace {
 unsigned long long Ull(uint64_t value) { return value; }
 
 Status OverBudget(const plan::Plan& plan, const plan::Limits& limits) {
-  return Status::Make(StatusCode::kOverBudget,
-                      "needs %llu bytes (%llu private) for context %u, cache %s; the budget is %llu "
-                      "(%llu private): %llu bytes missing; largest context that fits: %u",
-                      Ull(plan.total_bytes), Ull(plan.private_bytes), plan.context,
-                      RowCodecName(plan.codec), Ull(limits.budget_bytes),
-                      Ull(limits.private_budget_bytes), Ull(plan.missing_bytes), plan.max_context);
+  return Status::Make(
+      StatusCode::kOverBudget,
+      "needs %llu bytes (%llu private) for context %u, cache %s; the budget is %llu "
+      "(%llu private): %llu bytes missing; largest context that fits: %u",
+      Ull(plan.total_bytes), Ull(plan.private_bytes), plan.context, RowCodecName(plan.codec),
+      Ull(limits.budget_bytes), Ull(limits.private_budget_bytes), Ull(plan.missing_bytes),
+      plan.max_context);
 }
 
 }  // namespace
@@ -39,7 +40,8 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<Engine> engine,
   HR_ASSIGN_OR_RETURN(plan::Plan plan, PlanSession(*engine, limits));
   if (!plan.fits) return OverBudget(plan, limits);
   HR_ASSIGN_OR_RETURN(xnnpack::DenseSet * dense, engine->Dense());
-  // Packing may have found that the cache directory cannot be written: plan again with what is true.
+  // Packing may have found that the cache directory cannot be written: plan again with what is
+  // true.
   HR_ASSIGN_OR_RETURN(plan, PlanSession(*engine, limits));
   if (!plan.fits) return OverBudget(plan, limits);
   const bool packed_now = dense->packed().built;

@@ -33,7 +33,8 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   // Appends tokens. `all_logits`: null, or f32 [tokens, V] for the logits of every one.
-  // Errors: kInvalidArgument, kContextFull (both: nothing appended), kCancelled (whole chunks appended).
+  // Errors: kInvalidArgument, kContextFull (both: nothing appended), kCancelled (whole chunks
+  // appended).
   Status Append(std::span<const int32_t> tokens, float* all_logits);
 
   // Logits f32 [V] of the last token; empty when there are none.
@@ -72,7 +73,8 @@ class Session {
   std::shared_ptr<Engine> engine_;
   plan::Limits limits_;
   plan::Plan plan_;
-  Arena arena_;  // activations and scratch, then the state, so that the state's end can be given back
+  Arena
+      arena_;  // activations and scratch, then the state, so that the state's end can be given back
   std::unique_ptr<xnnpack::ThreadPool> pool_;
   store::KvStore store_;
   std::unique_ptr<Executor> executor_;

@@ -68,8 +68,8 @@ Status CheckHeader(const Header& header, uint64_t file_bytes) {
 Status Session::Save(const char* path) const {
   const uint64_t state_bytes = store_.SpanBytes(position_);
   const uint64_t token_bytes = position_ * sizeof(int32_t);
-  HR_ASSIGN_OR_RETURN(auto file, platform::FileBuilder::Create(
-                                     path, sizeof(Header) + token_bytes + state_bytes));
+  HR_ASSIGN_OR_RETURN(
+      auto file, platform::FileBuilder::Create(path, sizeof(Header) + token_bytes + state_bytes));
   std::byte* out = file.data() + sizeof(Header);
   std::memcpy(out, tokens_, token_bytes);
   out += token_bytes;
@@ -99,7 +99,8 @@ Status Session::Restore(const char* path) {
   std::memcpy(&header, file.data(), sizeof(header));
   HR_RETURN_IF_ERROR(CheckHeader(header, file.bytes()));
   if (header.model_digest != engine_->model().digest) {
-    return Status::Make(StatusCode::kMismatch, "session file of another model (%016llx, not %016llx)",
+    return Status::Make(StatusCode::kMismatch,
+                        "session file of another model (%016llx, not %016llx)",
                         static_cast<unsigned long long>(header.model_digest),
                         static_cast<unsigned long long>(engine_->model().digest));
   }
@@ -113,7 +114,8 @@ Status Session::Restore(const char* path) {
   }
   const auto count = static_cast<uint32_t>(header.tokens);
   if (header.state_bytes != store_.SpanBytes(count)) {
-    return Status::Make(StatusCode::kMismatch, "session file: %llu state bytes, this model has %llu",
+    return Status::Make(StatusCode::kMismatch,
+                        "session file: %llu state bytes, this model has %llu",
                         static_cast<unsigned long long>(header.state_bytes),
                         static_cast<unsigned long long>(store_.SpanBytes(count)));
   }

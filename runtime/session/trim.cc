@@ -12,8 +12,8 @@ constexpr uint32_t kMargin = 64;  // tokens of context left free, so that the ta
 
 }  // namespace
 
-// The present plan with dense layers cut to `context` rows and cached rows of `codec`. Rings, activations
-// and scratch stay as they are: the executor is bound to them.
+// The present plan with dense layers cut to `context` rows and cached rows of `codec`. Rings,
+// activations and scratch stay as they are: the executor is bound to them.
 plan::Plan Session::Smaller(uint32_t context, RowCodec codec) const {
   plan::Plan plan = plan_;
   plan.context = context;
@@ -40,8 +40,8 @@ Status Session::Adopt(plan::Plan plan) {
     widest = std::max({widest, layer.key_width, layer.value_width});
   }
   const uint64_t meta_bytes = RoundUp(uint64_t{8} * position_ + 64, 64);
-  HR_ASSIGN_OR_RETURN(Arena scratch, Arena::Create(meta_bytes + widest * sizeof(float),
-                                                   engine_->options().hooks));
+  HR_ASSIGN_OR_RETURN(Arena scratch,
+                      Arena::Create(meta_bytes + widest * sizeof(float), engine_->options().hooks));
   store::RowRecoder recoder;
   recoder.decode = attention::DecodeRow;
   recoder.encode = xnnpack::BestKernels().encode_row[static_cast<int>(plan.codec)];

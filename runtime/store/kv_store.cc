@@ -243,8 +243,8 @@ void KvStore::ShrinkLane(const LayerSpec& from, const Layout& from_layout,
                          const std::byte* from_lane, const LayerSpec& to, const Layout& to_layout,
                          std::byte* to_lane, uint32_t rows, const RowRecoder& recoder,
                          std::span<std::byte> meta_scratch, std::span<float> row_scratch) {
-  // Rows go down in ascending order, so a row is read before anything is written over it. The new scales
-  // wait in scratch: their place may still hold rows of the old form.
+  // Rows go down in ascending order, so a row is read before anything is written over it. The new
+  // scales wait in scratch: their place may still hold rows of the old form.
   auto* metas = reinterpret_cast<uint16_t*>(meta_scratch.data());
   auto move_rows = [&](uint64_t from_offset, uint64_t from_meta, uint64_t to_offset, uint32_t width,
                        uint16_t* new_meta) {
@@ -259,7 +259,8 @@ void KvStore::ShrinkLane(const LayerSpec& from, const Layout& from_layout,
     for (uint64_t r = 0; r < rows; ++r) {
       recoder.decode(from.codec, from_lane + from_offset + r * from_bytes, old_meta + 2 * r, width,
                      row_scratch.data());
-      recoder.encode(row_scratch.data(), width, to_lane + to_offset + r * to_bytes, new_meta + 2 * r);
+      recoder.encode(row_scratch.data(), width, to_lane + to_offset + r * to_bytes,
+                     new_meta + 2 * r);
     }
   };
   move_rows(0, from_layout.key_meta, 0, from.key_width, metas);
@@ -270,9 +271,8 @@ void KvStore::ShrinkLane(const LayerSpec& from, const Layout& from_layout,
   std::memcpy(to_lane + to_layout.value_meta, metas + 2 * uint64_t{rows}, rows * uint64_t{4});
 }
 
-void KvStore::ShrinkTo(std::vector<LayerSpec> layers, uint32_t tokens,
-                       const RowRecoder& recoder, std::span<std::byte> meta_scratch,
-                       std::span<float> row_scratch) {
+void KvStore::ShrinkTo(std::vector<LayerSpec> layers, uint32_t tokens, const RowRecoder& recoder,
+                       std::span<std::byte> meta_scratch, std::span<float> row_scratch) {
   const std::vector<LayerSpec> old_layers = layers_;
   const std::vector<Layout> old_layouts = layouts_;
   Build(std::move(layers));

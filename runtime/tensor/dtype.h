@@ -7,10 +7,12 @@
 
 namespace headroom {
 
-// A weight tensor's storage, exactly as the dense backend consumes it. Rows are output channels [N, K].
+// A weight tensor's storage, exactly as the dense backend consumes it. Rows are output channels [N,
+// K].
 //   kI8  int8, one f32 scale per row
 //   kI4  two values a byte, low nibble = even k, stored as value + 8 (zero point 8).
-//        block 0: one f32 scale per row; block 32, 64 or 128: one bf16 scale per block, [N, K / block]
+//        block 0: one f32 scale per row; block 32, 64 or 128: one bf16 scale per block, [N, K /
+//        block]
 enum class DType : uint8_t { kF32 = 0, kF16 = 1, kBF16 = 2, kI8 = 3, kI4 = 4, kI32 = 5 };
 
 inline const char* DTypeName(DType dtype) {
@@ -24,8 +26,8 @@ constexpr uint32_t DTypeBits(DType dtype) {
 }
 
 // How one cached row of D values is kept.
-//   kF32 4D bytes; kF16 2D bytes; kI8Token D bytes plus {f16 scale, f16 minimum} (spec codec I8_TOK):
-//   value = scale * code + minimum with code in 0..255 stored as code - 128 in an int8.
+//   kF32 4D bytes; kF16 2D bytes; kI8Token D bytes plus {f16 scale, f16 minimum} (spec codec
+//   I8_TOK): value = scale * code + minimum with code in 0..255 stored as code - 128 in an int8.
 enum class RowCodec : uint8_t { kF32 = 0, kF16 = 1, kI8Token = 2 };
 
 inline const char* RowCodecName(RowCodec codec) {
@@ -36,9 +38,12 @@ inline const char* RowCodecName(RowCodec codec) {
 // Bytes of the row's elements, without its scale and minimum.
 constexpr uint32_t RowDataBytes(RowCodec codec, uint32_t width) {
   switch (codec) {
-    case RowCodec::kF32: return width * 4;
-    case RowCodec::kF16: return width * 2;
-    case RowCodec::kI8Token: return width;
+    case RowCodec::kF32:
+      return width * 4;
+    case RowCodec::kF16:
+      return width * 2;
+    case RowCodec::kI8Token:
+      return width;
   }
   return 0;
 }

@@ -8,10 +8,10 @@
 
 namespace headroom {
 
-// Rows of one KV head of one layer. Row r's key elements start at keys + r * RowDataBytes(codec, Dk);
-// for kI8Token key_meta[2r] is its f16 scale and key_meta[2r + 1] its f16 minimum. Values alike.
-// positions == nullptr means row r holds position r (dense). Otherwise positions[r] is the position kept
-// in row r, or -1 for an empty row. Bases are 64-byte aligned; rows are not padded.
+// Rows of one KV head of one layer. Row r's key elements start at keys + r * RowDataBytes(codec,
+// Dk); for kI8Token key_meta[2r] is its f16 scale and key_meta[2r + 1] its f16 minimum. Values
+// alike. positions == nullptr means row r holds position r (dense). Otherwise positions[r] is the
+// position kept in row r, or -1 for an empty row. Bases are 64-byte aligned; rows are not padded.
 struct LaneView {
   RowCodec codec = RowCodec::kF16;
   uint32_t key_width = 0;    // Dk

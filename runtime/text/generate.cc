@@ -28,7 +28,8 @@ Status CheckStart(const session::Session& session, const Tokenizer* tokenizer,
     return Status::Make(StatusCode::kWrongState, "no logits: prefill at least one token first");
   }
   if (tokenizer == nullptr && !options.stop_sequences.empty()) {
-    return Status::Make(StatusCode::kUnsupported, "stop sequences need a tokenizer; this model has none");
+    return Status::Make(StatusCode::kUnsupported,
+                        "stop sequences need a tokenizer; this model has none");
   }
   return CheckSamplerOptions(options.sampler);
 }

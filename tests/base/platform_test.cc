@@ -52,10 +52,12 @@ TEST_CASE("a mapping shows a file, and a window of it at any offset", "[base][pl
 
 TEST_CASE("what cannot be mapped is refused by name", "[base][platform]") {
   ScratchFolder folder;
-  CHECK(FileMapping::OpenPath(folder.File("none").c_str()).status().code() == StatusCode::kNotFound);
+  CHECK(FileMapping::OpenPath(folder.File("none").c_str()).status().code() ==
+        StatusCode::kNotFound);
   CHECK(FileMapping::OpenPath(folder.path.c_str()).status().code() == StatusCode::kIo);
   Write(folder.File("empty"), "");
-  CHECK(FileMapping::OpenPath(folder.File("empty").c_str()).status().code() == StatusCode::kCorrupt);
+  CHECK(FileMapping::OpenPath(folder.File("empty").c_str()).status().code() ==
+        StatusCode::kCorrupt);
   CHECK(FileMapping::OpenPath("/dev/null").status().code() == StatusCode::kIo);
   CHECK_FALSE(FileMapping::OpenFd(-1, 0, 0).ok());
 }

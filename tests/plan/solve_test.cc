@@ -8,7 +8,8 @@ namespace {
 using model::Op;
 using model::OpKind;
 
-// Embedding, norm, one attention per window given, add, norm, logits; C = 8, H = 2, G = 1, D = 4, V = 16.
+// Embedding, norm, one attention per window given, add, norm, logits; C = 8, H = 2, G = 1, D = 4, V
+// = 16.
 struct TinyModel : model::Model {
   explicit TinyModel(std::vector<uint32_t> lefts) {
     values.push_back({0});

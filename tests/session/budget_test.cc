@@ -75,7 +75,8 @@ std::shared_ptr<session::Engine> EngineWith(Lender& lender, const std::string& p
   return session::Engine::Create(std::move(model), options).Take();
 }
 
-TEST_CASE("the app's allocator lends the planned private bytes and gets all back", "[session][budget]") {
+TEST_CASE("the app's allocator lends the planned private bytes and gets all back",
+          "[session][budget]") {
   LoadGolden("llama-gqa", "int8");
   const std::string path = ScratchPath("llama-gqa-int8.hrm");
   Lender lender;
@@ -85,7 +86,8 @@ TEST_CASE("the app's allocator lends the planned private bytes and gets all back
     auto session = Session::Create(engine, TestLimits()).Take();
     plan = session->plan();
     const uint64_t calls = lender.calls;
-    for (int32_t token = 0; token < 30; ++token) REQUIRE(session->Append({&token, 1}, nullptr).ok());
+    for (int32_t token = 0; token < 30; ++token)
+      REQUIRE(session->Append({&token, 1}, nullptr).ok());
     CHECK(lender.calls == calls);
   }
   CHECK(lender.live.empty());

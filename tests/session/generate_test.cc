@@ -80,7 +80,8 @@ TEST_CASE("a seed repeats its draw, another one differs", "[session][generate]")
   CHECK(Generate(options).tokens != first);
 }
 
-TEST_CASE("the context, an end token and the callback each stop it and say so", "[session][generate]") {
+TEST_CASE("the context, an end token and the callback each stop it and say so",
+          "[session][generate]") {
   const Run full = Generate({}, 40);
   CHECK(full.result.reason == StopReason::kContext);
   CHECK(full.result.tokens == 40 - LoadGolden("llama-gqa").count());

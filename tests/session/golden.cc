@@ -61,7 +61,8 @@ Golden Load(const std::string& name, const std::string& weights) {
   const auto config = nlohmann::json::parse(ReadFile(folder / "config.json"));
   Golden golden;
   golden.name = name;
-  golden.tokens = nlohmann::json::parse(ReadFile(folder / "tokens.json")).get<std::vector<int32_t>>();
+  golden.tokens =
+      nlohmann::json::parse(ReadFile(folder / "tokens.json")).get<std::vector<int32_t>>();
   golden.logits = ReadNpy(folder / "logits.npy");
   golden.vocabulary = static_cast<uint32_t>(golden.logits.size() / golden.tokens.size());
   golden.layers = config.at("num_hidden_layers");
@@ -88,7 +89,8 @@ float Golden::LargestLogit() const {
 }
 
 float Golden::Allowance() const {
-  const float roundings = 10.0f * static_cast<float>(layers) * std::sqrt(static_cast<float>(hidden));
+  const float roundings =
+      10.0f * static_cast<float>(layers) * std::sqrt(static_cast<float>(hidden));
   return roundings * std::numeric_limits<float>::epsilon() * LargestLogit();
 }
 

@@ -13,8 +13,8 @@ namespace headroom::test {
 
 struct Golden {
   std::string name;
-  std::vector<int32_t> tokens;      // [T]
-  std::vector<float> logits;        // [T, V] by transformers
+  std::vector<int32_t> tokens;  // [T]
+  std::vector<float> logits;    // [T, V] by transformers
   uint32_t vocabulary = 0;
   uint32_t layers = 0, hidden = 0;
   std::shared_ptr<session::Engine> engine;  // f32 weights
@@ -22,8 +22,8 @@ struct Golden {
   size_t count() const { return tokens.size(); }
   const float* row(size_t token) const { return logits.data() + token * vocabulary; }
   float LargestLogit() const;
-  // What rounding may move a logit of an f32 run by: every layer rounds some ten intermediate vectors, each
-  // the end of sums over `hidden` terms whose errors add like a random walk.
+  // What rounding may move a logit of an f32 run by: every layer rounds some ten intermediate
+  // vectors, each the end of sums over `hidden` terms whose errors add like a random walk.
   float Allowance() const;
 };
 

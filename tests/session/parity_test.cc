@@ -60,18 +60,17 @@ TEST_CASE("threads change nothing, bit for bit", "[session][golden]") {
   CHECK(AllLogits(golden, *one) == AllLogits(golden, *two));
 }
 
-// Relative to the spread of the logits: a row codec rounds keys and values to 11 bits (f16) or a 255th of a
-// row's range (int8); a logit is an average of many such roundings.
+// Relative to the spread of the logits: a row codec rounds keys and values to 11 bits (f16) or a
+// 255th of a row's range (int8); a logit is an average of many such roundings.
 TEST_CASE("compressed caches and weights stay near the f32 logits", "[session][golden]") {
   struct Setting {
     const char* weights;
     CodecChoice codec;
     float share;  // of the largest logit
   };
-  const Setting setting = GENERATE(Setting{"f32", CodecChoice::kF16, 0.01f},
-                                   Setting{"f32", CodecChoice::kI8Token, 0.08f},
-                                   Setting{"f16", CodecChoice::kF32, 0.01f},
-                                   Setting{"int8", CodecChoice::kF32, 0.15f});
+  const Setting setting = GENERATE(
+      Setting{"f32", CodecChoice::kF16, 0.01f}, Setting{"f32", CodecChoice::kI8Token, 0.08f},
+      Setting{"f16", CodecChoice::kF32, 0.01f}, Setting{"int8", CodecChoice::kF32, 0.15f});
   const Golden& golden = LoadGolden("llama-gqa", setting.weights);
   INFO(setting.weights << " weights, codec " << static_cast<int>(setting.codec));
   auto session = MakeSession(golden, TestLimits(64, 8, setting.codec));

@@ -60,7 +60,8 @@ TEST_CASE("rewinding and appending again gives the same logits", "[session]") {
   CHECK(session->Rewind(1000).code() == StatusCode::kInvalidArgument);
 }
 
-TEST_CASE("a ring that lost the window refuses to go back and stays as it was", "[session][window]") {
+TEST_CASE("a ring that lost the window refuses to go back and stays as it was",
+          "[session][window]") {
   const Golden& golden = LoadGolden("mistral");
   auto session = MakeSession(golden, TestLimits());
   REQUIRE(session->Append(golden.tokens, nullptr).ok());

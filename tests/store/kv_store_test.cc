@@ -49,8 +49,8 @@ struct Fixture {
     for (uint32_t head = 0; head < kHeads; ++head) {
       const LaneView view = store.View(layer, head, tokens);
       for (uint32_t row = 0; row < view.rows; ++row) {
-        const int32_t position = view.positions == nullptr ? static_cast<int32_t>(row)
-                                                           : view.positions[row];
+        const int32_t position =
+            view.positions == nullptr ? static_cast<int32_t>(row) : view.positions[row];
         if (position < 0) continue;
         float key[kKeyWidth], value[kValueWidth];
         attention::DecodeRow(spec.codec, view.keys + row * RowDataBytes(spec.codec, kKeyWidth),
@@ -104,7 +104,8 @@ TEST_CASE("bytes follow the formula of the codecs", "[store]") {
   CHECK(LayerBytesPerToken(Ring(20, 0, 1000, 5)) == 0);
 }
 
-TEST_CASE("a ring keeps sinks and every row a chunk's window needs after it wraps", "[store][window]") {
+TEST_CASE("a ring keeps sinks and every row a chunk's window needs after it wraps",
+          "[store][window]") {
   constexpr uint32_t kLeft = 20, kSinks = 3, kChunk = 5;
   Fixture f({Ring(kLeft, kSinks, 1000, kChunk), Dense(200)});
   for (uint32_t position = 0; position < 150; position += kChunk) {
@@ -119,7 +120,8 @@ TEST_CASE("a ring keeps sinks and every row a chunk's window needs after it wrap
   }
 }
 
-TEST_CASE("rewinding a ring works while the window is there and is refused after", "[store][window]") {
+TEST_CASE("rewinding a ring works while the window is there and is refused after",
+          "[store][window]") {
   Fixture f({Ring(20, 2, 1000, 5)});  // 32 rows in the ring
   f.Append(0, 100);
   CHECK(f.store.CanRewind(100, 100 - 12 + 2));

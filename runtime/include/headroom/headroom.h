@@ -2,16 +2,19 @@
  *
  * The whole public interface; C99 and C++. Copyright the Headroom authors; Apache-2.0.
  *
- * OWNERSHIP. Functions named *_open*, *_create, *_fork give the caller an object to release with the
- * matching *_release. Everything else that returns a pointer lends it: valid until the object it came
- * from is changed or released, as said at the function. Sessions keep their model alive by themselves.
+ * OWNERSHIP. Functions named *_open*, *_create, *_fork give the caller an object to release with
+ * the matching *_release. Everything else that returns a pointer lends it: valid until the object
+ * it came from is changed or released, as said at the function. Sessions keep their model alive by
+ * themselves.
  *
- * ERRORS. Every call returns an hr_status; HR_OK is 0. When the call takes an hr_error (may be NULL)
- * and fails, its text says fact, value and limit. A failed call leaves every object as it was.
- * Passing NULL where an object or out-parameter is required is HR_INVALID_ARGUMENT, never a crash.
+ * ERRORS. Every call returns an hr_status; HR_OK is 0. When the call takes an hr_error (may be
+ * NULL) and fails, its text says fact, value and limit. A failed call leaves every object as it
+ * was. Passing NULL where an object or out-parameter is required is HR_INVALID_ARGUMENT, never a
+ * crash.
  *
- * THREADS. A model may be used from any number of threads at once. A session is used by one thread at a
- * time; hr_session_cancel alone may be called from any thread. Different sessions are independent.
+ * THREADS. A model may be used from any number of threads at once. A session is used by one thread
+ * at a time; hr_session_cancel alone may be called from any thread. Different sessions are
+ * independent.
  *
  * OPTIONS. Option structs begin with struct_size; set it to sizeof(the struct), or leave 0 for "the
  * fields of the first version". All-zero is valid and means the documented defaults.
@@ -39,7 +42,8 @@
 extern "C" {
 #endif
 
-/* ---- Status ------------------------------------------------------------------------------------ */
+/* ---- Status ------------------------------------------------------------------------------------
+ */
 
 typedef int32_t hr_status;
 enum {
@@ -49,7 +53,7 @@ enum {
   HR_WRONG_STATE = 101,      /* the call needs another one before it */
   HR_UNSUPPORTED = 102,      /* this build or model cannot do it; the text names what */
   HR_CANCELLED = 103,        /* a callback or hr_session_cancel stopped the work; not an error */
-  HR_CONTEXT_FULL = 104,     /* more tokens than the session's context; rewind or make a larger one */
+  HR_CONTEXT_FULL = 104, /* more tokens than the session's context; rewind or make a larger one */
   HR_BUFFER_TOO_SMALL = 105, /* the needed size was written to the count parameter; call again */
   /* 2xx: a file. Retrying does not help; get another file. */
   HR_NOT_FOUND = 200,
@@ -58,11 +62,11 @@ enum {
   HR_NEWER_FORMAT = 203, /* needs a newer build; the text names the feature */
   HR_MISMATCH = 204,     /* a session file of another model, layout or codec */
   /* 3xx: memory. Lower the context, choose a smaller cache type, or raise the budget. */
-  HR_OVER_BUDGET = 300,   /* the plan needs more than the budget; the text says how many bytes more */
+  HR_OVER_BUDGET = 300, /* the plan needs more than the budget; the text says how many bytes more */
   HR_OUT_OF_MEMORY = 301, /* the system or the app's allocator refused */
   /* 4xx, 5xx */
-  HR_DEVICE = 400,   /* a device failed; the session can continue on the CPU */
-  HR_INTERNAL = 500  /* a defect of Headroom; please report the text */
+  HR_DEVICE = 400,  /* a device failed; the session can continue on the CPU */
+  HR_INTERNAL = 500 /* a defect of Headroom; please report the text */
 };
 
 /* Filled by a failing call, emptied by a succeeding one; owned by the caller, nothing to free. */
@@ -76,13 +80,14 @@ HR_API const char* hr_status_name(hr_status status);
 /* (major << 16) | (minor << 8) | patch of the library that is running. */
 HR_API uint32_t hr_version(void);
 
-/* ---- Hooks ------------------------------------------------------------------------------------- */
+/* ---- Hooks -------------------------------------------------------------------------------------
+ */
 
 enum { HR_LOG_ERROR = 0, HR_LOG_WARNING = 1, HR_LOG_INFO = 2 };
 
 /* The app's own memory and log. All members may be NULL. Copied at hr_model_open_*; user_data must
- * outlive the model and its sessions. `log` may be called from any thread. `allocate` is called only
- * while models are opened and sessions are made, for the large regions of the plan. */
+ * outlive the model and its sessions. `log` may be called from any thread. `allocate` is called
+ * only while models are opened and sessions are made, for the large regions of the plan. */
 typedef struct hr_hooks {
   size_t struct_size;
   void* (*allocate)(void* user_data, size_t bytes, size_t alignment);
@@ -91,16 +96,17 @@ typedef struct hr_hooks {
   void* user_data;
 } hr_hooks;
 
-/* ---- Model ------------------------------------------------------------------------------------- */
+/* ---- Model -------------------------------------------------------------------------------------
+ */
 
 typedef struct hr_model hr_model;
 
 typedef struct hr_model_options {
   size_t struct_size;
   const hr_hooks* hooks;       /* NULL: system memory, no log */
-  const char* cache_directory; /* where packed weights are kept between runs; NULL: nowhere, they are
-                                  packed into private memory at every start */
-  bool verify_checksums;       /* read and check every weight byte now; otherwise only the structure */
+  const char* cache_directory; /* where packed weights are kept between runs; NULL: nowhere, they
+                                  are packed into private memory at every start */
+  bool verify_checksums; /* read and check every weight byte now; otherwise only the structure */
   /* Progress of opening and of packing weights, fraction 0..1; return false to cancel. */
   bool (*progress)(void* user_data, float fraction);
   void* progress_user_data;
@@ -108,10 +114,10 @@ typedef struct hr_model_options {
 
 /* Opens a .hrm model. The file is mapped, not read; it must not change while the model is open.
  *   path    UTF-8 path of a regular file
- *   fd      borrowed for the call; [offset, offset + length) holds the model (an asset inside an APK);
- *           length 0 means to the end
- *   memory  64-byte aligned; must stay valid and unchanged until the model is released
- * Errors: NOT_FOUND, IO, CORRUPT, NEWER_FORMAT, UNSUPPORTED, OUT_OF_MEMORY, CANCELLED. */
+ *   fd      borrowed for the call; [offset, offset + length) holds the model (an asset inside an
+ * APK); length 0 means to the end memory  64-byte aligned; must stay valid and unchanged until the
+ * model is released Errors: NOT_FOUND, IO, CORRUPT, NEWER_FORMAT, UNSUPPORTED, OUT_OF_MEMORY,
+ * CANCELLED. */
 HR_API hr_status hr_model_open_path(const char* path, const hr_model_options* options,
                                     hr_model** out_model, hr_error* error);
 HR_API hr_status hr_model_open_fd(int fd, uint64_t offset, uint64_t length,
@@ -129,38 +135,42 @@ typedef struct hr_model_facts {
   char name[64];
   char architecture[64];
   uint64_t file_bytes;
-  uint64_t digest;          /* identity of graph and weights */
-  uint32_t layers;          /* attention layers */
-  uint32_t channels;        /* C */
-  uint32_t vocabulary;      /* V */
-  uint32_t context_tokens;  /* trained maximum */
+  uint64_t digest;         /* identity of graph and weights */
+  uint32_t layers;         /* attention layers */
+  uint32_t channels;       /* C */
+  uint32_t vocabulary;     /* V */
+  uint32_t context_tokens; /* trained maximum */
   uint64_t parameters;
   bool has_tokenizer;
 } hr_model_facts;
 HR_API hr_status hr_model_get_facts(const hr_model* model, hr_model_facts* out_facts);
 
-/* ---- Tokens ------------------------------------------------------------------------------------ */
+/* ---- Tokens ------------------------------------------------------------------------------------
+ */
 
 enum {
   HR_TOKENIZE_NO_BEGIN = 1, /* do not prepend the model's begin token */
-  HR_TOKENIZE_NO_SPECIAL = 2 /* treat the text of special tokens as ordinary text (untrusted input) */
+  HR_TOKENIZE_NO_SPECIAL =
+      2 /* treat the text of special tokens as ordinary text (untrusted input) */
 };
 
-/* Text (UTF-8, `bytes` long, may contain NUL) to token ids. *out_count receives the number of tokens,
- * also when `capacity` is too small (BUFFER_TOO_SMALL; tokens may be NULL with capacity 0).
+/* Text (UTF-8, `bytes` long, may contain NUL) to token ids. *out_count receives the number of
+ * tokens, also when `capacity` is too small (BUFFER_TOO_SMALL; tokens may be NULL with capacity 0).
  * Errors: UNSUPPORTED when the model carries no tokenizer. */
 HR_API hr_status hr_tokenize(const hr_model* model, const char* text, size_t bytes, uint32_t flags,
                              int32_t* tokens, size_t capacity, size_t* out_count, hr_error* error);
 
-/* Token ids to bytes; not terminated; a token may end inside a UTF-8 character. *out_bytes as above.
- * Errors: INVALID_ARGUMENT for an id outside the vocabulary, UNSUPPORTED without a tokenizer. */
+/* Token ids to bytes; not terminated; a token may end inside a UTF-8 character. *out_bytes as
+ * above. Errors: INVALID_ARGUMENT for an id outside the vocabulary, UNSUPPORTED without a
+ * tokenizer. */
 HR_API hr_status hr_detokenize(const hr_model* model, const int32_t* tokens, size_t count,
                                char* text, size_t capacity, size_t* out_bytes, hr_error* error);
 
 /* True when `token` ends a text for this model. */
 HR_API bool hr_is_end_token(const hr_model* model, int32_t token);
 
-/* ---- Plan -------------------------------------------------------------------------------------- */
+/* ---- Plan --------------------------------------------------------------------------------------
+ */
 
 /* How cached rows are kept. AUTO takes the best that fits the budget: f16, then int8. */
 enum { HR_KV_AUTO = 0, HR_KV_F32 = 1, HR_KV_F16 = 2, HR_KV_INT8 = 3 };
@@ -181,27 +191,27 @@ typedef struct hr_session_options {
 typedef struct hr_plan_report {
   size_t struct_size;
   bool fits;
-  uint64_t missing_bytes;       /* when !fits: how many more the budget needs */
+  uint64_t missing_bytes; /* when !fits: how many more the budget needs */
   uint64_t total_bytes;
-  uint64_t mapped_bytes;        /* clean file pages: the system can take them back */
-  uint64_t private_bytes;       /* it cannot take these back */
-  uint64_t weight_bytes;        /* weights read from the model file itself (embeddings, norms) */
-  uint64_t packed_bytes;        /* dense weights in the CPU's own order; mapped with a cache directory */
-  uint64_t state_bytes;         /* cached rows of all layers */
+  uint64_t mapped_bytes;  /* clean file pages: the system can take them back */
+  uint64_t private_bytes; /* it cannot take these back */
+  uint64_t weight_bytes;  /* weights read from the model file itself (embeddings, norms) */
+  uint64_t packed_bytes;  /* dense weights in the CPU's own order; mapped with a cache directory */
+  uint64_t state_bytes;   /* cached rows of all layers */
   uint64_t activation_bytes;
   uint64_t scratch_bytes;
-  uint64_t runtime_bytes;       /* operators, tables, the session object */
+  uint64_t runtime_bytes;         /* operators, tables, the session object */
   uint64_t state_bytes_per_token; /* what one more token of context costs */
-  uint64_t decode_read_bytes;   /* weights + state read per decoded token at full context */
+  uint64_t decode_read_bytes;     /* weights + state read per decoded token at full context */
   uint32_t context_tokens;
-  uint32_t max_context_tokens;  /* largest that fits this budget with this kv type; 0: none */
+  uint32_t max_context_tokens; /* largest that fits this budget with this kv type; 0: none */
   uint32_t chunk_tokens;
   uint32_t threads;
-  int32_t kv;                   /* what AUTO became */
+  int32_t kv; /* what AUTO became */
 } hr_plan_report;
 
-/* Says what a session would cost; allocates nothing of it and changes nothing. A plan that does not fit
- * is HR_OK with fits == false and missing_bytes. */
+/* Says what a session would cost; allocates nothing of it and changes nothing. A plan that does not
+ * fit is HR_OK with fits == false and missing_bytes. */
 HR_API hr_status hr_plan(const hr_model* model, const hr_session_options* options,
                          hr_plan_report* out_report, hr_error* error);
 
@@ -216,20 +226,22 @@ typedef struct hr_plan_layer {
 HR_API hr_status hr_plan_get_layer(const hr_model* model, const hr_session_options* options,
                                    uint32_t layer, hr_plan_layer* out_layer, hr_error* error);
 
-/* ---- Session ----------------------------------------------------------------------------------- */
+/* ---- Session -----------------------------------------------------------------------------------
+ */
 
 typedef struct hr_session hr_session;
 
-/* Plans, then allocates everything once. After it returns no call below allocates memory, except fork
- * (a new session) and the file buffers of save and restore.
- * Errors: OVER_BUDGET (text: bytes missing), OUT_OF_MEMORY, UNSUPPORTED, IO, CANCELLED. */
+/* Plans, then allocates everything once. After it returns no call below allocates memory, except
+ * fork (a new session) and the file buffers of save and restore. Errors: OVER_BUDGET (text: bytes
+ * missing), OUT_OF_MEMORY, UNSUPPORTED, IO, CANCELLED. */
 HR_API hr_status hr_session_create(hr_model* model, const hr_session_options* options,
                                    hr_session** out_session, hr_error* error);
 HR_API void hr_session_release(hr_session* session);
 
 /* Appends `count` tokens. Logits of the last one are then available.
- * Errors: INVALID_ARGUMENT (an id outside the vocabulary; nothing is appended), CONTEXT_FULL (nothing is
- * appended), CANCELLED (a whole number of chunks was appended; see hr_session_position). */
+ * Errors: INVALID_ARGUMENT (an id outside the vocabulary; nothing is appended), CONTEXT_FULL
+ * (nothing is appended), CANCELLED (a whole number of chunks was appended; see
+ * hr_session_position). */
 HR_API hr_status hr_session_prefill(hr_session* session, const int32_t* tokens, size_t count,
                                     hr_error* error);
 
@@ -252,78 +264,86 @@ HR_API uint32_t hr_session_position(const hr_session* session);
 HR_API hr_status hr_session_tokens(const hr_session* session, const int32_t** out_tokens,
                                    size_t* out_count, hr_error* error);
 
-/* Forgets everything from `position` on. Windowed layers can go back only as far as their ring still
- * holds what the window needs: otherwise UNSUPPORTED and nothing changes (rewind to 0 always works).
- * Logits are unavailable until the next prefill or decode. */
+/* Forgets everything from `position` on. Windowed layers can go back only as far as their ring
+ * still holds what the window needs: otherwise UNSUPPORTED and nothing changes (rewind to 0 always
+ * works). Logits are unavailable until the next prefill or decode. */
 HR_API hr_status hr_session_rewind(hr_session* session, uint32_t position, hr_error* error);
 
-/* A second session with the same tokens and state, planned by the same options. Its weights are shared.
- * The budget of the options applies to each session by itself. */
+/* A second session with the same tokens and state, planned by the same options. Its weights are
+ * shared. The budget of the options applies to each session by itself. */
 HR_API hr_status hr_session_fork(const hr_session* session, hr_session** out_session,
                                  hr_error* error);
 
-/* Writes tokens and state to a file / replaces this session's by a file's. The file carries the model's
- * digest, the layout version, the cache type and a checksum; restore checks all of them first and leaves
- * the session unchanged when one does not agree.
- * Errors: IO, NOT_FOUND, CORRUPT, MISMATCH, NEWER_FORMAT, CONTEXT_FULL. */
+/* Writes tokens and state to a file / replaces this session's by a file's. The file carries the
+ * model's digest, the layout version, the cache type and a checksum; restore checks all of them
+ * first and leaves the session unchanged when one does not agree. Errors: IO, NOT_FOUND, CORRUPT,
+ * MISMATCH, NEWER_FORMAT, CONTEXT_FULL. */
 HR_API hr_status hr_session_save(const hr_session* session, const char* path, hr_error* error);
 HR_API hr_status hr_session_restore(hr_session* session, const char* path, hr_error* error);
 
-/* Gives memory back while keeping every token: lowers the context to what is in use (plus a margin) and,
- * if that is not enough, the cached rows from f32 or f16 to int8. `target_bytes` is the wanted total of the
- * plan; *out_freed_bytes (may be NULL) receives what went back to the system.
- * Errors: OVER_BUDGET when even the smallest form is larger than the target (that form is then in use). */
+/* Gives memory back while keeping every token: lowers the context to what is in use (plus a margin)
+ * and, if that is not enough, the cached rows from f32 or f16 to int8. `target_bytes` is the wanted
+ * total of the plan; *out_freed_bytes (may be NULL) receives what went back to the system. Errors:
+ * OVER_BUDGET when even the smallest form is larger than the target (that form is then in use). */
 HR_API hr_status hr_session_trim(hr_session* session, uint64_t target_bytes,
                                  uint64_t* out_freed_bytes, hr_error* error);
 
-/* Stops the work in progress at the next layer. Callable from any thread, also when nothing runs (then it
- * has no effect). */
+/* Stops the work in progress at the next layer. Callable from any thread, also when nothing runs
+ * (then it has no effect). */
 HR_API void hr_session_cancel(hr_session* session);
 
 typedef struct hr_session_stats {
   size_t struct_size;
   uint64_t prefill_tokens, prefill_ns; /* since creation */
   uint64_t decode_tokens, decode_ns;
-  uint64_t load_ns;            /* hr_session_create */
-  bool weights_packed_now;     /* cold start: packed weights were made, not found */
-  uint64_t planned_bytes;      /* of the arenas */
-  uint64_t peak_bytes;         /* largest use of the arenas so far */
+  uint64_t load_ns;        /* hr_session_create */
+  bool weights_packed_now; /* cold start: packed weights were made, not found */
+  uint64_t planned_bytes;  /* of the arenas */
+  uint64_t peak_bytes;     /* largest use of the arenas so far */
 } hr_session_stats;
 HR_API hr_status hr_session_get_stats(const hr_session* session, hr_session_stats* out_stats);
 HR_API hr_status hr_session_get_plan(const hr_session* session, hr_plan_report* out_report);
 
-/* ---- Sampling and generation ------------------------------------------------------------------- */
+/* ---- Sampling and generation -------------------------------------------------------------------
+ */
 
 /* All-zero is greedy. Order: repetition penalty, temperature, top-k, top-p, min-p, draw. */
 typedef struct hr_sampler_options {
   size_t struct_size;
-  float temperature;        /* 0: greedy */
-  uint32_t top_k;           /* 0: all */
-  float top_p;              /* 0 or 1: off */
-  float min_p;              /* 0: off */
-  float repetition_penalty; /* 0 or 1: off; > 1 discourages tokens among the last repetition_window */
+  float temperature; /* 0: greedy */
+  uint32_t top_k;    /* 0: all */
+  float top_p;       /* 0 or 1: off */
+  float min_p;       /* 0: off */
+  float
+      repetition_penalty; /* 0 or 1: off; > 1 discourages tokens among the last repetition_window */
   uint32_t repetition_window; /* 0: 64 */
-  uint64_t seed;            /* same seed, same tokens, on every machine */
+  uint64_t seed;              /* same seed, same tokens, on every machine */
 } hr_sampler_options;
 
-/* Draws the next token from the session's logits (does not append it). Draw n of a session with one seed
- * is a function of seed and position only, so rewinding reproduces it. */
+/* Draws the next token from the session's logits (does not append it). Draw n of a session with one
+ * seed is a function of seed and position only, so rewinding reproduces it. */
 HR_API hr_status hr_session_sample(hr_session* session, const hr_sampler_options* options,
                                    int32_t* out_token, hr_error* error);
 
 /* Why generation ended. */
-enum { HR_STOP_LIMIT = 0, HR_STOP_END_TOKEN = 1, HR_STOP_SEQUENCE = 2, HR_STOP_CALLBACK = 3,
-       HR_STOP_CONTEXT = 4, HR_STOP_CANCELLED = 5 };
+enum {
+  HR_STOP_LIMIT = 0,
+  HR_STOP_END_TOKEN = 1,
+  HR_STOP_SEQUENCE = 2,
+  HR_STOP_CALLBACK = 3,
+  HR_STOP_CONTEXT = 4,
+  HR_STOP_CANCELLED = 5
+};
 
 typedef struct hr_generate_options {
   size_t struct_size;
   hr_sampler_options sampler;
-  uint32_t max_tokens;             /* 0: until the context is full */
+  uint32_t max_tokens;               /* 0: until the context is full */
   const char* const* stop_sequences; /* UTF-8 texts that end generation and are not delivered */
   size_t stop_sequence_count;        /* at most 16, each at most 256 bytes */
   bool ignore_end_token;
-  /* Receives text as it becomes certain: whole UTF-8 characters, never part of a stop sequence. `token` is
-   * the latest token. Return false to stop. May be NULL. */
+  /* Receives text as it becomes certain: whole UTF-8 characters, never part of a stop sequence.
+   * `token` is the latest token. Return false to stop. May be NULL. */
   bool (*on_text)(void* user_data, const char* text, size_t bytes, int32_t token);
   void* user_data;
 } hr_generate_options;
@@ -334,8 +354,8 @@ typedef struct hr_generate_result {
   int32_t stop_reason; /* HR_STOP_* */
 } hr_generate_result;
 
-/* Samples and decodes until something stops it. Needs logits (prefill first). Generated tokens are in the
- * session afterwards, also when it was stopped. */
+/* Samples and decodes until something stops it. Needs logits (prefill first). Generated tokens are
+ * in the session afterwards, also when it was stopped. */
 HR_API hr_status hr_session_generate(hr_session* session, const hr_generate_options* options,
                                      hr_generate_result* out_result, hr_error* error);
 
