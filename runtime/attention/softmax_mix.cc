@@ -75,7 +75,7 @@ void Merge(const float* partials, uint64_t stride_floats, uint32_t count, uint32
            float sink_logit, float* out) {
   float maximum = sink_logit;
   for (uint32_t j = 0; j < count; ++j) {
-    maximum = std::max(maximum, partials[j * stride_floats]);
+    if (!(partials[j * stride_floats] <= maximum)) maximum = partials[j * stride_floats];  // takes NaN
   }
   std::fill(out, out + value_width, 0.0f);
   if (maximum == kMinusInfinity) return;  // nothing was visible anywhere

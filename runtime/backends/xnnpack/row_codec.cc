@@ -74,7 +74,9 @@ void Merge(const float* partials, uint64_t stride_floats, uint32_t count, uint32
   const DF df;
   constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
   float maximum = sink_logit;
-  for (uint32_t j = 0; j < count; ++j) maximum = std::max(maximum, partials[j * stride_floats]);
+  for (uint32_t j = 0; j < count; ++j) {
+    if (!(partials[j * stride_floats] <= maximum)) maximum = partials[j * stride_floats];  // takes NaN
+  }
   std::memset(out, 0, value_width * sizeof(float));
   if (maximum == kMinusInfinity) return;  // nothing was visible anywhere
   float total = std::exp(sink_logit - maximum);

@@ -639,7 +639,7 @@ HWY_INLINE void EndDecode(const DecodeState& state, size_t width, float* partial
   for (size_t h = 0; h < state.queries; ++h) {
     float* record = partials + h * attention::PartialFloats(static_cast<uint32_t>(width));
     const float* o = state.o + h * state.o_stride;
-    const bool seen = state.maxima[h] > kNoMaximum;
+    const bool seen = !(state.maxima[h] <= kNoMaximum);  // NaN counts as seen
     const float offset = hn::ReduceSum(df, hn::Load(df, state.offsets + h * kLanes));
     record[0] = seen ? state.maxima[h] * kLn2 : kMinusInfinity;
     record[1] = hn::ReduceSum(df, hn::Load(df, state.sums + h * kLanes));

@@ -302,7 +302,8 @@ HWY_INLINE void EndPanel(const Panel& panel, uint32_t value_width, float* partia
   const size_t record_floats = attention::PartialFloats(value_width);
   for (size_t i = 0; i < panel.queries; ++i) {
     float* record = partials + (panel.first + i) * record_floats;
-    record[0] = panel.maxima[i] > kNoMaximum ? panel.maxima[i] * kLn2 : kMinusInfinity;
+    const bool seen = !(panel.maxima[i] <= kNoMaximum);  // NaN counts as seen
+    record[0] = seen ? panel.maxima[i] * kLn2 : kMinusInfinity;
     record[1] = panel.sums[i];
     for (size_t c = 0; c < value_width; ++c) record[2 + c] = panel.o[c * kPanelQueries + i];
   }
