@@ -1,6 +1,8 @@
 // Dense layers against the oracle: every weight type, odd shapes, biases, row ranges, thread counts.
 #include <catch2/catch_test_macros.hpp>
 
+#include <thread>
+
 #include "support/dense_tester.h"
 
 namespace headroom::test {
@@ -130,6 +132,49 @@ TEST_CASE("one operator serves changing numbers of rows and pools", "[dense]") {
       }
     }
     CHECK(set.value()->Run(0, x.data(), 0, nullptr, *one).ok());  // no rows: nothing to do
+  }
+}
+
+TEST_CASE("threads with pools of their own may use one set of layers", "[dense]") {
+  // Large enough that a thread is mostly inside Run when another comes.
+  constexpr uint32_t kRows = 300, kColumns = 512, kTokens = 16;
+  for (const Format& format : {Format{DType::kF32, 0}, Format{DType::kI4, 32}}) {
+    const DenseCase c{format.dtype, format.block, kRows, kColumns, 0, kRows, kTokens, true, 4};
+    const DenseData data(c);
+    const DenseWeights layer = data.Layer();
+    const auto set = xnnpack::DenseSet::Create({&layer, 1}, {}).Take();
+    const auto kind = set->input_kind(0);
+    // Each user has an input of its own and must get, each time, what it got alone.
+    struct User {
+      GuardedMemory x{xnnpack::DenseSet::InputBytes(xnnpack::InputKind::kF32, kTokens, kColumns), 64};
+      GuardedMemory input{xnnpack::DenseSet::InputBytes(xnnpack::InputKind::kQd8, kTokens, kColumns), 64};
+      std::vector<float> first, out = std::vector<float>(kTokens * kRows);
+      int wrong = 0;
+    } users[3];
+    const auto step = [&](User& user, xnnpack::ThreadPool& pool) {
+      const bool direct = kind == xnnpack::InputKind::kF32;
+      // Or last time's results would stand in for those that went into another user's output.
+      std::fill(user.out.begin(), user.out.end(), -1.0f);
+      set->ConvertInput(kind, user.x.as<float>(), kTokens, kColumns, user.input.data(), pool);
+      user.wrong += !set->Run(0, direct ? user.x.data() : user.input.data(), kTokens, user.out.data(), pool).ok();
+      if (user.first.empty()) user.first = user.out;
+      user.wrong += user.out != user.first;
+    };
+    for (User& user : users) {
+      DenseCase own = c;
+      own.seed = static_cast<uint32_t>(100 + (&user - users));
+      FillActivations(own, user.x.as<float>());
+      step(user, *Pool(1));
+    }
+    std::vector<std::thread> threads;
+    for (User& user : users) {
+      threads.emplace_back([&] {
+        auto pool = xnnpack::ThreadPool::Create(1).Take();
+        for (int i = 0; i < 1500; ++i) step(user, *pool);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const User& user : users) CHECK(user.wrong == 0);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cassert>
 #include <cstring>
+#include <mutex>
 
 #include "backends/xnnpack/dense_f16.h"
 #include "backends/xnnpack/dense_layer.h"
@@ -108,9 +109,12 @@ Status PieceIsDone(void* context, const PackedPiece& piece) {
 struct DenseSet::Impl {
   struct Layer {
     LayerSlice slice;  // pointers are used after Create for kF16InPlace only
+    // An operator keeps its pointers and shape from set-up to the end of the run, so that threads of
+    // different sessions take turns. Taking a free lock costs nothing beside a matrix.
+    std::mutex busy;
     xnn_operator_t op = nullptr;
     uint32_t shaped_rows = 0;  // what the operator was last reshaped for
-    const pthreadpool* shaped_pool = nullptr;
+    uint32_t shaped_threads = 0;
   };
 
   ~Impl() {
@@ -134,6 +138,7 @@ struct DenseSet::Impl {
 
   PackingProvider provider;
   std::vector<Layer> layers;
+  std::mutex convert_busy;
   xnn_operator_t convert = nullptr;
   platform::FileMapping mapping;
   Arena arena;
@@ -232,7 +237,7 @@ Status DenseSet::Impl::FindOrPack(const CheckedLayers& checked, CacheLayout& lay
 
 Status DenseSet::Impl::CreateOperators(const CheckedLayers& checked, const CacheLayout& layout,
                                        const DenseOptions& options) {
-  layers.resize(checked.slices.size());
+  layers = std::vector<Layer>(checked.slices.size());
   for (size_t i = 0; i < layers.size(); ++i) {
     Layer& layer = layers[i];
     layer.slice = checked.slices[i];
@@ -316,6 +321,7 @@ void DenseSet::ConvertInput(InputKind kind, const float* x, uint32_t rows, uint3
   if (kind == InputKind::kF32 || rows == 0) return;
   auto* quantization =
       reinterpret_cast<xnn_quantization_params*>(input + QuantizationOffset(rows, columns));
+  const std::lock_guard lock(impl_->convert_busy);
   xnn_operator_t op = impl_->convert;
   // None of these can fail for an operator that exists and a shape that is not empty.
   xnn_status status =
@@ -338,14 +344,16 @@ Status DenseSet::Run(size_t index, const std::byte* input, uint32_t rows, float*
     RunF16Layer(f16, reinterpret_cast<const float*>(input), rows, out, pool);
     return {};
   }
+  const std::lock_guard lock(layer.busy);
   // One operator serves every number of rows. Reshaping costs a fraction of a microsecond and is
-  // skipped while the number stays the same, as it does during decode.
+  // skipped while the number stays the same, as it does during decode. Of the pool it uses the number
+  // of threads only.
   const LayerForm form = layer.slice.form;
-  if (layer.shaped_rows != rows || layer.shaped_pool != pool.handle()) {
+  if (layer.shaped_rows != rows || layer.shaped_threads != pool.threads()) {
     HR_RETURN_IF_ERROR(StatusFromXnn(ReshapeOperator(form, layer.op, rows, pool.handle()),
                                      "reshape", "dense layer"));
     layer.shaped_rows = rows;
-    layer.shaped_pool = pool.handle();
+    layer.shaped_threads = pool.threads();
   }
   const auto* quantization = reinterpret_cast<const xnn_quantization_params*>(
       input + QuantizationOffset(rows, layer.slice.columns));

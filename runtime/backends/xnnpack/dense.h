@@ -7,7 +7,8 @@
 // f32 (dense_f16.h says why). They have no packed copy, so TensorView::data of f16 layers must stay
 // mapped for the life of the DenseSet; every other layer reads its source only inside Create.
 //
-// Nothing after Create allocates; Run is called from one thread at a time and uses the pool inside.
+// Nothing after Create allocates. ConvertInput and Run may be called from several threads at once, each
+// with a pool of its own (sessions of one model do); calls of the same layer take turns.
 #pragma once
 
 #include <cstddef>
