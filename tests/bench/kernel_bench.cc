@@ -1,0 +1,313 @@
+// Times our own kernels. Attention decode is measured in turn with a stream read of memory, which bounds it, so
+// that a busy machine slows both alike. Work on one thread is timed by its processor time, so that a neighbour
+// who takes the core does not count (he still counts in the caches, and for two threads). Reports medians and
+// best values; judges nothing.
+//
+//   kernel_bench [--json] [--rows N] [--seconds S]
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <functional>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "backends/xnnpack/kernels.h"
+#include "base/math.h"
+#include "support/guarded_memory.h"
+
+namespace headroom {
+namespace {
+
+using attention::MixSpec;
+using test::GuardedMemory;
+using Clock = std::chrono::steady_clock;
+
+constexpr uint32_t kLanes = 8, kGroup = 4, kWidth = 64;  // Llama-3.2-1B: 32 query heads on 8 lanes
+
+// Processor time of this thread, or the clock on the wall where several threads work.
+class Timer {
+ public:
+  explicit Timer(bool wall = false) : wall_(wall), start_(Now()) {}
+  double Seconds() const { return Now() - start_; }
+
+ private:
+  double Now() const {
+    timespec now;
+    clock_gettime(wall_ ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID, &now);
+    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+  }
+  bool wall_;
+  double start_;
+};
+
+volatile uint64_t g_sink;  // keeps the compiler from dropping what is only read
+
+struct Samples {
+  std::vector<double> seconds;
+  double Quantile(double q) {
+    std::sort(seconds.begin(), seconds.end());
+    return seconds[static_cast<size_t>(q * static_cast<double>(seconds.size() - 1))];
+  }
+};
+
+// Sum of a buffer far larger than any cache, GB/s.
+double ReadStream(const std::vector<uint64_t>& buffer, size_t begin, size_t end, bool wall) {
+  const Timer timer(wall);
+  uint64_t sums[8] = {};
+  for (size_t i = begin; i < end; i += 8) {
+    for (size_t k = 0; k < 8; ++k) sums[k] += buffer[i + k];
+  }
+  g_sink = sums[0] + sums[1] + sums[2] + sums[3] + sums[4] + sums[5] + sums[6] + sums[7];
+  return static_cast<double>((end - begin) * sizeof(uint64_t)) / timer.Seconds() / 1e9;
+}
+
+// One lane of random rows, and room to attend to it.
+struct Lane {
+  GuardedMemory keys, values, key_meta, value_meta;
+  LaneView view;
+
+  Lane(const xnnpack::Kernels& kernels, RowCodec codec, uint32_t rows, uint32_t seed) {
+    const uint32_t row_bytes = RowDataBytes(codec, kWidth);
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    std::vector<float> row(kWidth);
+    const auto fill = [&](GuardedMemory& data, GuardedMemory& meta) {
+      data = GuardedMemory(uint64_t{rows} * row_bytes, 64);
+      meta = GuardedMemory(uint64_t{rows} * 4, 64);
+      for (uint32_t r = 0; r < rows; ++r) {
+        for (float& x : row) x = normal(random);
+        kernels.encode_row[static_cast<int>(codec)](row.data(), kWidth, data.data() + uint64_t{r} * row_bytes,
+                                                    meta.as<uint16_t>() + 2 * uint64_t{r});
+      }
+    };
+    fill(keys, key_meta);
+    fill(values, value_meta);
+    view = {codec, kWidth, kWidth, rows, keys.data(), values.data(),
+            key_meta.as<uint16_t>(), value_meta.as<uint16_t>(), nullptr};
+  }
+};
+
+// The buffers of one worker for calls of `queries` queries.
+struct Caller {
+  std::vector<float> q, partials;
+  std::vector<int32_t> positions;
+  GuardedMemory scratch;
+
+  explicit Caller(uint32_t queries)
+      : q(queries * kWidth), partials(queries * attention::PartialFloats(kWidth)), positions(queries),
+        scratch(attention::MixScratchBytes(queries, kWidth, kWidth), 64) {
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal;
+    for (float& x : q) x = normal(random);
+  }
+
+  void Run(const xnnpack::Kernels& kernels, const LaneView& lane, uint32_t row_end) {
+    MixSpec spec;
+    spec.scale = 0.125f;
+    kernels.mix[static_cast<int>(lane.codec)](lane, spec, q.data(), kWidth, positions.data(),
+                                              static_cast<uint32_t>(positions.size()), 0, row_end,
+                                              partials.data(), scratch.data());
+  }
+};
+
+// Two threads that start together and are waited for; the second spins, as a thread pool does.
+class Pair {
+ public:
+  Pair() : helper_([this] { Loop(); }) {}
+  ~Pair() {
+    stop_ = true;
+    helper_.join();
+  }
+  template <typename Fn>
+  void Run(uint32_t threads, const Fn& half) {
+    if (threads == 1) {
+      half(0);
+      half(1);
+      return;
+    }
+    task_ = [&half] { half(1); };
+    const uint64_t ticket = ++started_;
+    half(0);
+    while (finished_ != ticket) std::this_thread::yield();
+  }
+
+ private:
+  void Loop() {
+    for (uint64_t seen = 0; !stop_;) {
+      if (started_ == seen) {
+        std::this_thread::yield();
+        continue;
+      }
+      seen = started_;
+      task_();
+      finished_ = seen;
+    }
+  }
+  std::function<void()> task_;
+  std::atomic<uint64_t> started_{0}, finished_{0};
+  std::atomic<bool> stop_{false};
+  std::thread helper_;
+};
+
+struct Options {
+  bool json = false;
+  uint32_t rows = 0;  // 0: 4096 and 16384
+  double seconds = 0.5;
+};
+
+void Print(const Options& options, const std::string& text, const std::string& json) {
+  static bool first = true;
+  if (options.json) std::printf("%s%s", first ? "" : ",\n", json.c_str());
+  if (!options.json) std::printf("%s\n", text.c_str());
+  first = false;
+}
+
+void BenchDecode(const Options& options, const xnnpack::Kernels& kernels, RowCodec codec, uint32_t rows,
+                 uint32_t threads, Pair& pair, const std::vector<uint64_t>& stream) {
+  const uint64_t lane_bytes = uint64_t{rows} * 2 * (RowDataBytes(codec, kWidth) + RowMetaBytes(codec));
+  // Enough copies that each one has left the caches when its turn comes again.
+  const uint32_t copies = static_cast<uint32_t>(CeilDiv(uint64_t{160} << 20, kLanes * lane_bytes));
+  std::vector<Lane> lanes;
+  for (uint32_t i = 0; i < std::max(copies, 2u) * kLanes; ++i) lanes.emplace_back(kernels, codec, rows, i % kLanes);
+  std::vector<Caller> callers;
+  for (int i = 0; i < 2; ++i) callers.emplace_back(kGroup);
+  for (Caller& caller : callers) caller.positions.assign(kGroup, static_cast<int32_t>(rows - 1));
+  Samples mix;
+  double best_stream = 0;
+  const auto until = Clock::now() + std::chrono::duration<double>(options.seconds);
+  for (uint32_t turn = 0; turn < 5 || Clock::now() < until; ++turn) {
+    const Lane* at = &lanes[turn % (lanes.size() / kLanes) * kLanes];
+    const Timer timer(threads > 1);
+    pair.Run(threads, [&](uint32_t half) {
+      for (uint32_t i = half * kLanes / 2; i < (half + 1) * kLanes / 2; ++i) callers[half].Run(kernels, at[i].view, rows);
+    });
+    mix.seconds.push_back(timer.Seconds());
+    std::atomic<double> rates[2] = {0, 0};
+    const size_t words = stream.size() / 2, part = words / 4 / 8 * 8;
+    const auto read = [&](uint32_t half) {
+      const size_t begin = half * words + turn % 4 * part;
+      rates[half] = ReadStream(stream, begin, begin + part, threads > 1);
+    };
+    if (threads == 1) read(0);
+    if (threads == 2) pair.Run(2, read);
+    best_stream = std::max(best_stream, rates[0] + rates[1]);
+  }
+  const double bytes = static_cast<double>(kLanes * lane_bytes);
+  const double median = mix.Quantile(0.5), best = mix.Quantile(0);
+  char text[256], json[384];
+  std::snprintf(text, sizeof(text),
+                "decode  %-4s %6u rows %u thread%s  median %8.0f us  best %8.0f us  %6.1f GB/s  stream %6.1f GB/s  share %.2f",
+                RowCodecName(codec), rows, threads, threads == 1 ? " " : "s", median * 1e6, best * 1e6,
+                bytes / best / 1e9, best_stream, bytes / best / 1e9 / best_stream);
+  std::snprintf(json, sizeof(json),
+                "{\"kernel\":\"decode\",\"kv\":\"%s\",\"rows\":%u,\"threads\":%u,\"median_us\":%.1f,\"best_us\":%.1f,"
+                "\"gb_per_s\":%.2f,\"stream_gb_per_s\":%.2f}",
+                RowCodecName(codec), rows, threads, median * 1e6, best * 1e6, bytes / best / 1e9, best_stream);
+  Print(options, text, json);
+}
+
+// The last 512 tokens of `rows` rows, in tiles of `queries` queries; one thread, one lane.
+void BenchPrefill(const Options& options, const xnnpack::Kernels& kernels, RowCodec codec, uint32_t rows,
+                  uint32_t queries) {
+  const Lane lane(kernels, codec, rows, 1);
+  Caller caller(queries);
+  const uint32_t tokens = queries / kGroup, chunk = std::min(rows, 512u);
+  Samples samples;
+  double operations = 0;
+  const auto until = Clock::now() + std::chrono::duration<double>(options.seconds);
+  for (uint32_t turn = 0; turn < 3 || Clock::now() < until; ++turn) {
+    operations = 0;
+    const Timer timer;
+    for (uint32_t token = rows - chunk; token + tokens <= rows; token += tokens) {
+      for (uint32_t i = 0; i < queries; ++i) {
+        caller.positions[i] = static_cast<int32_t>(token + i / kGroup);
+        operations += 4.0 * kWidth * (caller.positions[i] + 1);
+      }
+      caller.Run(kernels, lane.view, token + tokens);
+    }
+    samples.seconds.push_back(timer.Seconds());
+  }
+  const double best = operations / samples.Quantile(0) / 1e9, median = operations / samples.Quantile(0.5) / 1e9;
+  char text[256], json[256];
+  std::snprintf(text, sizeof(text), "prefill %-4s %6u rows tile %3u  median %6.1f GFLOP/s  best %6.1f GFLOP/s",
+                RowCodecName(codec), rows, queries, median, best);
+  std::snprintf(json, sizeof(json),
+                "{\"kernel\":\"prefill\",\"kv\":\"%s\",\"rows\":%u,\"tile\":%u,\"median_gflop_per_s\":%.1f,"
+                "\"best_gflop_per_s\":%.1f}",
+                RowCodecName(codec), rows, queries, median, best);
+  Print(options, text, json);
+}
+
+// Nanoseconds per element of the row-wise kernels on a row that stays in the cache.
+void BenchPointwise(const Options& options, const xnnpack::Kernels& kernels) {
+  constexpr uint32_t kRow = 2048;
+  std::vector<float> x(kRow, 0.5f), y(kRow, 0.25f), out(kRow);
+  const auto& p = kernels.pointwise;
+  const auto time = [&](const char* stem, const auto& call) {
+    Samples samples;
+    for (int turn = 0; turn < 50; ++turn) {
+      const Timer timer;
+      for (int i = 0; i < 20; ++i) call();
+      samples.seconds.push_back(timer.Seconds() / 20);
+    }
+    char text[128], json[128];
+    std::snprintf(text, sizeof(text), "row of %u  %-10s %7.2f us", kRow, stem, samples.Quantile(0) * 1e6);
+    std::snprintf(json, sizeof(json), "{\"kernel\":\"%s\",\"width\":%u,\"best_us\":%.3f}", stem, kRow,
+                  samples.Quantile(0) * 1e6);
+    Print(options, text, json);
+  };
+  time("rms_norm", [&] { p.rms_norm(x.data(), kRow, out.data(), kRow, 1, kRow, y.data(), nullptr, 1e-5f); });
+  time("layer_norm", [&] { p.layer_norm(x.data(), kRow, out.data(), kRow, 1, kRow, y.data(), y.data(), 1e-5f); });
+  time("rope", [&] { p.rope(out.data(), kRow, ops::RopeLayout::kHalfSplit, y.data()); });
+  time("silu", [&] { p.activation[0](x.data(), y.data(), out.data(), kRow); });
+  time("gelu_erf", [&] { p.activation[1](x.data(), y.data(), out.data(), kRow); });
+  time("gelu_tanh", [&] { p.activation[2](x.data(), y.data(), out.data(), kRow); });
+  time("add", [&] { p.add(x.data(), y.data(), out.data(), kRow); });
+  time("softcap", [&] { p.softcap(x.data(), 30.0f, out.data(), kRow); });
+}
+
+int Main(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--json") == 0) {
+      options.json = true;
+    } else if (std::strcmp(argv[i], "--rows") == 0 && i + 1 < argc) {
+      options.rows = static_cast<uint32_t>(std::strtoul(argv[++i], nullptr, 10));
+    } else if (std::strcmp(argv[i], "--seconds") == 0 && i + 1 < argc) {
+      options.seconds = std::strtod(argv[++i], nullptr);
+    } else {
+      std::fprintf(stderr, "usage: kernel_bench [--json] [--rows N] [--seconds S per line]\n");
+      return 2;
+    }
+  }
+  const xnnpack::Kernels& kernels = xnnpack::BestKernels();
+  if (options.json) std::printf("{\"isa\":\"%s\",\"results\":[\n", kernels.isa);
+  if (!options.json) std::printf("%s; 32 query heads on %u lanes of width %u\n", kernels.isa, kLanes, kWidth);
+  const std::vector<uint64_t> stream(size_t{32} << 20, 1);  // 256 MiB
+  const std::vector<uint32_t> all_rows = options.rows > 0 ? std::vector<uint32_t>{options.rows} : std::vector<uint32_t>{4096, 16384};
+  {
+    Pair pair;
+    for (const uint32_t rows : all_rows) {
+      for (const RowCodec codec : {RowCodec::kF32, RowCodec::kF16, RowCodec::kI8Token}) {
+        for (const uint32_t threads : {1u, 2u}) BenchDecode(options, kernels, codec, rows, threads, pair, stream);
+      }
+    }
+  }
+  for (const RowCodec codec : {RowCodec::kF32, RowCodec::kF16, RowCodec::kI8Token}) {
+    for (const uint32_t queries : {16u, 64u, 256u}) BenchPrefill(options, kernels, codec, all_rows[0], queries);
+  }
+  BenchPointwise(options, kernels);
+  if (options.json) std::printf("\n]}\n");
+  return 0;
+}
+
+}  // namespace
+}  // namespace headroom
+
+int main(int argc, char** argv) { return headroom::Main(argc, argv); }
