@@ -8,6 +8,8 @@
 #include <cmath>
 
 #include "base/half.h"
+#include "convert/hrm_writer.h"
+#include "convert/presets.h"
 #include "convert/safetensors.h"
 #include "model/model.h"
 #include "tests/convert/fixture.h"
@@ -499,6 +501,77 @@ TEST_CASE("memory stays at a slice, not a tensor", "[convert]") {
   CHECK(c->summary.vocabulary == kRows);
   INFO("peak grew by " << (after - before) / 1048576 << " MiB");
   CHECK(after - before < 96u << 20);
+}
+
+TEST_CASE("many small tensors do not add up in memory", "[convert]") {
+  if (kSanitized) SKIP("measured without sanitizers");
+  TempFolder folder;
+  const auto small = ConvertCase("llama-gqa");  // what a conversion needs anyway
+  convert::ModelDescription description;
+  description.values.push_back({0});
+  constexpr size_t kTensors = 128, kFloats = 512 * 1024;
+  for (size_t i = 0; i < kTensors; ++i) {
+    description.tensors.push_back({"t" + std::to_string(i), DType::kF32, 0, {kFloats}});
+  }
+  auto writer = convert::HrmWriter::Create(folder / "x.hrm", description);
+  REQUIRE(writer.ok());
+  const std::vector<float> values(kFloats, 1.0f);
+  const uint64_t before = platform::ReadProcessMemory().resident_bytes;
+  for (size_t i = 0; i < kTensors; ++i) {
+    REQUIRE(writer.value().Append(i, std::as_bytes(std::span(values))).ok());
+    REQUIRE(platform::ReadProcessMemory().resident_bytes < before + (48u << 20));  // of 256
+  }
+  REQUIRE(writer.value().Finish().ok());
+}
+
+TEST_CASE("random weights have zero mean and deviation 1 / sqrt K in every form", "[convert]") {
+  constexpr uint32_t kColumns = 256;
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kI8, DType::kI4}) {
+    INFO(DTypeName(dtype));
+    convert::RandomWeights random(7, dtype, kColumns);
+    std::vector<std::byte> data(64 * 1024);
+    std::vector<std::byte> scale(4);
+    random.FillData(data);
+    random.FillScales(scale, 4);
+    const float s = *reinterpret_cast<const float*>(scale.data());
+    double sum = 0, squares = 0;
+    size_t count = 0;
+    const auto add = [&](double v) {
+      sum += v;
+      squares += v * v;
+      ++count;
+    };
+    for (size_t i = 0; i < data.size(); i += dtype == DType::kF32   ? 4
+                                             : dtype == DType::kF16 ? 2
+                                                                    : 1) {
+      const uint8_t byte = std::to_integer<uint8_t>(data[i]);
+      uint16_t half;
+      float word;
+      switch (dtype) {
+        case DType::kF32:
+          std::memcpy(&word, &data[i], 4);
+          add(word);
+          break;
+        case DType::kF16:
+          std::memcpy(&half, &data[i], 2);
+          add(HalfToFloat(half));
+          break;
+        case DType::kI8:
+          add(s * static_cast<int8_t>(byte));
+          break;
+        default:
+          add(s * ((byte & 15) - 8));
+          add(s * ((byte >> 4) - 8));
+          break;
+      }
+    }
+    CHECK(sum / static_cast<double>(count) == Catch::Approx(0.0).margin(0.002));
+    CHECK(std::sqrt(squares / static_cast<double>(count)) == Catch::Approx(1.0 / 16).epsilon(0.02));
+    convert::RandomWeights again(7, dtype, kColumns);
+    std::vector<std::byte> same(data.size());
+    again.FillData(same);
+    CHECK(same == data);
+  }
 }
 
 }  // namespace
