@@ -101,6 +101,8 @@ class Executor {
   void MixTile(const MixTasks& tasks, std::byte* worker, size_t index);
   void MixSplit(const MixTasks& tasks, std::byte* worker, size_t index);
   void MergeSplits(const MixTasks& tasks);
+  void RunMixTasks(MixTasks* tasks, uint32_t count, uint64_t row_visits,
+                   void (Executor::*task)(const MixTasks&, std::byte*, size_t));
   void AppendRow(const BoundAttention& layer, size_t index, uint32_t row);
   std::byte* WorkerScratchAt(size_t worker) const {
     return b_.arena + b_.plan->worker_region.offset + worker * b_.plan->worker_bytes;

@@ -66,6 +66,7 @@ Status Executor::RunAppend(const BoundStep& step) {
 // One mix step: how it is cut, and where its results go.
 struct Executor::MixTasks {
   Executor* self = nullptr;
+  void (Executor::*task)(const MixTasks&, std::byte*, size_t) = nullptr;
   const BoundAttention* layer = nullptr;
   size_t index = 0;
   attention::MixKernel kernel = nullptr;
@@ -184,6 +185,26 @@ void Executor::MergeSplits(const MixTasks& tasks) {
   }
 }
 
+// Runs `count` tasks, on all threads when that is worth waking them. `row_visits`: how many cached
+// rows a query head reads in all of them.
+void Executor::RunMixTasks(MixTasks* tasks, uint32_t count, uint64_t row_visits,
+                           void (Executor::*task)(const MixTasks&, std::byte*, size_t)) {
+  const auto& spec = *tasks->layer->spec;
+  const uint64_t operations = row_visits * spec.query_heads * (spec.key_width + spec.value_width);
+  if (b_.pool->HandleFor(operations) == nullptr) {
+    for (uint32_t i = 0; i < count; ++i) (this->*task)(*tasks, WorkerScratchAt(0), i);
+    return;
+  }
+  tasks->task = task;
+  b_.pool->ParallelForWorker(
+      count,
+      [](void* context, size_t worker, size_t index) {
+        const MixTasks& tasks = *static_cast<const MixTasks*>(context);
+        (tasks.self->*tasks.task)(tasks, tasks.self->WorkerScratchAt(worker), index);
+      },
+      tasks);
+}
+
 Status Executor::RunMix(const BoundStep& step) {
   MixTasks tasks;
   tasks.self = this;
@@ -199,26 +220,15 @@ Status Executor::RunMix(const BoundStep& step) {
   if (rows_ > 1) {
     tasks.tile_tokens = std::max(1u, plan::kTileQueries / layer.largest_group);
     tasks.tiles = static_cast<uint32_t>(CeilDiv(rows_, tasks.tile_tokens));
-    b_.pool->ParallelForWorker(
-        lanes * tasks.tiles,
-        [](void* context, size_t worker, size_t task) {
-          const MixTasks& tasks = *static_cast<const MixTasks*>(context);
-          tasks.self->MixTile(tasks, tasks.self->WorkerScratchAt(worker), task);
-        },
-        &tasks);
+    RunMixTasks(&tasks, lanes * tasks.tiles, uint64_t{rows_} * (tasks.position + rows_),
+                &Executor::MixTile);
     return {};
   }
   const LaneView view = b_.store->View(tasks.index, 0, tasks.position + 1);
   if (view.positions == nullptr) tasks.row_begin = FirstVisibleRow(layer.mix, tasks.position);
   tasks.splits = static_cast<uint32_t>(CeilDiv(view.rows - tasks.row_begin, plan::kSplitRows));
   tasks.partials = reinterpret_cast<float*>(b_.arena + b_.plan->partial_region.offset);
-  b_.pool->ParallelForWorker(
-      lanes * tasks.splits,
-      [](void* context, size_t worker, size_t task) {
-        const MixTasks& tasks = *static_cast<const MixTasks*>(context);
-        tasks.self->MixSplit(tasks, tasks.self->WorkerScratchAt(worker), task);
-      },
-      &tasks);
+  RunMixTasks(&tasks, lanes * tasks.splits, view.rows - tasks.row_begin, &Executor::MixSplit);
   MergeSplits(tasks);
   return {};
 }

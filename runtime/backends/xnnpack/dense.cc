@@ -323,13 +323,14 @@ void DenseSet::ConvertInput(InputKind kind, const float* x, uint32_t rows, uint3
       reinterpret_cast<xnn_quantization_params*>(input + QuantizationOffset(rows, columns));
   const std::lock_guard lock(impl_->convert_busy);
   xnn_operator_t op = impl_->convert;
+  pthreadpool* workers = pool.HandleFor(uint64_t{rows} * columns * 8);  // some eight passes
   // None of these can fail for an operator that exists and a shape that is not empty.
   xnn_status status =
-      xnn_reshape_convert_nc_f32_qd8(op, rows, columns, columns, columns, pool.handle());
+      xnn_reshape_convert_nc_f32_qd8(op, rows, columns, columns, columns, workers);
   assert(status == xnn_status_success);
   status = xnn_setup_convert_nc_f32_qd8(op, x, reinterpret_cast<int8_t*>(input), quantization);
   assert(status == xnn_status_success);
-  status = xnn_run_operator(op, pool.handle());
+  status = xnn_run_operator(op, workers);
   assert(status == xnn_status_success);
   (void)status;
 }
@@ -349,17 +350,19 @@ Status DenseSet::Run(size_t index, const std::byte* input, uint32_t rows, float*
   // skipped while the number stays the same, as it does during decode. Of the pool it uses the number
   // of threads only.
   const LayerForm form = layer.slice.form;
-  if (layer.shaped_rows != rows || layer.shaped_threads != pool.threads()) {
-    HR_RETURN_IF_ERROR(StatusFromXnn(ReshapeOperator(form, layer.op, rows, pool.handle()),
-                                     "reshape", "dense layer"));
+  pthreadpool* workers = pool.HandleFor(uint64_t{rows} * layer.slice.rows * layer.slice.columns);
+  const uint32_t threads = workers == nullptr ? 1 : pool.threads();
+  if (layer.shaped_rows != rows || layer.shaped_threads != threads) {
+    HR_RETURN_IF_ERROR(StatusFromXnn(ReshapeOperator(form, layer.op, rows, workers), "reshape",
+                                     "dense layer"));
     layer.shaped_rows = rows;
-    layer.shaped_threads = pool.threads();
+    layer.shaped_threads = threads;
   }
   const auto* quantization = reinterpret_cast<const xnn_quantization_params*>(
       input + QuantizationOffset(rows, layer.slice.columns));
   HR_RETURN_IF_ERROR(StatusFromXnn(SetupOperator(form, layer.op, input, quantization, out),
                                    "set up", "dense layer"));
-  return StatusFromXnn(xnn_run_operator(layer.op, pool.handle()), "run", "dense layer");
+  return StatusFromXnn(xnn_run_operator(layer.op, workers), "run", "dense layer");
 }
 
 }  // namespace headroom::xnnpack

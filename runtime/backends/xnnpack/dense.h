@@ -49,6 +49,12 @@ class ThreadPool {
   void Rest();
   // For XNNPACK; null with one thread.
   pthreadpool* handle() const { return pool_; }
+  // Null, too, for work that one thread has done before a second one could have joined in. A tiny model
+  // on a busy machine would otherwise spend its time waiting for its own workers.
+  pthreadpool* HandleFor(uint64_t operations) const {
+    return operations < kWorthSharing ? nullptr : pool_;
+  }
+  static constexpr uint64_t kWorthSharing = 512 * 1024;  // multiply-adds, some 10 us of one core
 
  private:
   ThreadPool(pthreadpool* pool, uint32_t threads) : pool_(pool), threads_(threads) {}

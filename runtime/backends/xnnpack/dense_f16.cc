@@ -118,6 +118,10 @@ struct Job {
 
 void RunF16Layer(const F16Layer& layer, const float* x, uint32_t tokens, float* out,
                  ThreadPool& pool) {
+  if (pool.HandleFor(uint64_t{tokens} * layer.rows * layer.columns) == nullptr) {
+    HWY_DYNAMIC_DISPATCH(RunRows)(layer, 0, layer.rows, x, tokens, out);
+    return;
+  }
   // Enough tasks to even out threads of unequal speed; few enough rows that a task's weights stay in
   // the second-level cache while the tokens pass by.
   const uint32_t wanted = static_cast<uint32_t>(CeilDiv(layer.rows, uint64_t{pool.threads()} * 8));
