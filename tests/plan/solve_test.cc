@@ -18,20 +18,27 @@ struct TinyModel : model::Model {
     AddTensor("qkv", 16, 8);
     AddTensor("out", 8, 8);
     AddTensor("frequencies", 2, 0);
-    int32_t x = Emit({OpKind::kEmbedding, {0, model::kNone}}, 8, 0);
+    int32_t x = Emit(Make(OpKind::kEmbedding, 0), 8, 0);
     for (uint32_t left : lefts) {
-      const int32_t h = Emit({OpKind::kNorm, {x, model::kNone}}, 8, 1);
-      Op op{OpKind::kAttention, {h, model::kNone}};
+      const int32_t h = Emit(Make(OpKind::kNorm, x), 8, 1);
+      Op op = Make(OpKind::kAttention, h);
       op.attention = static_cast<int32_t>(attentions.size());
       attentions.push_back(Attention(left));
       const int32_t y = Emit(op, 8, model::kNone);
-      x = Emit({OpKind::kAdd, {x, y}}, 8, model::kNone);
+      x = Emit(Make(OpKind::kAdd, x, y), 8, model::kNone);
     }
-    const int32_t h = Emit({OpKind::kNorm, {x, model::kNone}}, 8, 1);
-    logits = Emit({OpKind::kProjection, {h, model::kNone}}, 16, 0);
+    const int32_t h = Emit(Make(OpKind::kNorm, x), 8, 1);
+    logits = Emit(Make(OpKind::kProjection, h), 16, 0);
     metadata.context_tokens = 1024;
     metadata.vocabulary = 16;
     file_bytes = 100000;
+  }
+  static Op Make(OpKind kind, int32_t first, int32_t second = model::kNone) {
+    Op op;
+    op.kind = kind;
+    op.inputs[0] = first;
+    op.inputs[1] = second;
+    return op;
   }
   void AddTensor(const char* name, uint32_t rows, uint32_t columns) {
     TensorView tensor;
