@@ -1,6 +1,6 @@
 // Dense layers against the oracle: every weight type, odd shapes, biases, row ranges, thread counts.
 #include <catch2/catch_test_macros.hpp>
-
+#include <chrono>
 #include <thread>
 
 #include "support/dense_tester.h"
@@ -83,6 +83,13 @@ TEST_CASE("a range of a tensor's rows is a layer of its own", "[dense]") {
   }
 }
 
+// One token's outputs are sums of terms of like size; a small one among them may be all rounding.
+float Largest(const std::vector<float>& outputs) {
+  float largest = 0;
+  for (const float value : outputs) largest = std::max(largest, std::fabs(value));
+  return largest;
+}
+
 TEST_CASE("rows of a batch do not influence each other", "[dense]") {
   const auto pool = Pool(1);
   for (const Format& format : kFormats) {
@@ -99,8 +106,7 @@ TEST_CASE("rows of a batch do not influence each other", "[dense]") {
       std::memcpy(row.data(), x.as<float>() + t * 256, 256 * 4);
       XnnpackKernel(*pool)(layer, row.as<float>(), 1, alone.data(), &unused);
       for (uint32_t n = 0; n < 70; ++n) {
-        const float allowance = 1e-5f * (1 + std::fabs(alone[n]));
-        REQUIRE(std::fabs(alone[n] - together[t * 70 + n]) <= allowance);
+        REQUIRE(std::fabs(alone[n] - together[t * 70 + n]) <= 1e-5f * Largest(alone));
       }
     }
   }
@@ -127,7 +133,7 @@ TEST_CASE("one operator serves changing numbers of rows and pools", "[dense]") {
         REQUIRE(set.value()->Run(0, taken, tokens, again.data(), *pool).ok());
         if (first.empty()) first.assign(again.begin(), again.begin() + 90);
         for (int n = 0; n < 90; ++n) {
-          REQUIRE(std::fabs(again[n] - first[n]) <= 1e-5f * (1 + std::fabs(first[n])));
+          REQUIRE(std::fabs(again[n] - first[n]) <= 1e-5f * Largest(first));
         }
       }
     }
@@ -170,7 +176,12 @@ TEST_CASE("threads with pools of their own may use one set of layers", "[dense]"
     for (User& user : users) {
       threads.emplace_back([&] {
         auto pool = xnnpack::ThreadPool::Create(1).Take();
-        for (int i = 0; i < 1500; ++i) step(user, *pool);
+        // As many as fit into a moment: an emulator is a hundred times slower.
+        const auto begin = std::chrono::steady_clock::now();
+        for (int i = 0; i < 1500; ++i) {
+          step(user, *pool);
+          if (std::chrono::steady_clock::now() - begin > std::chrono::seconds(1)) break;
+        }
       });
     }
     for (std::thread& thread : threads) thread.join();
