@@ -15,8 +15,8 @@ Status MakeAt(StatusCode code, const Where& where, const char* format, va_list a
   return Status::Make(code, "%s: %s", where.text(), fact);
 }
 
-// Length of the UTF-8 sequence that starts at text[i], 0 when there is none. Refuses overlong forms,
-// surrogates and values past U+10FFFF.
+// Length of the UTF-8 sequence that starts at text[i], 0 when there is none. Refuses overlong
+// forms, surrogates and values past U+10FFFF.
 size_t Utf8Length(std::string_view text, size_t i) {
   const auto byte = [&](size_t k) -> uint32_t {
     return k < text.size() ? static_cast<unsigned char>(text[k]) : 0;
@@ -93,12 +93,13 @@ Status CheckIndex(const Where& where, const char* what, int64_t index, uint64_t 
 
 Status CheckCount(const char* list, uint64_t count, uint64_t limit) {
   if (count <= limit) return {};
-  return Status::Make(StatusCode::kCorrupt, "%llu %s > %llu", static_cast<unsigned long long>(count), list,
+  return Status::Make(StatusCode::kCorrupt, "%llu %s > %llu",
+                      static_cast<unsigned long long>(count), list,
                       static_cast<unsigned long long>(limit));
 }
 
-Status CheckText(const Where& where, const char* what, const flatbuffers::String* text, uint64_t max_bytes,
-                 bool lines, std::string_view* out) {
+Status CheckText(const Where& where, const char* what, const flatbuffers::String* text,
+                 uint64_t max_bytes, bool lines, std::string_view* out) {
   *out = {};
   if (text == nullptr) return {};
   const std::string_view view(text->c_str(), text->size());
@@ -124,20 +125,22 @@ Status CheckVector(const LoadContext& context, const Where& where, const char* w
   HR_RETURN_IF_ERROR(CheckIndex(where, what, tensor, context.model.tensors.size()));
   const TensorView& view = context.model.tensors[static_cast<size_t>(tensor)];
   if (view.dtype != DType::kF32 || view.rank != 1 || view.extents[0] != length) {
-    return Corrupt(where, "%s is %s of rank %u, %u long, not f32 [%llu]", what, DTypeName(view.dtype),
-                   view.rank, view.extents[0], static_cast<unsigned long long>(length));
+    return Corrupt(where, "%s is %s of rank %u, %u long, not f32 [%llu]", what,
+                   DTypeName(view.dtype), view.rank, view.extents[0],
+                   static_cast<unsigned long long>(length));
   }
   return {};
 }
 
-Status LoadWeight(const LoadContext& context, const Where& where, const char* what, const fb::Weight* weight,
-                  uint64_t columns, WeightRef* out) {
+Status LoadWeight(const LoadContext& context, const Where& where, const char* what,
+                  const fb::Weight* weight, uint64_t columns, WeightRef* out) {
   if (weight == nullptr) return Corrupt(where, "%s is missing", what);
   HR_RETURN_IF_ERROR(CheckIndex(where, what, weight->tensor(), context.model.tensors.size()));
   const TensorView& tensor = context.model.tensors[static_cast<size_t>(weight->tensor())];
   if (tensor.dtype == DType::kBF16) return Unsupported(where, "%s has bf16 elements", what);
   if (tensor.dtype == DType::kI32 || tensor.rank != 2) {
-    return Corrupt(where, "%s is %s of rank %u, not a matrix", what, DTypeName(tensor.dtype), tensor.rank);
+    return Corrupt(where, "%s is %s of rank %u, not a matrix", what, DTypeName(tensor.dtype),
+                   tensor.rank);
   }
   if (tensor.columns() != columns) {
     return Corrupt(where, "%s has %u columns, its input has %llu", what, tensor.columns(),
@@ -155,8 +158,8 @@ Status LoadWeight(const LoadContext& context, const Where& where, const char* wh
   return {};
 }
 
-Status LoadNorm(const LoadContext& context, const Where& where, const char* what, const fb::Norm* norm,
-                uint64_t width, NormSpec* out) {
+Status LoadNorm(const LoadContext& context, const Where& where, const char* what,
+                const fb::Norm* norm, uint64_t width, NormSpec* out) {
   *out = {};
   if (norm == nullptr) return {};
   HR_RETURN_IF_ERROR(CheckKnown(where, "norm kind", norm->kind()));
@@ -173,7 +176,8 @@ Status LoadNorm(const LoadContext& context, const Where& where, const char* what
     HR_RETURN_IF_ERROR(CheckVector(context, where, "norm bias", norm->bias(), width));
   }
   if (!(norm->epsilon() > 0.0f) || !(norm->epsilon() <= 1.0f)) {
-    return Corrupt(where, "%s epsilon %g is not in (0, 1]", what, static_cast<double>(norm->epsilon()));
+    return Corrupt(where, "%s epsilon %g is not in (0, 1]", what,
+                   static_cast<double>(norm->epsilon()));
   }
   *out = {layer ? NormKind::kLayer : NormKind::kRms, norm->weight(), norm->bias(), norm->epsilon()};
   return {};

@@ -24,7 +24,8 @@ enum FieldOffset : size_t {
   kHeaderChecksumAt = 56,
 };
 
-// Bit i of required_features; the same order as RequiredFeature in headroom.fbs. This build reads none.
+// Bit i of required_features; the same order as RequiredFeature in headroom.fbs. This build reads
+// none.
 constexpr const char* kFeatureNames[] = {"external segments", "compressed segments"};
 constexpr uint64_t kSupportedFeatures = 0;
 
@@ -48,16 +49,18 @@ Status CheckIdentity(std::span<const std::byte> file) {
                         Number(file.size()), kHeaderBytes);
   }
   if (std::memcmp(file.data(), kMagic, sizeof(kMagic)) != 0) {
-    return Status::Make(StatusCode::kCorrupt, "not a Headroom model: the first 8 bytes are not HEADROOM");
+    return Status::Make(StatusCode::kCorrupt,
+                        "not a Headroom model: the first 8 bytes are not HEADROOM");
   }
   const uint32_t version = Load<uint32_t>(file, kVersionAt);
   if (version == 0 || version == __builtin_bswap32(kFormatVersion)) {
-    return Status::Make(StatusCode::kCorrupt, "format version 0x%08x is none; big-endian files do not exist",
-                        version);
+    return Status::Make(StatusCode::kCorrupt,
+                        "format version 0x%08x is none; big-endian files do not exist", version);
   }
   if (version > kFormatVersion) {
-    return Status::Make(StatusCode::kNewerFormat, "format version %u > %u, the newest this build reads",
-                        version, kFormatVersion);
+    return Status::Make(StatusCode::kNewerFormat,
+                        "format version %u > %u, the newest this build reads", version,
+                        kFormatVersion);
   }
   const uint32_t header_bytes = Load<uint32_t>(file, kHeaderBytesAt);
   if (header_bytes != kHeaderBytes) {
@@ -67,8 +70,8 @@ Status CheckIdentity(std::span<const std::byte> file) {
   const uint64_t stored = Load<uint64_t>(file, kHeaderChecksumAt);
   const uint64_t actual = Checksum(file.first(kHeaderChecksumAt));
   if (stored != actual) {
-    return Status::Make(StatusCode::kCorrupt, "header checksum %016llx, stored %016llx", Number(actual),
-                        Number(stored));
+    return Status::Make(StatusCode::kCorrupt, "header checksum %016llx, stored %016llx",
+                        Number(actual), Number(stored));
   }
   return {};
 }
@@ -78,11 +81,12 @@ Status CheckFeatures(uint64_t required) {
   if (unknown == 0) return {};
   const int bit = std::countr_zero(unknown);
   if (bit < static_cast<int>(std::size(kFeatureNames))) {
-    return Status::Make(StatusCode::kNewerFormat, "the file requires \"%s\" (bit %d), which this build lacks",
+    return Status::Make(StatusCode::kNewerFormat,
+                        "the file requires \"%s\" (bit %d), which this build lacks",
                         kFeatureNames[bit], bit);
   }
-  return Status::Make(StatusCode::kNewerFormat, "the file requires feature bit %d, unknown to this build",
-                      bit);
+  return Status::Make(StatusCode::kNewerFormat,
+                      "the file requires feature bit %d, unknown to this build", bit);
 }
 
 Status CheckGraphRange(const Header& header, std::span<const std::byte> file) {
@@ -91,24 +95,28 @@ Status CheckGraphRange(const Header& header, std::span<const std::byte> file) {
                         Number(file.size()), Number(header.file_bytes));
   }
   if (header.graph_offset < kHeaderBytes || header.graph_offset % kTensorAlignment != 0) {
-    return Status::Make(StatusCode::kCorrupt, "graph offset %llu is not a multiple of %llu from %u on",
+    return Status::Make(StatusCode::kCorrupt,
+                        "graph offset %llu is not a multiple of %llu from %u on",
                         Number(header.graph_offset), Number(kTensorAlignment), kHeaderBytes);
   }
   if (header.graph_bytes > kMaxGraphBytes) {
-    return Status::Make(StatusCode::kCorrupt, "graph of %llu bytes > %llu", Number(header.graph_bytes),
-                        Number(kMaxGraphBytes));
+    return Status::Make(StatusCode::kCorrupt, "graph of %llu bytes > %llu",
+                        Number(header.graph_bytes), Number(kMaxGraphBytes));
   }
   uint64_t end = 0;
   if (!CheckedAdd(header.graph_offset, header.graph_bytes, &end) || end > file.size()) {
     return Status::Make(StatusCode::kCorrupt, "graph at %llu + %llu leaves the file of %llu bytes",
-                        Number(header.graph_offset), Number(header.graph_bytes), Number(file.size()));
+                        Number(header.graph_offset), Number(header.graph_bytes),
+                        Number(file.size()));
   }
   return {};
 }
 
 }  // namespace
 
-uint64_t Checksum(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+uint64_t Checksum(std::span<const std::byte> bytes) {
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
 
 Result<Header> ReadHeader(std::span<const std::byte> file) {
   HR_RETURN_IF_ERROR(CheckIdentity(file));
@@ -155,8 +163,8 @@ Result<uint64_t> Elements(std::span<const uint32_t> extents) {
   uint64_t elements = 1;
   for (size_t i = 0; i < extents.size(); ++i) {
     if (extents[i] == 0 || extents[i] > kMaxExtent) {
-      return Status::Make(StatusCode::kCorrupt, "extent %llu is %u, not 1..%u", Number(i), extents[i],
-                          kMaxExtent);
+      return Status::Make(StatusCode::kCorrupt, "extent %llu is %u, not 1..%u", Number(i),
+                          extents[i], kMaxExtent);
     }
     if (!CheckedMul(elements, extents[i], &elements) || elements > kMaxElements) {
       return Status::Make(StatusCode::kCorrupt, "more than %llu elements", Number(kMaxElements));
@@ -190,9 +198,11 @@ Result<TensorBytes> QuantisedBytes(DType dtype, uint32_t block, std::span<const 
 Result<TensorBytes> TensorBytesOf(DType dtype, uint32_t block, std::span<const uint32_t> extents) {
   HR_ASSIGN_OR_RETURN(const uint64_t elements, Elements(extents));
   if (block != 0 && dtype != DType::kI4) {
-    return Status::Make(StatusCode::kCorrupt, "block %u on %s, which has none", block, DTypeName(dtype));
+    return Status::Make(StatusCode::kCorrupt, "block %u on %s, which has none", block,
+                        DTypeName(dtype));
   }
-  if (dtype == DType::kI8 || dtype == DType::kI4) return QuantisedBytes(dtype, block, extents, elements);
+  if (dtype == DType::kI8 || dtype == DType::kI4)
+    return QuantisedBytes(dtype, block, extents, elements);
   return TensorBytes{elements * DTypeBits(dtype) / 8, 0};
 }
 

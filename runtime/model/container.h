@@ -1,5 +1,5 @@
-// The 64 bytes at the start of a .hrm file, and the facts about its layout that reader and writer share.
-// schema/CONTAINER.md describes the same byte by byte. Everything is little-endian.
+// The 64 bytes at the start of a .hrm file, and the facts about its layout that reader and writer
+// share. schema/CONTAINER.md describes the same byte by byte. Everything is little-endian.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,8 @@ inline constexpr uint32_t kHeaderBytes = 64;
 inline constexpr uint64_t kSegmentAlignment = 16384;
 // Tensors start on multiples of this inside their segment.
 inline constexpr uint64_t kTensorAlignment = 64;
-// FlatBuffers positions are 32-bit and signed in places; weights lie outside the graph, so it stays small.
+// FlatBuffers positions are 32-bit and signed in places; weights lie outside the graph, so it stays
+// small.
 inline constexpr uint64_t kMaxGraphBytes = 1u << 30;
 
 struct Header {
@@ -30,8 +31,8 @@ struct Header {
   uint64_t graph_checksum = 0;  // XXH3-64 of the graph's bytes
 };
 
-// Parses and checks everything the header can say wrong about a file of file.size() bytes, the graph's
-// checksum included. Errors: kCorrupt, kNewerFormat.
+// Parses and checks everything the header can say wrong about a file of file.size() bytes, the
+// graph's checksum included. Errors: kCorrupt, kNewerFormat.
 Result<Header> ReadHeader(std::span<const std::byte> file);
 
 // Fills the 64 bytes, checksum included.
@@ -42,8 +43,8 @@ struct TensorBytes {
   uint64_t scales = 0;
 };
 // Exact bytes of a tensor's elements and scales (tensor/dtype.h has the layouts). kCorrupt when the
-// combination does not exist: rank, an extent of 0, a product beyond 2^62, a row of int4 that is not whole
-// bytes or whole blocks.
+// combination does not exist: rank, an extent of 0, a product beyond 2^62, a row of int4 that is
+// not whole bytes or whole blocks.
 Result<TensorBytes> TensorBytesOf(DType dtype, uint32_t block, std::span<const uint32_t> extents);
 
 // XXH3-64, the checksum used throughout the format.

@@ -1,7 +1,9 @@
-// Inside model/: the steps that turn a verified FlatBuffer into model.h's structs, and the checks they share.
+// Inside model/: the steps that turn a verified FlatBuffer into model.h's structs, and the checks
+// they share.
 //
-// Each step checks before it copies. A message names the place ("op 3 \"layers.0.mlp\""), the fact, its value
-// and the limit. kCorrupt: no writer may say this. kUnsupported: well said, but this build does not execute it.
+// Each step checks before it copies. A message names the place ("op 3 \"layers.0.mlp\""), the fact,
+// its value and the limit. kCorrupt: no writer may say this. kUnsupported: well said, but this
+// build does not execute it.
 #pragma once
 
 #include <cstddef>
@@ -22,15 +24,15 @@ inline constexpr uint32_t kMaxOps = 1u << 16;
 inline constexpr uint32_t kMaxRopes = 1u << 10;
 inline constexpr uint32_t kMaxAttentions = 1u << 12;
 inline constexpr uint32_t kMaxSegments = 1u << 16;
-inline constexpr uint32_t kMaxWidth = 1u << 24;      // of a value
+inline constexpr uint32_t kMaxWidth = 1u << 24;  // of a value
 inline constexpr uint32_t kMaxHeads = 1u << 12;
 inline constexpr uint32_t kMaxHeadWidth = 1u << 13;
-inline constexpr uint32_t kMaxTokens = 1u << 30;     // positions fit int32 with room to add
+inline constexpr uint32_t kMaxTokens = 1u << 30;  // positions fit int32 with room to add
 inline constexpr uint32_t kMaxSinks = 1u << 20;
 inline constexpr uint32_t kMaxNameBytes = 256;
 
-// Heap the loader may take for a file: a small multiple of its bytes, since lists in a FlatBuffer can point
-// many times at one element.
+// Heap the loader may take for a file: a small multiple of its bytes, since lists in a FlatBuffer
+// can point many times at one element.
 inline constexpr uint64_t kExpansion = 16;
 inline constexpr uint64_t kExpansionFloorBytes = 1u << 20;
 
@@ -41,7 +43,8 @@ struct LoadContext {
   Model& model;
   uint64_t heap_left_bytes = 0;
 
-  // Asks for heap before it is taken. kCorrupt when the file asks for more than its size can justify.
+  // Asks for heap before it is taken. kCorrupt when the file asks for more than its size can
+  // justify.
   Status Charge(uint64_t count, uint64_t element_bytes, const char* what);
 };
 
@@ -74,20 +77,20 @@ Status CheckKnown(const Where& where, const char* what, E value) {
 Status CheckIndex(const Where& where, const char* what, int64_t index, uint64_t count);
 Status CheckCount(const char* list, uint64_t count, uint64_t limit);
 
-// Text from a file may reach a terminal: no control characters (line breaks and tabs when `lines`), valid
-// UTF-8, no NUL, at most max_bytes. Null gives "".
-Status CheckText(const Where& where, const char* what, const flatbuffers::String* text, uint64_t max_bytes,
-                 bool lines, std::string_view* out);
+// Text from a file may reach a terminal: no control characters (line breaks and tabs when `lines`),
+// valid UTF-8, no NUL, at most max_bytes. Null gives "".
+Status CheckText(const Where& where, const char* what, const flatbuffers::String* text,
+                 uint64_t max_bytes, bool lines, std::string_view* out);
 
 // A vector f32 [length] among the tensors.
 Status CheckVector(const LoadContext& context, const Where& where, const char* what, int32_t tensor,
                    uint64_t length);
 // Rows of a matrix [*, columns] of a type this build multiplies with. Null is an error.
-Status LoadWeight(const LoadContext& context, const Where& where, const char* what, const fb::Weight* weight,
-                  uint64_t columns, WeightRef* out);
+Status LoadWeight(const LoadContext& context, const Where& where, const char* what,
+                  const fb::Weight* weight, uint64_t columns, WeightRef* out);
 // A norm over `width` values; null gives an absent one.
-Status LoadNorm(const LoadContext& context, const Where& where, const char* what, const fb::Norm* norm,
-                uint64_t width, NormSpec* out);
+Status LoadNorm(const LoadContext& context, const Where& where, const char* what,
+                const fb::Norm* norm, uint64_t width, NormSpec* out);
 
 // The steps, in this order.
 Status LoadTensors(LoadContext& context);     // segments and tensors
@@ -97,8 +100,8 @@ Status LoadGraph(LoadContext& context);       // values, operations, logits
 Status LoadTokenizer(LoadContext& context);
 Status CheckProfiles(LoadContext& context);
 
-// Reads every segment and compares checksums, then checks that every scale is finite. kCorrupt, kCancelled.
-// Pages are given back while reading when `mapped`.
+// Reads every segment and compares checksums, then checks that every scale is finite. kCorrupt,
+// kCancelled. Pages are given back while reading when `mapped`.
 Status VerifySegments(const LoadContext& context, const OpenOptions& options, bool mapped);
 
 }  // namespace headroom::model

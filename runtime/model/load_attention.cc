@@ -1,5 +1,5 @@
-// Attention plans: from the five parts of the schema to the AttentionSpec this build executes. Everything else
-// the schema can say is refused by its name.
+// Attention plans: from the five parts of the schema to the AttentionSpec this build executes.
+// Everything else the schema can say is refused by its name.
 #include <algorithm>
 #include <cmath>
 
@@ -21,8 +21,8 @@ Status LoadRope(const LoadContext& context, const Where& where, int32_t index, u
     return Corrupt(where, "rope %d rotates %u dimensions, not an even number", index, rope.dims());
   }
   if (uint64_t{rope.offset()} + rope.dims() > head_width) {
-    return Corrupt(where, "rope %d rotates dimensions %u + %u of a head of %u", index, rope.offset(),
-                   rope.dims(), head_width);
+    return Corrupt(where, "rope %d rotates dimensions %u + %u of a head of %u", index,
+                   rope.offset(), rope.dims(), head_width);
   }
   if (rope.per_head()) return Unsupported(where, "rope %d with frequencies per head", index);
   if (rope.axes() != 1) return Unsupported(where, "rope %d over %u axes", index, rope.axes());
@@ -31,10 +31,11 @@ Status LoadRope(const LoadContext& context, const Where& where, int32_t index, u
     return Corrupt(where, "rope %d attention factor %g is not positive", index,
                    static_cast<double>(rope.attention_factor()));
   }
-  HR_RETURN_IF_ERROR(
-      CheckVector(context, where, "inverse frequencies", rope.inverse_frequencies(), rope.dims() / 2));
+  HR_RETURN_IF_ERROR(CheckVector(context, where, "inverse frequencies", rope.inverse_frequencies(),
+                                 rope.dims() / 2));
   *out = {rope.dims(), rope.offset(),
-          rope.layout() == fb::RopeLayout::HalfSplit ? RopeLayout::kHalfSplit : RopeLayout::kInterleaved,
+          rope.layout() == fb::RopeLayout::HalfSplit ? RopeLayout::kHalfSplit
+                                                     : RopeLayout::kInterleaved,
           rope.inverse_frequencies(), rope.attention_factor()};
   return {};
 }
@@ -49,7 +50,8 @@ Status CheckFrequencies(const LoadContext& context) {
     if (ropes->Get(i)->dims() > kMaxHeadWidth) {
       return Corrupt(where, "rotates %u dimensions > %u", ropes->Get(i)->dims(), kMaxHeadWidth);
     }
-    HR_RETURN_IF_ERROR(CheckIndex(where, "inverse frequencies", tensor, context.model.tensors.size()));
+    HR_RETURN_IF_ERROR(
+        CheckIndex(where, "inverse frequencies", tensor, context.model.tensors.size()));
     const TensorView& view = context.model.tensors[static_cast<size_t>(tensor)];
     if (view.dtype != DType::kF32 || view.rank != 1) continue;  // refused where it is used
     for (uint32_t k = 0; k < std::min(view.extents[0], kMaxHeadWidth); ++k) {
@@ -79,7 +81,8 @@ Status CheckShape(const Where& where, const fb::Projection& projection) {
       return Corrupt(where, "stream %u has %u heads, not 1..%u", i, stream.heads(), kMaxHeads);
     }
     if (stream.alias_of() != kNone) {
-      HR_RETURN_IF_ERROR(CheckIndex(where, "aliased stream", stream.alias_of(), projection.streams()->size()));
+      HR_RETURN_IF_ERROR(
+          CheckIndex(where, "aliased stream", stream.alias_of(), projection.streams()->size()));
     }
   }
   const uint32_t streams = Count(projection.streams());
@@ -89,8 +92,8 @@ Status CheckShape(const Where& where, const fb::Projection& projection) {
     const uint64_t end = uint64_t{score.stream_offset()} + score.width();
     const uint32_t width = projection.streams()->Get(score.stream())->width();
     if (score.width() == 0 || end > width) {
-      return Corrupt(where, "score segment %u takes %u + %u of a stream of %u", i, score.stream_offset(),
-                     score.width(), width);
+      return Corrupt(where, "score segment %u takes %u + %u of a stream of %u", i,
+                     score.stream_offset(), score.width(), width);
     }
   }
   return {};
@@ -100,7 +103,8 @@ Status CheckMap(const Where& where, const char* what, const flatbuffers::Vector<
                 const fb::Projection& projection) {
   if (Count(map) == 0) return {};
   if (map->size() != projection.query_heads()) {
-    return Corrupt(where, "%s for %u heads, there are %u", what, map->size(), projection.query_heads());
+    return Corrupt(where, "%s for %u heads, there are %u", what, map->size(),
+                   projection.query_heads());
   }
   for (const uint16_t head : *map) {
     if (head >= projection.kv_heads()) {
@@ -118,7 +122,8 @@ Status LoadHeadMap(LoadContext& context, const Where& where, const fb::Projectio
   HR_RETURN_IF_ERROR(CheckMap(where, "value map", values, projection));
   const uint32_t heads = projection.query_heads();
   if (Count(keys) == 0 && heads % projection.kv_heads() != 0) {
-    return Corrupt(where, "%u query heads over %u KV heads without a map", heads, projection.kv_heads());
+    return Corrupt(where, "%u query heads over %u KV heads without a map", heads,
+                   projection.kv_heads());
   }
   HR_RETURN_IF_ERROR(context.Charge(heads, sizeof(uint16_t), "head map entries"));
   out->resize(heads);
@@ -141,11 +146,14 @@ Status CheckExecutableStreams(const Where& where, const fb::Projection& projecti
   if (Count(projection.scores()) != 1) {
     return Unsupported(where, "%u score segments", Count(projection.scores()));
   }
-  if (projection.post_output() != kNone) return Unsupported(where, "a matrix behind the values (absorbed)");
+  if (projection.post_output() != kNone)
+    return Unsupported(where, "a matrix behind the values (absorbed)");
   const fb::ScoreSegment& score = *projection.scores()->Get(0);
   HR_RETURN_IF_ERROR(CheckIndex(where, "value stream", projection.value_stream(), streams));
-  if (score.pre_query() != kNone) return Unsupported(where, "a matrix before the scores (absorbed)");
-  if (score.stream() == projection.value_stream()) return Unsupported(where, "values that are the keys");
+  if (score.pre_query() != kNone)
+    return Unsupported(where, "a matrix before the scores (absorbed)");
+  if (score.stream() == projection.value_stream())
+    return Unsupported(where, "values that are the keys");
   const fb::Stream& key = *projection.streams()->Get(score.stream());
   const fb::Stream& value = *projection.streams()->Get(projection.value_stream());
   if (score.stream_offset() != 0 || score.query_offset() != 0 || score.width() != key.width() ||
@@ -161,12 +169,14 @@ Status CheckExecutableStreams(const Where& where, const fb::Projection& projecti
     if (stream->input_value() != kNone) return Unsupported(where, "cross attention");
     if (stream->rope_time() != fb::RopeTime::AtWrite) return Unsupported(where, "rotation at read");
     if (stream->hadamard() != 0) return Unsupported(where, "Hadamard-rotated streams");
-    if (stream->basis() != kNone || Count(stream->ranks()) != 0) return Unsupported(where, "a stream in a basis");
+    if (stream->basis() != kNone || Count(stream->ranks()) != 0)
+      return Unsupported(where, "a stream in a basis");
     if (stream->channel_scales() != kNone) return Unsupported(where, "static scales per channel");
   }
   if (value.rope() != kNone) return Unsupported(where, "rotated values");
   if (value.norm() != nullptr) return Unsupported(where, "a norm on values");
-  if (key.rope() != projection.query()->rope()) return Unsupported(where, "queries and keys with different ropes");
+  if (key.rope() != projection.query()->rope())
+    return Unsupported(where, "queries and keys with different ropes");
   return {};
 }
 
@@ -179,7 +189,8 @@ Status CheckRows(const Where& where, const char* what, const WeightRef& weight, 
 // Columns of the matrix a Weight names, for the parts whose input width the graph will check.
 uint64_t ColumnsOf(const LoadContext& context, const fb::Weight* weight) {
   const auto& tensors = context.model.tensors;
-  if (weight == nullptr || weight->tensor() < 0 || static_cast<size_t>(weight->tensor()) >= tensors.size()) {
+  if (weight == nullptr || weight->tensor() < 0 ||
+      static_cast<size_t>(weight->tensor()) >= tensors.size()) {
     return 0;
   }
   return tensors[static_cast<size_t>(weight->tensor())].columns();
@@ -205,22 +216,30 @@ Status LoadProjection(LoadContext& context, const Where& where, const fb::Projec
   out->value_width = value.width();
   HR_RETURN_IF_ERROR(LoadHeadMap(context, where, *projection, &out->head_map));
   const uint64_t columns = ColumnsOf(context, query.weight());
-  HR_RETURN_IF_ERROR(LoadWeight(context, where, "query weight", query.weight(), columns, &out->query));
+  HR_RETURN_IF_ERROR(
+      LoadWeight(context, where, "query weight", query.weight(), columns, &out->query));
   HR_RETURN_IF_ERROR(LoadWeight(context, where, "key weight", key.weight(), columns, &out->key));
-  HR_RETURN_IF_ERROR(LoadWeight(context, where, "value weight", value.weight(), columns, &out->value));
+  HR_RETURN_IF_ERROR(
+      LoadWeight(context, where, "value weight", value.weight(), columns, &out->value));
   HR_RETURN_IF_ERROR(LoadWeight(context, where, "output weight", projection->output(),
                                 uint64_t{out->query_heads} * out->value_width, &out->output));
-  HR_RETURN_IF_ERROR(CheckRows(where, "query weight", out->query, uint64_t{out->query_heads} * out->key_width));
-  HR_RETURN_IF_ERROR(CheckRows(where, "key weight", out->key, uint64_t{out->kv_heads} * out->key_width));
-  HR_RETURN_IF_ERROR(CheckRows(where, "value weight", out->value, uint64_t{out->kv_heads} * out->value_width));
-  HR_RETURN_IF_ERROR(LoadNorm(context, where, "query norm", query.norm(), out->key_width, &out->query_norm));
-  HR_RETURN_IF_ERROR(LoadNorm(context, where, "key norm", key.norm(), out->key_width, &out->key_norm));
+  HR_RETURN_IF_ERROR(
+      CheckRows(where, "query weight", out->query, uint64_t{out->query_heads} * out->key_width));
+  HR_RETURN_IF_ERROR(
+      CheckRows(where, "key weight", out->key, uint64_t{out->kv_heads} * out->key_width));
+  HR_RETURN_IF_ERROR(
+      CheckRows(where, "value weight", out->value, uint64_t{out->kv_heads} * out->value_width));
+  HR_RETURN_IF_ERROR(
+      LoadNorm(context, where, "query norm", query.norm(), out->key_width, &out->query_norm));
+  HR_RETURN_IF_ERROR(
+      LoadNorm(context, where, "key norm", key.norm(), out->key_width, &out->key_norm));
   return LoadRope(context, where, key.rope(), out->key_width, &out->rope);
 }
 
 Status LoadAxisTerm(const Where& where, const fb::SpanTerm& term, uint32_t* left) {
   if (Count(term.axes()) == 0) return Corrupt(where, "an Axis term without an axis");
-  if (term.axes()->size() != 1) return Unsupported(where, "a view over %u axes", term.axes()->size());
+  if (term.axes()->size() != 1)
+    return Unsupported(where, "a view over %u axes", term.axes()->size());
   const fb::AxisSpan& axis = *term.axes()->Get(0);
   HR_RETURN_IF_ERROR(CheckKnown(where, "border", axis.border()));
   if (axis.stride() == 0 || axis.dilation() == 0) {
@@ -231,7 +250,8 @@ Status LoadAxisTerm(const Where& where, const fb::SpanTerm& term, uint32_t* left
   if (axis.border() != fb::Border::Clip) {
     return Unsupported(where, "border %s", fb::EnumNameBorder(axis.border()));
   }
-  if (axis.block() != 0 || axis.phase() != 0 || axis.halo() != 0) return Unsupported(where, "a blocked axis");
+  if (axis.block() != 0 || axis.phase() != 0 || axis.halo() != 0)
+    return Unsupported(where, "a blocked axis");
   if (axis.left() != kUnlimited && axis.left() > kMaxTokens) {
     return Corrupt(where, "window of %u rows > %u", axis.left(), kMaxTokens);
   }
@@ -250,16 +270,22 @@ Status LoadTerms(const Where& where, const fb::ViewGroup& group, AttentionSpec* 
     HR_RETURN_IF_ERROR(CheckKnown(where, "view term", term.kind()));
     uint32_t left = 0;
     switch (term.kind()) {
-      case fb::TermKind::None: return Corrupt(where, "view term %u has no kind", i);
-      case fb::TermKind::All: left = kUnlimited; break;
-      case fb::TermKind::Axis: HR_RETURN_IF_ERROR(LoadAxisTerm(where, term, &left)); break;
+      case fb::TermKind::None:
+        return Corrupt(where, "view term %u has no kind", i);
+      case fb::TermKind::All:
+        left = kUnlimited;
+        break;
+      case fb::TermKind::Axis:
+        HR_RETURN_IF_ERROR(LoadAxisTerm(where, term, &left));
+        break;
       case fb::TermKind::Prefix:
         if (term.prefix() == 0 || term.prefix() > kMaxSinks) {
           return Corrupt(where, "a prefix of %u rows, not 1..%u", term.prefix(), kMaxSinks);
         }
         out->sinks = std::max(out->sinks, term.prefix());
         continue;
-      default: return Unsupported(where, "view term %s", fb::EnumNameTermKind(term.kind()));
+      default:
+        return Unsupported(where, "view term %s", fb::EnumNameTermKind(term.kind()));
     }
     window = true;
     out->left = std::max(out->left, left);
@@ -293,7 +319,8 @@ Status CheckPartition(const Where& where, const fb::View& view, uint32_t kv_head
 Status LoadView(const Where& where, const fb::View* view, AttentionSpec* out) {
   if (view == nullptr || Count(view->groups()) == 0) return Corrupt(where, "no view");
   HR_RETURN_IF_ERROR(CheckPartition(where, *view, out->kv_heads));
-  if (view->groups()->size() != 1) return Unsupported(where, "%u groups of heads in the view", view->groups()->size());
+  if (view->groups()->size() != 1)
+    return Unsupported(where, "%u groups of heads in the view", view->groups()->size());
   const fb::ViewGroup& group = *view->groups()->Get(0);
   HR_RETURN_IF_ERROR(CheckKnown(where, "position policy", group.positions()));
   if (group.selector() != nullptr) return Unsupported(where, "a selector");
@@ -307,12 +334,14 @@ Status LoadView(const Where& where, const fb::View* view, AttentionSpec* out) {
   return LoadTerms(where, group, out);
 }
 
-Status LoadMix(const LoadContext& context, const Where& where, const fb::AttentionPlan& plan, AttentionSpec* out) {
+Status LoadMix(const LoadContext& context, const Where& where, const fb::AttentionPlan& plan,
+               AttentionSpec* out) {
   HR_RETURN_IF_ERROR(CheckKnown(where, "mix", plan.mix_type()));
   if (plan.mix_type() == fb::Mix::NONE || plan.mix() == nullptr) return Corrupt(where, "no mix");
   if (plan.mix_type() != fb::Mix::SoftmaxMix) return Unsupported(where, "a linear mixer");
   const fb::SoftmaxMix& mix = *plan.mix_as_SoftmaxMix();
-  if (!Positive(mix.scale())) return Corrupt(where, "scale %g is not positive", static_cast<double>(mix.scale()));
+  if (!Positive(mix.scale()))
+    return Corrupt(where, "scale %g is not positive", static_cast<double>(mix.scale()));
   if (!std::isfinite(mix.softcap()) || mix.softcap() < 0.0f) {
     return Corrupt(where, "soft cap %g is not 0 or positive", static_cast<double>(mix.softcap()));
   }
@@ -324,7 +353,8 @@ Status LoadMix(const LoadContext& context, const Where& where, const fb::Attenti
   }
   if (mix.landmark_merge()) return Unsupported(where, "landmark merge");
   if (mix.sink_logits() != kNone) {
-    HR_RETURN_IF_ERROR(CheckVector(context, where, "sink logits", mix.sink_logits(), out->query_heads));
+    HR_RETURN_IF_ERROR(
+        CheckVector(context, where, "sink logits", mix.sink_logits(), out->query_heads));
     const TensorView& sinks = context.model.tensors[static_cast<size_t>(mix.sink_logits())];
     for (uint32_t h = 0; h < out->query_heads; ++h) {
       if (std::isfinite(sinks.f32()[h])) continue;
@@ -337,13 +367,15 @@ Status LoadMix(const LoadContext& context, const Where& where, const fb::Attenti
   return {};
 }
 
-Status CheckRetention(const Where& where, const fb::Retention* retention, const AttentionSpec& spec) {
+Status CheckRetention(const Where& where, const fb::Retention* retention,
+                      const AttentionSpec& spec) {
   if (retention == nullptr) return {};
   HR_RETURN_IF_ERROR(CheckKnown(where, "retention", retention->kind()));
   HR_RETURN_IF_ERROR(CheckKnown(where, "position policy", retention->positions()));
   switch (retention->kind()) {
     case fb::RetentionKind::AsViewed:
-    case fb::RetentionKind::Full: break;
+    case fb::RetentionKind::Full:
+      break;
     case fb::RetentionKind::Ring:
       // What a view may see, the store must keep.
       if (retention->recent() == 0) return Corrupt(where, "a ring of 0 rows");
@@ -355,7 +387,8 @@ Status CheckRetention(const Where& where, const fb::Retention* retention, const 
         return Corrupt(where, "%u sinks seen > %u kept", spec.sinks, retention->sinks());
       }
       break;
-    default: return Unsupported(where, "%s retention", fb::EnumNameRetentionKind(retention->kind()));
+    default:
+      return Unsupported(where, "%s retention", fb::EnumNameRetentionKind(retention->kind()));
   }
   if (retention->positions() != fb::PositionPolicy::Absolute) {
     return Unsupported(where, "%s positions", fb::EnumNamePositionPolicy(retention->positions()));
@@ -367,11 +400,14 @@ Status CheckCodec(const Where& where, const char* what, const fb::Codec* codec) 
   if (codec == nullptr) return {};
   HR_RETURN_IF_ERROR(CheckKnown(where, what, codec->kind()));
   switch (codec->kind()) {
-    case fb::CodecKind::None: return Corrupt(where, "%s has no kind", what);
+    case fb::CodecKind::None:
+      return Corrupt(where, "%s has no kind", what);
     case fb::CodecKind::F32:
     case fb::CodecKind::F16:
-    case fb::CodecKind::I8Token: break;
-    default: return Unsupported(where, "%s %s", what, fb::EnumNameCodecKind(codec->kind()));
+    case fb::CodecKind::I8Token:
+      break;
+    default:
+      return Unsupported(where, "%s %s", what, fb::EnumNameCodecKind(codec->kind()));
   }
   if (codec->residual_tokens() != 0 || codec->first_f16_tokens() != 0 || codec->hadamard() != 0) {
     return Unsupported(where, "%s with residual rows or a rotation", what);
@@ -379,10 +415,12 @@ Status CheckCodec(const Where& where, const char* what, const fb::Codec* codec) 
   return {};
 }
 
-Status CheckHeadRoles(const LoadContext& context, const Where& where, const fb::Store& store, uint32_t kv_heads) {
+Status CheckHeadRoles(const LoadContext& context, const Where& where, const fb::Store& store,
+                      uint32_t kv_heads) {
   if (Count(store.head_roles()) == 0) return {};
   if (store.head_roles()->size() != kv_heads) {
-    return Corrupt(where, "roles for %u heads, there are %u KV heads", store.head_roles()->size(), kv_heads);
+    return Corrupt(where, "roles for %u heads, there are %u KV heads", store.head_roles()->size(),
+                   kv_heads);
   }
   for (const uint8_t role : *store.head_roles()) {
     HR_RETURN_IF_ERROR(CheckIndex(where, "head role", role, Count(context.graph.roles())));
@@ -390,8 +428,8 @@ Status CheckHeadRoles(const LoadContext& context, const Where& where, const fb::
   return Unsupported(where, "roles per head");
 }
 
-Status CheckStore(const LoadContext& context, const Where& where, const fb::Store* store, uint32_t index,
-                  const AttentionSpec& spec) {
+Status CheckStore(const LoadContext& context, const Where& where, const fb::Store* store,
+                  uint32_t index, const AttentionSpec& spec) {
   if (store == nullptr) return {};
   HR_RETURN_IF_ERROR(CheckKnown(where, "place", store->place()));
   HR_RETURN_IF_ERROR(CheckKnown(where, "KV source", store->source()));
@@ -405,7 +443,8 @@ Status CheckStore(const LoadContext& context, const Where& where, const fb::Stor
   if (store->place() != fb::Place::Any && store->place() != fb::Place::Arena) {
     return Unsupported(where, "a store in place %s", fb::EnumNamePlace(store->place()));
   }
-  if (store->probability_source() != kNone) return Unsupported(where, "probabilities of another layer");
+  if (store->probability_source() != kNone)
+    return Unsupported(where, "probabilities of another layer");
   if (store->constant_keys() != kNone || store->constant_values() != kNone) {
     return Unsupported(where, "constant rows before the sequence");
   }

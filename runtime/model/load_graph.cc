@@ -1,4 +1,5 @@
-// Values and operations: every value written once and before it is read, every shape agreeing with its weights.
+// Values and operations: every value written once and before it is read, every shape agreeing with
+// its weights.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -16,7 +17,8 @@ struct Shape {
 };
 
 Where At(uint32_t index, std::string_view name) {
-  return Where("op %u \"%.*s\"", index, static_cast<int>(std::min<size_t>(name.size(), 80)), name.data());
+  return Where("op %u \"%.*s\"", index, static_cast<int>(std::min<size_t>(name.size(), 80)),
+               name.data());
 }
 
 Status LoadValue(uint32_t index, const fb::Value& value, Value* out) {
@@ -33,9 +35,11 @@ Status LoadValue(uint32_t index, const fb::Value& value, Value* out) {
   const uint32_t rank = tokens ? 1 : 2;
   if (value.dtype() == fb::DType::None) return Corrupt(where, "no element type");
   if (value.dtype() != dtype) {
-    return Unsupported(where, "%s elements, not %s", fb::EnumNameDType(value.dtype()), fb::EnumNameDType(dtype));
+    return Unsupported(where, "%s elements, not %s", fb::EnumNameDType(value.dtype()),
+                       fb::EnumNameDType(dtype));
   }
-  if (Count(value.dims()) != rank) return Unsupported(where, "%u dimensions, not %u", Count(value.dims()), rank);
+  if (Count(value.dims()) != rank)
+    return Unsupported(where, "%u dimensions, not %u", Count(value.dims()), rank);
   if (value.dims()->Get(0)->symbol() != fb::DimSymbol::T || value.dims()->Get(0)->size() != 1) {
     return Unsupported(where, "its first dimension is not T");
   }
@@ -51,12 +55,22 @@ Status LoadValue(uint32_t index, const fb::Value& value, Value* out) {
 Status LoadActivation(const Where& where, fb::ActivationKind kind, Activation* out) {
   HR_RETURN_IF_ERROR(CheckKnown(where, "activation", kind));
   switch (kind) {
-    case fb::ActivationKind::None: return Corrupt(where, "no activation");
-    case fb::ActivationKind::Silu: *out = Activation::kSilu; return {};
-    case fb::ActivationKind::GeluErf: *out = Activation::kGeluErf; return {};
-    case fb::ActivationKind::GeluTanh: *out = Activation::kGeluTanh; return {};
-    case fb::ActivationKind::Relu: *out = Activation::kRelu; return {};
-    default: return Unsupported(where, "activation %s", fb::EnumNameActivationKind(kind));
+    case fb::ActivationKind::None:
+      return Corrupt(where, "no activation");
+    case fb::ActivationKind::Silu:
+      *out = Activation::kSilu;
+      return {};
+    case fb::ActivationKind::GeluErf:
+      *out = Activation::kGeluErf;
+      return {};
+    case fb::ActivationKind::GeluTanh:
+      *out = Activation::kGeluTanh;
+      return {};
+    case fb::ActivationKind::Relu:
+      *out = Activation::kRelu;
+      return {};
+    default:
+      return Unsupported(where, "activation %s", fb::EnumNameActivationKind(kind));
   }
 }
 
@@ -77,7 +91,8 @@ Status LoadEmbedding(const LoadContext& context, const Where& where, const fb::E
   op->scale = from.scale();
   HR_RETURN_IF_ERROR(CheckFactor(where, "scale", from.scale()));
   HR_RETURN_IF_ERROR(LoadWeight(context, where, "table", from.weight(), shape.out, &op->weight));
-  if (op->inputs[0] != static_cast<int32_t>(kTokensValue)) return Corrupt(where, "reads value %d, not the tokens", op->inputs[0]);
+  if (op->inputs[0] != static_cast<int32_t>(kTokensValue))
+    return Corrupt(where, "reads value %d, not the tokens", op->inputs[0]);
   const uint32_t vocabulary = context.model.metadata.vocabulary;
   if (op->weight.row_begin != 0 || op->weight.rows != vocabulary) {
     return Corrupt(where, "table of %u rows from %u on for a vocabulary of %u", op->weight.rows,
@@ -87,8 +102,8 @@ Status LoadEmbedding(const LoadContext& context, const Where& where, const fb::E
   return {};
 }
 
-Status LoadProjectionOp(const LoadContext& context, const Where& where, const fb::ProjectionOp& from,
-                        const Shape& shape, Op* op) {
+Status LoadProjectionOp(const LoadContext& context, const Where& where,
+                        const fb::ProjectionOp& from, const Shape& shape, Op* op) {
   op->kind = OpKind::kProjection;
   HR_RETURN_IF_ERROR(LoadWeight(context, where, "weight", from.weight(), shape.in, &op->weight));
   return CheckWidths(where, shape, shape.in, op->weight.rows);
@@ -97,15 +112,16 @@ Status LoadProjectionOp(const LoadContext& context, const Where& where, const fb
 Status LoadAttentionOp(const LoadContext& context, const Where& where, const fb::AttentionOp& from,
                        const Shape& shape, Op* op) {
   op->kind = OpKind::kAttention;
-  HR_RETURN_IF_ERROR(CheckIndex(where, "attention", from.attention(), context.model.attentions.size()));
+  HR_RETURN_IF_ERROR(
+      CheckIndex(where, "attention", from.attention(), context.model.attentions.size()));
   op->attention = static_cast<int32_t>(from.attention());
   const AttentionSpec& spec = context.model.attentions[from.attention()];
   const TensorView& query = context.model.tensors[static_cast<size_t>(spec.query.tensor)];
   return CheckWidths(where, shape, query.columns(), spec.output.rows);
 }
 
-Status LoadNormOp(const LoadContext& context, const Where& where, const fb::NormOp& from, const Shape& shape,
-                  Op* op) {
+Status LoadNormOp(const LoadContext& context, const Where& where, const fb::NormOp& from,
+                  const Shape& shape, Op* op) {
   op->kind = OpKind::kNorm;
   if (from.norm() == nullptr) return Corrupt(where, "no norm");
   HR_RETURN_IF_ERROR(LoadNorm(context, where, "norm", from.norm(), shape.in, &op->norm));
@@ -116,14 +132,17 @@ Status LoadPointwise(const Where& where, const fb::Op& from, const Shape& shape,
   switch (from.attributes_type()) {
     case fb::OpAttributes::GatedActivationOp:
       op->kind = OpKind::kGatedActivation;
-      HR_RETURN_IF_ERROR(
-          LoadActivation(where, from.attributes_as_GatedActivationOp()->activation(), &op->activation));
+      HR_RETURN_IF_ERROR(LoadActivation(where, from.attributes_as_GatedActivationOp()->activation(),
+                                        &op->activation));
       return CheckWidths(where, shape, uint64_t{shape.out} * 2, shape.out);
     case fb::OpAttributes::ActivationOp:
       op->kind = OpKind::kActivation;
-      HR_RETURN_IF_ERROR(LoadActivation(where, from.attributes_as_ActivationOp()->activation(), &op->activation));
+      HR_RETURN_IF_ERROR(
+          LoadActivation(where, from.attributes_as_ActivationOp()->activation(), &op->activation));
       break;
-    case fb::OpAttributes::AddOp: op->kind = OpKind::kAdd; break;
+    case fb::OpAttributes::AddOp:
+      op->kind = OpKind::kAdd;
+      break;
     case fb::OpAttributes::ScaleOp:
       op->kind = OpKind::kScale;
       op->scale = from.attributes_as_ScaleOp()->scale();
@@ -142,17 +161,19 @@ Status LoadPointwise(const Where& where, const fb::Op& from, const Shape& shape,
   return CheckWidths(where, shape, shape.in, shape.in);
 }
 
-Status LoadAttributes(const LoadContext& context, const Where& where, const fb::Op& from, const Shape& shape,
-                      Op* op) {
+Status LoadAttributes(const LoadContext& context, const Where& where, const fb::Op& from,
+                      const Shape& shape, Op* op) {
   switch (from.attributes_type()) {
     case fb::OpAttributes::EmbeddingOp:
       return LoadEmbedding(context, where, *from.attributes_as_EmbeddingOp(), shape, op);
-    case fb::OpAttributes::NormOp: return LoadNormOp(context, where, *from.attributes_as_NormOp(), shape, op);
+    case fb::OpAttributes::NormOp:
+      return LoadNormOp(context, where, *from.attributes_as_NormOp(), shape, op);
     case fb::OpAttributes::ProjectionOp:
       return LoadProjectionOp(context, where, *from.attributes_as_ProjectionOp(), shape, op);
     case fb::OpAttributes::AttentionOp:
       return LoadAttentionOp(context, where, *from.attributes_as_AttentionOp(), shape, op);
-    default: return LoadPointwise(where, from, shape, op);
+    default:
+      return LoadPointwise(where, from, shape, op);
   }
 }
 
@@ -162,13 +183,13 @@ struct Progress {
   std::vector<bool> attended;
 };
 
-Status LoadEdges(const LoadContext& context, const Where& where, const fb::Op& from, Progress& progress, Op* op,
-                 Shape* shape) {
+Status LoadEdges(const LoadContext& context, const Where& where, const fb::Op& from,
+                 Progress& progress, Op* op, Shape* shape) {
   const std::vector<Value>& values = context.model.values;
   const uint32_t arity = from.attributes_type() == fb::OpAttributes::AddOp ? 2 : 1;
   if (Count(from.inputs()) != arity || Count(from.outputs()) != 1) {
-    return Corrupt(where, "%u inputs and %u outputs, not %u and 1", Count(from.inputs()), Count(from.outputs()),
-                   arity);
+    return Corrupt(where, "%u inputs and %u outputs, not %u and 1", Count(from.inputs()),
+                   Count(from.outputs()), arity);
   }
   for (uint32_t i = 0; i < arity; ++i) {
     op->inputs[i] = from.inputs()->Get(i);
@@ -187,20 +208,24 @@ Status LoadEdges(const LoadContext& context, const Where& where, const fb::Op& f
     return Corrupt(where, "writes value %d again", op->output);
   }
   progress.written[static_cast<size_t>(op->output)] = true;
-  *shape = {values[static_cast<size_t>(op->inputs[0])].width, values[static_cast<size_t>(op->output)].width};
+  *shape = {values[static_cast<size_t>(op->inputs[0])].width,
+            values[static_cast<size_t>(op->output)].width};
   if (arity == 2 && values[static_cast<size_t>(op->inputs[1])].width != shape->in) {
-    return Corrupt(where, "adds %u and %u values", shape->in, values[static_cast<size_t>(op->inputs[1])].width);
+    return Corrupt(where, "adds %u and %u values", shape->in,
+                   values[static_cast<size_t>(op->inputs[1])].width);
   }
   return {};
 }
 
-Status LoadOp(const LoadContext& context, uint32_t index, const fb::Op& from, Progress& progress, Op* op) {
+Status LoadOp(const LoadContext& context, uint32_t index, const fb::Op& from, Progress& progress,
+              Op* op) {
   Where where("op %u", index);
   HR_RETURN_IF_ERROR(CheckText(where, "name", from.name(), kMaxNameBytes, false, &op->name));
   where = At(index, op->name);
   const fb::OpAttributes kind = from.attributes_type();
   HR_RETURN_IF_ERROR(CheckKnown(where, "operation", kind));
-  if (kind == fb::OpAttributes::NONE || from.attributes() == nullptr) return Corrupt(where, "no attributes");
+  if (kind == fb::OpAttributes::NONE || from.attributes() == nullptr)
+    return Corrupt(where, "no attributes");
   if (kind > fb::OpAttributes::SoftcapOp) {
     return Unsupported(where, "operation %s", fb::EnumNameOpAttributes(kind));
   }
@@ -209,7 +234,8 @@ Status LoadOp(const LoadContext& context, uint32_t index, const fb::Op& from, Pr
   HR_RETURN_IF_ERROR(LoadAttributes(context, where, from, shape, op));
   if (op->kind != OpKind::kAttention) return {};
   const size_t attention = static_cast<size_t>(op->attention);
-  if (progress.attended[attention]) return Corrupt(where, "shares the state of attention %zu", attention);
+  if (progress.attended[attention])
+    return Corrupt(where, "shares the state of attention %zu", attention);
   progress.attended[attention] = true;
   return {};
 }
@@ -217,7 +243,8 @@ Status LoadOp(const LoadContext& context, uint32_t index, const fb::Op& from, Pr
 Status CheckEnds(const LoadContext& context, const Progress& progress) {
   const Model& model = context.model;
   const Where where("graph");
-  HR_RETURN_IF_ERROR(CheckIndex(where, "logits value", context.graph.logits(), model.values.size()));
+  HR_RETURN_IF_ERROR(
+      CheckIndex(where, "logits value", context.graph.logits(), model.values.size()));
   const size_t logits = static_cast<size_t>(context.graph.logits());
   for (size_t i = 0; i < progress.written.size(); ++i) {
     if (!progress.written[i]) return Corrupt(where, "value %zu is written by no operation", i);
@@ -240,7 +267,8 @@ Status LoadGraph(LoadContext& context) {
   Model& model = context.model;
   HR_RETURN_IF_ERROR(CheckCount("values", Count(values), kMaxValues));
   HR_RETURN_IF_ERROR(CheckCount("operations", Count(ops), kMaxOps));
-  if (Count(values) == 0 || Count(ops) == 0) return Corrupt(Where("graph"), "no values or no operations");
+  if (Count(values) == 0 || Count(ops) == 0)
+    return Corrupt(Where("graph"), "no values or no operations");
   HR_RETURN_IF_ERROR(context.Charge(values->size(), sizeof(Value) + 1, "values"));
   HR_RETURN_IF_ERROR(context.Charge(ops->size(), sizeof(Op), "operations"));
   model.values.resize(values->size());

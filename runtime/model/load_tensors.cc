@@ -49,55 +49,67 @@ Status CheckSegments(const LoadContext& context) {
 
 Result<DType> LoadDType(const Where& where, fb::DType dtype) {
   switch (dtype) {
-    case fb::DType::F32: return DType::kF32;
-    case fb::DType::F16: return DType::kF16;
-    case fb::DType::BF16: return DType::kBF16;
-    case fb::DType::I8: return DType::kI8;
-    case fb::DType::I4: return DType::kI4;
-    case fb::DType::I32: return DType::kI32;
-    case fb::DType::None: break;
+    case fb::DType::F32:
+      return DType::kF32;
+    case fb::DType::F16:
+      return DType::kF16;
+    case fb::DType::BF16:
+      return DType::kBF16;
+    case fb::DType::I8:
+      return DType::kI8;
+    case fb::DType::I4:
+      return DType::kI4;
+    case fb::DType::I32:
+      return DType::kI32;
+    case fb::DType::None:
+      break;
   }
   if (dtype == fb::DType::None) return Corrupt(where, "no element type");
-  return Unsupported(where, "element type %u is unknown to this build", static_cast<unsigned>(dtype));
+  return Unsupported(where, "element type %u is unknown to this build",
+                     static_cast<unsigned>(dtype));
 }
 
 // [offset, offset + bytes) of the segment, as it lies in the file.
-Status Locate(const LoadContext& context, const Where& where, const char* what, const fb::Segment& segment,
-              uint64_t offset, uint64_t bytes, const std::byte** out) {
+Status Locate(const LoadContext& context, const Where& where, const char* what,
+              const fb::Segment& segment, uint64_t offset, uint64_t bytes, const std::byte** out) {
   uint64_t end = 0;
   if (offset % kTensorAlignment != 0) {
     return Corrupt(where, "%s offset %llu is not a multiple of %llu", what, Number(offset),
                    Number(kTensorAlignment));
   }
   if (!CheckedAdd(offset, bytes, &end) || end > segment.bytes()) {
-    return Corrupt(where, "%s at %llu + %llu leaves its segment of %llu bytes", what, Number(offset),
-                   Number(bytes), Number(segment.bytes()));
+    return Corrupt(where, "%s at %llu + %llu leaves its segment of %llu bytes", what,
+                   Number(offset), Number(bytes), Number(segment.bytes()));
   }
   *out = context.file.data() + segment.offset() + offset;
   return {};
 }
 
-Status LoadTensor(const LoadContext& context, uint32_t index, const fb::Tensor* entry, TensorView* out) {
+Status LoadTensor(const LoadContext& context, uint32_t index, const fb::Tensor* entry,
+                  TensorView* out) {
   Where where("tensor %u", index);
   HR_RETURN_IF_ERROR(CheckText(where, "name", entry->name(), kMaxNameBytes, false, &out->name));
   if (out->name.empty()) return Corrupt(where, "no name");
-  where = Where("tensor \"%.*s\"", static_cast<int>(std::min<size_t>(out->name.size(), 80)), out->name.data());
+  where = Where("tensor \"%.*s\"", static_cast<int>(std::min<size_t>(out->name.size(), 80)),
+                out->name.data());
   HR_ASSIGN_OR_RETURN(out->dtype, LoadDType(where, entry->dtype()));
   std::span<const uint32_t> extents;
   if (entry->extents() != nullptr) extents = {entry->extents()->data(), entry->extents()->size()};
   const Result<TensorBytes> bytes = TensorBytesOf(out->dtype, entry->block(), extents);
   if (!bytes.ok()) return Corrupt(where, "%s", bytes.status().message());
   if (entry->data_bytes() != bytes.value().data || entry->scale_bytes() != bytes.value().scales) {
-    return Corrupt(where, "states %llu + %llu bytes, its extents take %llu + %llu", Number(entry->data_bytes()),
-                   Number(entry->scale_bytes()), Number(bytes.value().data), Number(bytes.value().scales));
+    return Corrupt(where, "states %llu + %llu bytes, its extents take %llu + %llu",
+                   Number(entry->data_bytes()), Number(entry->scale_bytes()),
+                   Number(bytes.value().data), Number(bytes.value().scales));
   }
-  HR_RETURN_IF_ERROR(CheckIndex(where, "segment", entry->segment(), Count(context.graph.segments())));
-  const fb::Segment& segment = *context.graph.segments()->Get(entry->segment());
   HR_RETURN_IF_ERROR(
-      Locate(context, where, "data", segment, entry->data_offset(), entry->data_bytes(), &out->data));
+      CheckIndex(where, "segment", entry->segment(), Count(context.graph.segments())));
+  const fb::Segment& segment = *context.graph.segments()->Get(entry->segment());
+  HR_RETURN_IF_ERROR(Locate(context, where, "data", segment, entry->data_offset(),
+                            entry->data_bytes(), &out->data));
   if (entry->scale_bytes() != 0) {
-    HR_RETURN_IF_ERROR(
-        Locate(context, where, "scales", segment, entry->scale_offset(), entry->scale_bytes(), &out->scales));
+    HR_RETURN_IF_ERROR(Locate(context, where, "scales", segment, entry->scale_offset(),
+                              entry->scale_bytes(), &out->scales));
   }
   out->rank = static_cast<uint8_t>(extents.size());
   std::copy(extents.begin(), extents.end(), out->extents.begin());
@@ -123,7 +135,8 @@ Status CheckOverlap(LoadContext& context) {
     if (tensors[i].scale_bytes == 0) continue;
     ranges.push_back({tensors[i].scales, tensors[i].scales + tensors[i].scale_bytes, i});
   }
-  std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+  std::sort(ranges.begin(), ranges.end(),
+            [](const Range& a, const Range& b) { return a.begin < b.begin; });
   for (size_t i = 1; i < ranges.size(); ++i) {
     if (ranges[i].begin >= ranges[i - 1].end) continue;
     return Corrupt(Where("tensor %u", ranges[i].tensor), "its bytes overlap those of tensor %u",
@@ -141,20 +154,22 @@ Status CheckNames(LoadContext& context) {
   std::sort(names.begin(), names.end());
   const auto twice = std::adjacent_find(names.begin(), names.end());
   if (twice == names.end()) return {};
-  return Corrupt(Where("tensors"), "two are named \"%.*s\"", static_cast<int>(std::min<size_t>(twice->size(), 80)),
-                 twice->data());
+  return Corrupt(Where("tensors"), "two are named \"%.*s\"",
+                 static_cast<int>(std::min<size_t>(twice->size(), 80)), twice->data());
 }
 
 Status CheckScales(const TensorView& tensor) {
   const bool per_row = tensor.dtype == DType::kI8 || tensor.block == 0;
   const uint64_t count = tensor.scale_bytes / (per_row ? sizeof(float) : sizeof(uint16_t));
   for (uint64_t i = 0; i < count; ++i) {
-    const float scale = per_row ? reinterpret_cast<const float*>(tensor.scales)[i]
-                                : BfloatToFloat(reinterpret_cast<const uint16_t*>(tensor.scales)[i]);
+    const float scale = per_row
+                            ? reinterpret_cast<const float*>(tensor.scales)[i]
+                            : BfloatToFloat(reinterpret_cast<const uint16_t*>(tensor.scales)[i]);
     if (std::isfinite(scale)) continue;
-    return Corrupt(Where("tensor \"%.*s\"", static_cast<int>(std::min<size_t>(tensor.name.size(), 80)),
-                         tensor.name.data()),
-                   "scale %llu is %g", Number(i), static_cast<double>(scale));
+    return Corrupt(
+        Where("tensor \"%.*s\"", static_cast<int>(std::min<size_t>(tensor.name.size(), 80)),
+              tensor.name.data()),
+        "scale %llu is %g", Number(i), static_cast<double>(scale));
   }
   return {};
 }
@@ -167,14 +182,16 @@ struct VerifyProgress {
   Status Advance(uint64_t bytes) {
     done += bytes;
     if (options.progress == nullptr) return {};
-    const float fraction = static_cast<float>(static_cast<double>(done) / static_cast<double>(total));
+    const float fraction =
+        static_cast<float>(static_cast<double>(done) / static_cast<double>(total));
     if (options.progress(options.progress_user_data, fraction)) return {};
     return Status::Make(StatusCode::kCancelled, "verification was cancelled at %llu of %llu bytes",
                         Number(done), Number(total));
   }
 };
 
-Status VerifySegment(const LoadContext& context, uint32_t index, bool mapped, VerifyProgress& progress) {
+Status VerifySegment(const LoadContext& context, uint32_t index, bool mapped,
+                     VerifyProgress& progress) {
   constexpr uint64_t kChunkBytes = 4u << 20;
   const fb::Segment& segment = *context.graph.segments()->Get(index);
   const std::byte* begin = context.file.data() + segment.offset();
@@ -214,7 +231,8 @@ Status VerifySegments(const LoadContext& context, const OpenOptions& options, bo
   VerifyProgress progress{options};
   uint64_t total = 0;
   for (uint32_t i = 0; i < Count(context.graph.segments()); ++i) {
-    total += context.graph.segments()->Get(i)->bytes();  // disjoint and inside the file: cannot wrap
+    total +=
+        context.graph.segments()->Get(i)->bytes();  // disjoint and inside the file: cannot wrap
   }
   progress.total = std::max<uint64_t>(total, 1);
   for (uint32_t i = 0; i < Count(context.graph.segments()); ++i) {

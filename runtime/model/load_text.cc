@@ -1,4 +1,5 @@
-// Everything that is text or about text: metadata, sampling hints, tokenizer; and the profiles' indices.
+// Everything that is text or about text: metadata, sampling hints, tokenizer; and the profiles'
+// indices.
 #include <cmath>
 #include <cstring>
 
@@ -18,7 +19,8 @@ constexpr uint32_t kMaxProfiles = 1u << 8;
 
 Status CheckHint(const Where& where, const char* what, float value, float limit) {
   if (std::isfinite(value) && value >= 0.0f && value <= limit) return {};
-  return Corrupt(where, "%s %g is not in 0..%g", what, static_cast<double>(value), static_cast<double>(limit));
+  return Corrupt(where, "%s %g is not in 0..%g", what, static_cast<double>(value),
+                 static_cast<double>(limit));
 }
 
 Status LoadSampling(LoadContext& context) {
@@ -39,17 +41,22 @@ Status LoadTokenTable(LoadContext& context, const Where& where, const fb::Tokeni
   const uint32_t bytes = Count(from.token_bytes());
   if (Count(ends) == 0) return Corrupt(where, "no tokens");
   if (ends->size() > context.model.metadata.vocabulary) {
-    return Corrupt(where, "%u tokens > vocabulary %u", ends->size(), context.model.metadata.vocabulary);
+    return Corrupt(where, "%u tokens > vocabulary %u", ends->size(),
+                   context.model.metadata.vocabulary);
   }
   uint32_t begin = 0;
   for (uint32_t id = 0; id < ends->size(); ++id) {
     const uint32_t end = ends->Get(id);
-    if (end < begin || end > bytes) return Corrupt(where, "token %u lies at %u..%u of %u bytes", id, begin, end, bytes);
-    if (end - begin > kMaxTokenBytes) return Corrupt(where, "token %u has %u bytes > %u", id, end - begin, kMaxTokenBytes);
+    if (end < begin || end > bytes)
+      return Corrupt(where, "token %u lies at %u..%u of %u bytes", id, begin, end, bytes);
+    if (end - begin > kMaxTokenBytes)
+      return Corrupt(where, "token %u has %u bytes > %u", id, end - begin, kMaxTokenBytes);
     begin = end;
   }
   if (begin != bytes) return Corrupt(where, "%u bytes behind the last token", bytes - begin);
-  const char* data = from.token_bytes() == nullptr ? "" : reinterpret_cast<const char*>(from.token_bytes()->data());
+  const char* data = from.token_bytes() == nullptr
+                         ? ""
+                         : reinterpret_cast<const char*>(from.token_bytes()->data());
   context.model.tokenizer.tokens = TokenTable({ends->data(), ends->size()}, data);
   return {};
 }
@@ -58,27 +65,30 @@ Status LoadMerges(LoadContext& context, const Where& where, const fb::Tokenizer&
   if (Count(from.merges()) == 0) return {};
   static_assert(sizeof(Merge) == sizeof(fb::Merge) && alignof(Merge) == alignof(fb::Merge));
   const TokenTable& tokens = context.model.tokenizer.tokens;
-  const std::span<const Merge> merges(reinterpret_cast<const Merge*>(from.merges()->Data()), from.merges()->size());
+  const std::span<const Merge> merges(reinterpret_cast<const Merge*>(from.merges()->Data()),
+                                      from.merges()->size());
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     const Merge& merge = merges[rank];
     for (const uint32_t id : {merge.left, merge.right, merge.result}) {
-      if (id >= tokens.size()) return Corrupt(where, "merge %zu names token %u of %zu", rank, id, tokens.size());
+      if (id >= tokens.size())
+        return Corrupt(where, "merge %zu names token %u of %zu", rank, id, tokens.size());
     }
     const std::string_view left = tokens[merge.left];
     const std::string_view right = tokens[merge.right];
     const std::string_view result = tokens[merge.result];
     if (left.empty() || right.empty() || result.size() != left.size() + right.size() ||
         !result.starts_with(left) || !result.ends_with(right)) {
-      return Corrupt(where, "merge %zu: token %u is not token %u and token %u joined", rank, merge.result,
-                     merge.left, merge.right);
+      return Corrupt(where, "merge %zu: token %u is not token %u and token %u joined", rank,
+                     merge.result, merge.left, merge.right);
     }
   }
   context.model.tokenizer.merges = merges;
   return {};
 }
 
-Status LoadIds(LoadContext& context, const Where& where, const char* what, const flatbuffers::Vector<uint32_t>* from,
-               uint64_t limit, std::vector<uint32_t>* out) {
+Status LoadIds(LoadContext& context, const Where& where, const char* what,
+               const flatbuffers::Vector<uint32_t>* from, uint64_t limit,
+               std::vector<uint32_t>* out) {
   HR_RETURN_IF_ERROR(CheckCount(what, Count(from), kMaxSpecial));
   HR_RETURN_IF_ERROR(context.Charge(Count(from), sizeof(uint32_t), what));
   out->resize(Count(from));
@@ -92,7 +102,8 @@ Status LoadIds(LoadContext& context, const Where& where, const char* what, const
 // Lists that run beside the tokens must be as long as they.
 Status CheckParallelLists(const Where& where, const fb::Tokenizer& from, uint64_t tokens) {
   if (Count(from.scores()) != 0 && from.scores()->size() != tokens) {
-    return Corrupt(where, "%u scores for %llu tokens", from.scores()->size(), static_cast<unsigned long long>(tokens));
+    return Corrupt(where, "%u scores for %llu tokens", from.scores()->size(),
+                   static_cast<unsigned long long>(tokens));
   }
   if (Count(from.byte_tokens()) != 0 && from.byte_tokens()->size() != 256) {
     return Corrupt(where, "%u byte tokens, not 256", from.byte_tokens()->size());
@@ -100,18 +111,20 @@ Status CheckParallelLists(const Where& where, const fb::Tokenizer& from, uint64_
   for (uint32_t i = 0; i < Count(from.byte_tokens()); ++i) {
     HR_RETURN_IF_ERROR(CheckIndex(where, "byte token", from.byte_tokens()->Get(i), tokens));
   }
-  if (Count(from.byte_tokens()) != 0) return Unsupported(where, "byte tokens beside a byte-level vocabulary");
+  if (Count(from.byte_tokens()) != 0)
+    return Unsupported(where, "byte tokens beside a byte-level vocabulary");
   return {};
 }
 
 Status LoadPatterns(LoadContext& context, const Where& where, const fb::Tokenizer& from) {
   std::vector<std::string_view>& patterns = context.model.tokenizer.patterns;
   HR_RETURN_IF_ERROR(CheckCount("split patterns", Count(from.patterns()), kMaxPatterns));
-  HR_RETURN_IF_ERROR(context.Charge(Count(from.patterns()), sizeof(std::string_view), "split patterns"));
+  HR_RETURN_IF_ERROR(
+      context.Charge(Count(from.patterns()), sizeof(std::string_view), "split patterns"));
   patterns.resize(Count(from.patterns()));
   for (uint32_t i = 0; i < patterns.size(); ++i) {
-    HR_RETURN_IF_ERROR(
-        CheckText(where, "split pattern", from.patterns()->Get(i), kMaxPatternBytes, true, &patterns[i]));
+    HR_RETURN_IF_ERROR(CheckText(where, "split pattern", from.patterns()->Get(i), kMaxPatternBytes,
+                                 true, &patterns[i]));
     if (patterns[i].empty()) return Corrupt(where, "split pattern %u is empty", i);
   }
   return {};
@@ -119,8 +132,8 @@ Status LoadPatterns(LoadContext& context, const Where& where, const fb::Tokenize
 
 Status LoadSpecial(LoadContext& context, const Where& where, const fb::Tokenizer& from) {
   TokenizerSpec& to = context.model.tokenizer;
-  HR_RETURN_IF_ERROR(
-      LoadIds(context, where, "special token", from.special_tokens(), to.tokens.size(), &to.special_tokens));
+  HR_RETURN_IF_ERROR(LoadIds(context, where, "special token", from.special_tokens(),
+                             to.tokens.size(), &to.special_tokens));
   for (const uint32_t id : to.special_tokens) {
     if (to.tokens[id].empty()) return Corrupt(where, "special token %u is empty", id);
   }
@@ -130,8 +143,10 @@ Status LoadSpecial(LoadContext& context, const Where& where, const fb::Tokenizer
 // Ids that sampling needs even where there is no text.
 Status LoadEnds(LoadContext& context, const Where& where, const fb::Tokenizer& from) {
   TokenizerSpec& to = context.model.tokenizer;
-  const uint64_t limit = to.kind == TokenizerKind::kNone ? context.model.metadata.vocabulary : to.tokens.size();
-  HR_RETURN_IF_ERROR(LoadIds(context, where, "end token", from.end_tokens(), limit, &to.end_tokens));
+  const uint64_t limit =
+      to.kind == TokenizerKind::kNone ? context.model.metadata.vocabulary : to.tokens.size();
+  HR_RETURN_IF_ERROR(
+      LoadIds(context, where, "end token", from.end_tokens(), limit, &to.end_tokens));
   if (from.unknown_token() != kNone) {
     HR_RETURN_IF_ERROR(CheckIndex(where, "unknown token", from.unknown_token(), limit));
   }
@@ -145,7 +160,8 @@ Status LoadEnds(LoadContext& context, const Where& where, const fb::Tokenizer& f
   return {};
 }
 
-Status CheckRoles(const LoadContext& context, const Where& where, const flatbuffers::Vector<uint8_t>* roles) {
+Status CheckRoles(const LoadContext& context, const Where& where,
+                  const flatbuffers::Vector<uint8_t>* roles) {
   for (uint32_t i = 0; i < Count(roles); ++i) {
     HR_RETURN_IF_ERROR(CheckIndex(where, "role", roles->Get(i), Count(context.graph.roles())));
   }
@@ -155,11 +171,12 @@ Status CheckRoles(const LoadContext& context, const Where& where, const flatbuff
 Status CheckLanes(const LoadContext& context, const Where& where, const fb::Profile& profile) {
   for (uint32_t i = 0; i < Count(profile.lanes()); ++i) {
     const fb::LaneRoles& lane = *profile.lanes()->Get(i);
-    HR_RETURN_IF_ERROR(CheckIndex(where, "attention", lane.attention(), context.model.attentions.size()));
+    HR_RETURN_IF_ERROR(
+        CheckIndex(where, "attention", lane.attention(), context.model.attentions.size()));
     const uint32_t heads = context.model.attentions[lane.attention()].kv_heads;
     if (Count(lane.roles()) != 0 && lane.roles()->size() != heads) {
-      return Corrupt(where, "roles for %u heads of attention %u, which has %u", lane.roles()->size(),
-                     lane.attention(), heads);
+      return Corrupt(where, "roles for %u heads of attention %u, which has %u",
+                     lane.roles()->size(), lane.attention(), heads);
     }
     HR_RETURN_IF_ERROR(CheckRoles(context, where, lane.roles()));
   }
@@ -180,8 +197,10 @@ Status LoadMetadata(LoadContext& context) {
   Metadata& to = context.model.metadata;
   if (from == nullptr) return Corrupt(where, "missing");
   HR_RETURN_IF_ERROR(CheckText(where, "name", from->name(), kMaxNameBytes, false, &to.name));
-  HR_RETURN_IF_ERROR(CheckText(where, "architecture", from->architecture(), kMaxNameBytes, false, &to.architecture));
-  HR_RETURN_IF_ERROR(CheckText(where, "license", from->license(), kMaxLicenceBytes, true, &to.license));
+  HR_RETURN_IF_ERROR(CheckText(where, "architecture", from->architecture(), kMaxNameBytes, false,
+                               &to.architecture));
+  HR_RETURN_IF_ERROR(
+      CheckText(where, "license", from->license(), kMaxLicenceBytes, true, &to.license));
   HR_RETURN_IF_ERROR(CheckText(where, "source", from->source(), kMaxNameBytes, false, &to.source));
   if (from->vocabulary() == 0 || from->vocabulary() > kMaxVocabulary) {
     return Corrupt(where, "vocabulary %u is not 1..%u", from->vocabulary(), kMaxVocabulary);
@@ -191,8 +210,10 @@ Status LoadMetadata(LoadContext& context) {
   }
   to.vocabulary = from->vocabulary();
   to.context_tokens = from->context_tokens();
-  if (context.graph.prefix_embedding() != kNone) return Unsupported(where, "rows before every prompt");
-  if (context.graph.pre_pass() != nullptr) return Unsupported(where, "a pass that drops prompt tokens");
+  if (context.graph.prefix_embedding() != kNone)
+    return Unsupported(where, "rows before every prompt");
+  if (context.graph.pre_pass() != nullptr)
+    return Unsupported(where, "a pass that drops prompt tokens");
   return LoadSampling(context);
 }
 
@@ -215,7 +236,8 @@ Status LoadTokenizer(LoadContext& context) {
   HR_RETURN_IF_ERROR(LoadPatterns(context, where, *from));
   to.add_prefix_space = from->add_prefix_space();
   to.ignore_merges = from->ignore_merges();
-  return CheckText(where, "chat template", from->chat_template(), kMaxTemplateBytes, true, &to.chat_template);
+  return CheckText(where, "chat template", from->chat_template(), kMaxTemplateBytes, true,
+                   &to.chat_template);
 }
 
 Status CheckProfiles(LoadContext& context) {

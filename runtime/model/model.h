@@ -1,8 +1,10 @@
-// A model file as plain C++: what the loader hands to the planner. No FlatBuffers type leaves model/.
+// A model file as plain C++: what the loader hands to the planner. No FlatBuffers type leaves
+// model/.
 //
-// Everything here has been verified when Model::Open* returns: indices are in range, extents agree with
-// bytes, attributes are inside their limits, and every plan is one this build can execute (otherwise
-// Open refuses by name with kUnsupported). Views point into the mapping, which the Model owns.
+// Everything here has been verified when Model::Open* returns: indices are in range, extents agree
+// with bytes, attributes are inside their limits, and every plan is one this build can execute
+// (otherwise Open refuses by name with kUnsupported). Views point into the mapping, which the Model
+// owns.
 #pragma once
 
 #include <cstdint>
@@ -44,14 +46,15 @@ struct NormSpec {
 enum class RopeLayout : uint8_t { kHalfSplit, kInterleaved };
 // Frequencies are data: the converter has already applied llama3, YaRN or linear scaling.
 struct RopeSpec {
-  uint32_t dims = 0;  // rotated dimensions, even, <= head width; 0 = no rotation
+  uint32_t dims = 0;    // rotated dimensions, even, <= head width; 0 = no rotation
   uint32_t offset = 0;  // first rotated dimension within the head
   RopeLayout layout = RopeLayout::kHalfSplit;
   int32_t inverse_frequencies = kNone;  // f32 [dims / 2], radians per position
   float attention_factor = 1.0f;        // multiplies cos and sin (YaRN)
 };
 
-// One attention layer in the five words of design.md section 1, restricted to what this build executes.
+// One attention layer in the five words of design.md section 1, restricted to what this build
+// executes.
 struct AttentionSpec {
   // Projection
   uint32_t query_heads = 0;  // H
@@ -67,8 +70,8 @@ struct AttentionSpec {
   uint32_t sinks = 0;          // first rows that stay visible whatever the window
   // Mix
   float scale = 1.0f;
-  float softcap = 0.0f;            // 0 = none
-  int32_t sink_logits = kNone;     // f32 [H], learned sinks
+  float softcap = 0.0f;         // 0 = none
+  int32_t sink_logits = kNone;  // f32 [H], learned sinks
 };
 
 enum class OpKind : uint8_t {
@@ -103,7 +106,8 @@ struct Value {
 
 enum class TokenizerKind : uint8_t { kNone, kByteBpe };
 
-// id -> bytes (already decoded from byte glyphs), straight from the mapping: the table costs no heap.
+// id -> bytes (already decoded from byte glyphs), straight from the mapping: the table costs no
+// heap.
 class TokenTable {
  public:
   TokenTable() = default;
@@ -133,12 +137,12 @@ struct Merge {
 // Enough to rebuild the tokenizer without any other file. Views into the mapping.
 struct TokenizerSpec {
   TokenizerKind kind = TokenizerKind::kNone;
-  TokenTable tokens;                        // size() <= vocabulary
-  std::span<const Merge> merges;            // in rank order
-  std::vector<uint32_t> special_tokens;     // ids matched verbatim, never merged
-  std::vector<std::string_view> patterns;   // PCRE2 split patterns, applied in order; may be empty
-  std::vector<uint32_t> end_tokens;         // may be set although kind is kNone
-  int32_t begin_token = kNone;  // prepended when add_begin
+  TokenTable tokens;                       // size() <= vocabulary
+  std::span<const Merge> merges;           // in rank order
+  std::vector<uint32_t> special_tokens;    // ids matched verbatim, never merged
+  std::vector<std::string_view> patterns;  // PCRE2 split patterns, applied in order; may be empty
+  std::vector<uint32_t> end_tokens;        // may be set although kind is kNone
+  int32_t begin_token = kNone;             // prepended when add_begin
   bool add_begin = false;
   bool add_prefix_space = false;
   bool ignore_merges = false;  // a pre-token that is itself in the vocabulary is not merged
@@ -170,10 +174,11 @@ struct OpenOptions {
 
 class Model {
  public:
-  // Errors: kNotFound, kIo, kCorrupt, kNewerFormat (names the required feature), kUnsupported (names the
-  // plan, operation or type), kCancelled, kInvalidArgument (window or alignment).
+  // Errors: kNotFound, kIo, kCorrupt, kNewerFormat (names the required feature), kUnsupported
+  // (names the plan, operation or type), kCancelled, kInvalidArgument (window or alignment).
   static Result<std::unique_ptr<Model>> OpenPath(const char* path, const OpenOptions& options);
-  // `offset` must be a multiple of 64; length 0 means to the end. `fd` is borrowed for the call only.
+  // `offset` must be a multiple of 64; length 0 means to the end. `fd` is borrowed for the call
+  // only.
   static Result<std::unique_ptr<Model>> OpenFd(int fd, uint64_t offset, uint64_t length,
                                                const OpenOptions& options);
   // `data` must stay valid and unchanged while the model lives, and be 64-byte aligned.
@@ -184,13 +189,13 @@ class Model {
   std::vector<Value> values;  // values[0]: token ids
   std::vector<Op> ops;        // in execution order
   std::vector<AttentionSpec> attentions;
-  int32_t logits = kNone;     // value [T, V]
+  int32_t logits = kNone;  // value [T, V]
   TokenizerSpec tokenizer;
   SamplingHints sampling;
   Metadata metadata;
   uint64_t file_bytes = 0;
-  // XXH3-64 of the 64-byte header, which holds the graph's checksum, which holds every segment's: two files
-  // with one digest hold the same model.
+  // XXH3-64 of the 64-byte header, which holds the graph's checksum, which holds every segment's:
+  // two files with one digest hold the same model.
   uint64_t digest = 0;
 
  private:

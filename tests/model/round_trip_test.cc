@@ -16,7 +16,8 @@ namespace {
 using convert::ModelDescription;
 using model::Model;
 
-std::unique_ptr<Model> Open(const test::AlignedBytes& bytes, const model::OpenOptions& options = {}) {
+std::unique_ptr<Model> Open(const test::AlignedBytes& bytes,
+                            const model::OpenOptions& options = {}) {
   Result<std::unique_ptr<Model>> model = Model::OpenMemory(bytes.data(), bytes.size(), options);
   INFO(model.status().message());
   REQUIRE(model.ok());
@@ -48,7 +49,8 @@ TEST_CASE("tensors come back with their names, types, extents and bytes", "[mode
     CHECK(tensor.dtype == expected.tensors[i].dtype);
     CHECK(tensor.block == expected.tensors[i].block);
     REQUIRE(tensor.rank == expected.tensors[i].extents.size());
-    for (size_t d = 0; d < tensor.rank; ++d) CHECK(tensor.extents[d] == expected.tensors[i].extents[d]);
+    for (size_t d = 0; d < tensor.rank; ++d)
+      CHECK(tensor.extents[d] == expected.tensors[i].extents[d]);
     CHECK(reinterpret_cast<uintptr_t>(tensor.data) % 64 == 0);
     CHECK((tensor.scales != nullptr) == (tensor.dtype == DType::kI8 || tensor.dtype == DType::kI4));
   }
@@ -59,7 +61,8 @@ TEST_CASE("operations and values come back in order", "[model]") {
   const ModelDescription expected = test::TinyDescription();
   const std::unique_ptr<Model> model = Open(test::TinyFile());
   REQUIRE(model->values.size() == expected.values.size());
-  for (size_t i = 0; i < expected.values.size(); ++i) CHECK(model->values[i].width == expected.values[i].width);
+  for (size_t i = 0; i < expected.values.size(); ++i)
+    CHECK(model->values[i].width == expected.values[i].width);
   REQUIRE(model->ops.size() == expected.ops.size());
   for (size_t i = 0; i < expected.ops.size(); ++i) {
     const model::Op& op = model->ops[i];
@@ -115,7 +118,8 @@ TEST_CASE("the tokenizer comes back, merges with their results", "[model]") {
   const model::TokenizerSpec& tokenizer = model->tokenizer;
   CHECK(tokenizer.kind == model::TokenizerKind::kByteBpe);
   REQUIRE(tokenizer.tokens.size() == expected.tokens.size());
-  for (size_t i = 0; i < expected.tokens.size(); ++i) CHECK(tokenizer.tokens[i] == expected.tokens[i]);
+  for (size_t i = 0; i < expected.tokens.size(); ++i)
+    CHECK(tokenizer.tokens[i] == expected.tokens[i]);
   REQUIRE(tokenizer.merges.size() == expected.merges.size());
   for (size_t i = 0; i < expected.merges.size(); ++i) {
     CHECK(tokenizer.merges[i].left == expected.merges[i].first);
@@ -171,7 +175,8 @@ TEST_CASE("a model opens by path, descriptor window and memory alike", "[model]"
     std::ofstream out(package.text(), std::ios::binary);
     const std::string before(128, 'x');
     out << before;
-    out.write(reinterpret_cast<const char*>(test::TinyFile().data()), static_cast<std::streamsize>(test::TinyFile().size()));
+    out.write(reinterpret_cast<const char*>(test::TinyFile().data()),
+              static_cast<std::streamsize>(test::TinyFile().size()));
     out << "behind";
   }
   const int fd = open(package.text().c_str(), O_RDONLY);
@@ -190,8 +195,9 @@ TEST_CASE("a model opens by path, descriptor window and memory alike", "[model]"
 TEST_CASE("the digest changes with any weight", "[model]") {
   test::OpenedFile file;
   const uint64_t before = Open(file.Assemble())->digest;
-  file.graph.segments[0] = fb::Segment(file.graph.segments[0].offset(), file.graph.segments[0].bytes(),
-                                       file.graph.segments[0].checksum() ^ 1);
+  file.graph.segments[0] =
+      fb::Segment(file.graph.segments[0].offset(), file.graph.segments[0].bytes(),
+                  file.graph.segments[0].checksum() ^ 1);
   CHECK(Open(file.Assemble())->digest != before);
 }
 
@@ -234,11 +240,13 @@ TEST_CASE("large models are cut into several segments", "[model]") {
 TEST_CASE("the writer refuses incomplete and overfull tensors and leaves no file", "[model]") {
   const test::TemporaryPath path("partial.hrm");
   {
-    Result<convert::HrmWriter> writer = convert::HrmWriter::Create(path.text(), test::TinyDescription());
+    Result<convert::HrmWriter> writer =
+        convert::HrmWriter::Create(path.text(), test::TinyDescription());
     REQUIRE(writer.ok());
     const std::vector<std::byte> bytes(17);
     CHECK(writer.value().Append(0, std::span(bytes).first(16)).ok());
-    CHECK(writer.value().Append(0, std::span(bytes).first(1)).code() == StatusCode::kInvalidArgument);
+    CHECK(writer.value().Append(0, std::span(bytes).first(1)).code() ==
+          StatusCode::kInvalidArgument);
     CHECK(writer.value().Finish().code() == StatusCode::kWrongState);
   }
   CHECK(access(path.text().c_str(), F_OK) != 0);

@@ -28,10 +28,14 @@ std::unique_ptr<fb::NormT> ToSchema(const model::NormSpec& norm) {
 
 fb::ActivationKind ToSchema(model::Activation activation) {
   switch (activation) {
-    case model::Activation::kSilu: return fb::ActivationKind::Silu;
-    case model::Activation::kGeluErf: return fb::ActivationKind::GeluErf;
-    case model::Activation::kGeluTanh: return fb::ActivationKind::GeluTanh;
-    case model::Activation::kRelu: return fb::ActivationKind::Relu;
+    case model::Activation::kSilu:
+      return fb::ActivationKind::Silu;
+    case model::Activation::kGeluErf:
+      return fb::ActivationKind::GeluErf;
+    case model::Activation::kGeluTanh:
+      return fb::ActivationKind::GeluTanh;
+    case model::Activation::kRelu:
+      return fb::ActivationKind::Relu;
   }
   return fb::ActivationKind::None;
 }
@@ -69,7 +73,8 @@ void SetAttributes(const model::Op& op, fb::OpAttributesUnion& out) {
       attributes.activation = ToSchema(op.activation);
       return out.Set(std::move(attributes));
     }
-    case model::OpKind::kAdd: return out.Set(fb::AddOpT());
+    case model::OpKind::kAdd:
+      return out.Set(fb::AddOpT());
     case model::OpKind::kScale: {
       fb::ScaleOpT attributes;
       attributes.scale = op.scale;
@@ -94,8 +99,8 @@ std::unique_ptr<fb::OpT> ToSchema(const OpDescription& description) {
   return out;
 }
 
-std::unique_ptr<fb::StreamT> MakeStream(const char* name, const model::AttentionSpec& spec, uint32_t width,
-                                        const model::WeightRef& weight) {
+std::unique_ptr<fb::StreamT> MakeStream(const char* name, const model::AttentionSpec& spec,
+                                        uint32_t width, const model::WeightRef& weight) {
   auto out = std::make_unique<fb::StreamT>();
   out->name = name;
   out->heads = spec.kv_heads;
@@ -176,8 +181,8 @@ int32_t AddRope(const model::RopeSpec& rope, fb::ModelT& graph) {
   entry->attention_factor = rope.attention_factor;
   for (size_t i = 0; i < graph.ropes.size(); ++i) {
     const fb::RopeT& other = *graph.ropes[i];
-    if (other.dims == entry->dims && other.offset == entry->offset && other.layout == entry->layout &&
-        other.inverse_frequencies == entry->inverse_frequencies &&
+    if (other.dims == entry->dims && other.offset == entry->offset &&
+        other.layout == entry->layout && other.inverse_frequencies == entry->inverse_frequencies &&
         other.attention_factor == entry->attention_factor) {
       return static_cast<int32_t>(i);
     }
@@ -194,13 +199,13 @@ Status AddMerges(const TokenizerDescription& from, fb::TokenizerT& to) {
   for (size_t rank = 0; rank < from.merges.size(); ++rank) {
     const auto [left, right] = from.merges[rank];
     if (left >= from.tokens.size() || right >= from.tokens.size()) {
-      return Status::Make(StatusCode::kInvalidArgument, "merge %zu joins tokens %u and %u of %zu", rank,
-                          left, right, from.tokens.size());
+      return Status::Make(StatusCode::kInvalidArgument, "merge %zu joins tokens %u and %u of %zu",
+                          rank, left, right, from.tokens.size());
     }
     const auto found = ids.find(from.tokens[left] + from.tokens[right]);
     if (found == ids.end()) {
-      return Status::Make(StatusCode::kInvalidArgument, "merge %zu of tokens %u and %u makes no token",
-                          rank, left, right);
+      return Status::Make(StatusCode::kInvalidArgument,
+                          "merge %zu of tokens %u and %u makes no token", rank, left, right);
     }
     to.merges.emplace_back(left, right, found->second);
   }
@@ -210,7 +215,8 @@ Status AddMerges(const TokenizerDescription& from, fb::TokenizerT& to) {
 Status AddTokenizer(const TokenizerDescription& from, fb::ModelT& graph) {
   if (from.kind == model::TokenizerKind::kNone && from.end_tokens.empty()) return {};
   auto to = std::make_unique<fb::TokenizerT>();
-  to->kind = from.kind == model::TokenizerKind::kNone ? fb::TokenizerKind::None : fb::TokenizerKind::ByteBpe;
+  to->kind = from.kind == model::TokenizerKind::kNone ? fb::TokenizerKind::None
+                                                      : fb::TokenizerKind::ByteBpe;
   for (const std::string& token : from.tokens) {
     to->token_bytes.insert(to->token_bytes.end(), token.begin(), token.end());
     to->token_ends.push_back(static_cast<uint32_t>(to->token_bytes.size()));
@@ -260,12 +266,18 @@ void AddFacts(const ModelDescription& description, fb::ModelT& graph) {
 
 fb::DType ToSchema(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return fb::DType::F32;
-    case DType::kF16: return fb::DType::F16;
-    case DType::kBF16: return fb::DType::BF16;
-    case DType::kI8: return fb::DType::I8;
-    case DType::kI4: return fb::DType::I4;
-    case DType::kI32: return fb::DType::I32;
+    case DType::kF32:
+      return fb::DType::F32;
+    case DType::kF16:
+      return fb::DType::F16;
+    case DType::kBF16:
+      return fb::DType::BF16;
+    case DType::kI8:
+      return fb::DType::I8;
+    case DType::kI4:
+      return fb::DType::I4;
+    case DType::kI32:
+      return fb::DType::I32;
   }
   return fb::DType::None;
 }

@@ -1,5 +1,5 @@
-// From the plain description to the FlatBuffer's object form; separate, so that tests can bend the result
-// into files that no writer would make.
+// From the plain description to the FlatBuffer's object form; separate, so that tests can bend the
+// result into files that no writer would make.
 #pragma once
 
 #include "base/status.h"

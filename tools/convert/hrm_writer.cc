@@ -14,8 +14,8 @@
 namespace headroom::convert {
 namespace {
 
-// A segment is closed once it has this many bytes: large enough that padding does not matter, small enough
-// that a damaged one can be named usefully.
+// A segment is closed once it has this many bytes: large enough that padding does not matter, small
+// enough that a damaged one can be named usefully.
 constexpr uint64_t kSegmentBytes = 32u << 20;
 // Written-back granularity.
 constexpr uint64_t kFlushBytes = 16u << 20;
@@ -39,7 +39,8 @@ std::vector<std::byte> Serialise(const fb::ModelT& graph) {
   return {begin, begin + builder.GetSize()};
 }
 
-// Puts the tensors one behind another into segments; segment offsets are still relative to the first.
+// Puts the tensors one behind another into segments; segment offsets are still relative to the
+// first.
 Status PlaceTensors(const ModelDescription& description, fb::ModelT& graph) {
   uint64_t segment_begin = 0;
   uint64_t segment_bytes = 0;
@@ -95,7 +96,8 @@ Result<HrmWriter> HrmWriter::Create(const std::string& path, const ModelDescript
   Impl& impl = *writer.impl_;
   HR_ASSIGN_OR_RETURN(impl.graph, BuildGraph(description));
   HR_RETURN_IF_ERROR(PlaceTensors(description, impl.graph));
-  // Offsets and checksums are fixed-width structs, so this size is final although their values are not.
+  // Offsets and checksums are fixed-width structs, so this size is final although their values are
+  // not.
   impl.graph_bytes = Serialise(impl.graph).size();
   const uint64_t first = RoundUp(model::kHeaderBytes + impl.graph_bytes, model::kSegmentAlignment);
   uint64_t file_bytes = model::kHeaderBytes + impl.graph_bytes;
@@ -121,11 +123,13 @@ uint64_t HrmWriter::file_bytes() const { return impl_->file.bytes(); }
 
 Status HrmWriter::Impl::Append(Place& place, const char* name, std::span<const std::byte> bytes) {
   if (bytes.size() > place.bytes - place.written) {
-    return Status::Make(StatusCode::kInvalidArgument, "tensor \"%s\" takes %llu bytes, %llu were appended",
-                        name, static_cast<unsigned long long>(place.bytes),
+    return Status::Make(StatusCode::kInvalidArgument,
+                        "tensor \"%s\" takes %llu bytes, %llu were appended", name,
+                        static_cast<unsigned long long>(place.bytes),
                         static_cast<unsigned long long>(place.written + bytes.size()));
   }
-  if (!bytes.empty()) std::memcpy(file.data() + place.offset + place.written, bytes.data(), bytes.size());
+  if (!bytes.empty())
+    std::memcpy(file.data() + place.offset + place.written, bytes.data(), bytes.size());
   place.written += bytes.size();
   const uint64_t pending = place.written - place.flushed;
   if (pending < kFlushBytes) return {};
@@ -145,7 +149,8 @@ Status HrmWriter::AppendScales(size_t tensor, std::span<const std::byte> bytes) 
 }
 
 Status HrmWriter::Impl::ChecksumSegments() {
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), &XXH3_freeState);
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
+                                                                       &XXH3_freeState);
   for (fb::Segment& segment : graph.segments) {
     XXH3_64bits_reset(state.get());
     for (uint64_t done = 0; done < segment.bytes();) {
@@ -180,7 +185,8 @@ Status HrmWriter::Finish() {
   header.file_bytes = impl_->file.bytes();
   header.graph_checksum = model::Checksum(graph);
   std::memcpy(impl_->file.data() + header.graph_offset, graph.data(), graph.size());
-  model::WriteHeader(header, std::span<std::byte, model::kHeaderBytes>(impl_->file.data(), model::kHeaderBytes));
+  model::WriteHeader(
+      header, std::span<std::byte, model::kHeaderBytes>(impl_->file.data(), model::kHeaderBytes));
   return impl_->file.Commit();
 }
 

@@ -1,12 +1,14 @@
-// Writes .hrm files. The converter, the tests and the seeds of the fuzzer use it; it says everything that
-// model/model.h can express and checks little: what it wrote is for the loader to judge.
+// Writes .hrm files. The converter, the tests and the seeds of the fuzzer use it; it says
+// everything that model/model.h can express and checks little: what it wrote is for the loader to
+// judge.
 //
-//   HrmWriter writer = HrmWriter::Create("out.hrm", description);   // lays the file out, reserves the disk
-//   for each tensor: writer.Append(i, chunk) ...; writer.AppendScales(i, chunk) ...;
+//   HrmWriter writer = HrmWriter::Create("out.hrm", description);   // lays the file out, reserves
+//   the disk for each tensor: writer.Append(i, chunk) ...; writer.AppendScales(i, chunk) ...;
 //   writer.Finish();                                                // checksums, header, rename
 //
-// The file appears under its name only in Finish. Tensors may be written in any order and interleaved;
-// memory stays small because pages are written back and dropped as they fill. Not thread-safe.
+// The file appears under its name only in Finish. Tensors may be written in any order and
+// interleaved; memory stays small because pages are written back and dropped as they fill. Not
+// thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -31,8 +33,9 @@ struct TensorDescription {
 
 struct TokenizerDescription {
   model::TokenizerKind kind = model::TokenizerKind::kNone;
-  std::vector<std::string> tokens;                    // id -> bytes
-  std::vector<std::pair<uint32_t, uint32_t>> merges;  // rank order; the halves' bytes joined must be a token
+  std::vector<std::string> tokens;  // id -> bytes
+  std::vector<std::pair<uint32_t, uint32_t>>
+      merges;  // rank order; the halves' bytes joined must be a token
   std::vector<uint32_t> special_tokens;
   std::vector<std::string> patterns;
   std::vector<uint32_t> end_tokens;
