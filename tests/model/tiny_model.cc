@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <new>
 #include <random>
 #include <stdexcept>
 
@@ -26,7 +27,8 @@ constexpr uint32_t kQueryHeads = 4, kKvHeads = 2, kHeadWidth = 8;
 // Builds the description step by step; every Add returns the index of what it added.
 class Builder {
  public:
-  int32_t Tensor(const std::string& name, DType dtype, std::vector<uint32_t> extents, uint16_t block = 0) {
+  int32_t Tensor(const std::string& name, DType dtype, std::vector<uint32_t> extents,
+                 uint16_t block = 0) {
     description.tensors.push_back({name, dtype, block, std::move(extents)});
     return static_cast<int32_t>(description.tensors.size()) - 1;
   }
@@ -141,8 +143,8 @@ convert::TokenizerDescription TinyTokenizer() {
 }
 
 // Elements or scales of one tensor.
-std::vector<std::byte> Contents(const convert::TensorDescription& tensor, uint64_t bytes, bool scales,
-                                std::mt19937& random) {
+std::vector<std::byte> Contents(const convert::TensorDescription& tensor, uint64_t bytes,
+                                bool scales, std::mt19937& random) {
   std::vector<std::byte> out(bytes);
   std::uniform_real_distribution<float> value(-0.5f, 0.5f);
   const bool frequencies = tensor.name.find("frequencies") != std::string::npos;
@@ -150,7 +152,8 @@ std::vector<std::byte> Contents(const convert::TensorDescription& tensor, uint64
     if (scales) return 0.01f + 0.01f * std::abs(value(random));
     return frequencies ? std::pow(10000.0f, -static_cast<float>(i) / 4.0f) : value(random);
   };
-  const bool f32 = scales ? tensor.dtype == DType::kI8 || tensor.block == 0 : tensor.dtype == DType::kF32;
+  const bool f32 =
+      scales ? tensor.dtype == DType::kI8 || tensor.block == 0 : tensor.dtype == DType::kF32;
   if (f32) {
     for (size_t i = 0; i < bytes / 4; ++i) {
       const float x = next(i);
@@ -201,17 +204,20 @@ ModelDescription TinyDescription() {
   builder.description.logits = builder.Op("softcap", op, x, kVocabulary);
   builder.description.tokenizer = TinyTokenizer();
   builder.description.sampling = {0.7f, 20, 0.9f, 0.05f, 1.1f};
-  builder.description.metadata = {"tiny", "Test", "Apache-2.0\n", "made by a test", 512, kVocabulary};
+  builder.description.metadata = {"tiny",           "Test", "Apache-2.0\n",
+                                  "made by a test", 512,    kVocabulary};
   return std::move(builder.description);
 }
 
-AlignedBytes::AlignedBytes(size_t bytes) : storage_(new std::byte[bytes + kAlignment]()), bytes_(bytes) {
-  const uintptr_t address = reinterpret_cast<uintptr_t>(storage_.get());
-  data_ = storage_.get() + (RoundUp(address, kAlignment) - address);
+AlignedBytes::AlignedBytes(size_t bytes) : bytes_(bytes) {
+  void* memory = nullptr;
+  if (posix_memalign(&memory, kAlignment, bytes) != 0) throw std::bad_alloc();
+  storage_.reset(static_cast<std::byte*>(memory));
+  if (bytes != 0) std::memset(memory, 0, bytes);
 }
 
 AlignedBytes::AlignedBytes(std::span<const std::byte> bytes) : AlignedBytes(bytes.size()) {
-  if (!bytes.empty()) std::memcpy(data_, bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(data(), bytes.data(), bytes.size());
 }
 
 Status WriteModel(const std::string& path, const ModelDescription& description) {
@@ -220,7 +226,8 @@ Status WriteModel(const std::string& path, const ModelDescription& description) 
   for (size_t i = 0; i < description.tensors.size(); ++i) {
     const convert::TensorDescription& tensor = description.tensors[i];
     HR_RETURN_IF_ERROR(writer.Append(i, Contents(tensor, writer.data_bytes(i), false, random)));
-    HR_RETURN_IF_ERROR(writer.AppendScales(i, Contents(tensor, writer.scale_bytes(i), true, random)));
+    HR_RETURN_IF_ERROR(
+        writer.AppendScales(i, Contents(tensor, writer.scale_bytes(i), true, random)));
   }
   return writer.Finish();
 }
@@ -262,7 +269,8 @@ AlignedBytes OpenedFile::Assemble() const {
     fb::GetModel(bytes.data())->UnPackTo(&moved);
     first = RoundUp(model::kHeaderBytes + bytes.size(), model::kSegmentAlignment);
     for (fb::Segment& segment : moved.segments) {
-      segment = fb::Segment(segment.offset() + first - model::kSegmentAlignment, segment.bytes(), segment.checksum());
+      segment = fb::Segment(segment.offset() + first - model::kSegmentAlignment, segment.bytes(),
+                            segment.checksum());
     }
     bytes = serialise(moved);
   }
@@ -272,7 +280,8 @@ AlignedBytes OpenedFile::Assemble() const {
   model::Header header;
   header.graph_bytes = bytes.size();
   header.file_bytes = file.size();
-  header.graph_checksum = model::Checksum(file.span().subspan(header.graph_offset, header.graph_bytes));
+  header.graph_checksum =
+      model::Checksum(file.span().subspan(header.graph_offset, header.graph_bytes));
   model::WriteHeader(header, file.span().first<model::kHeaderBytes>());
   return file;
 }
@@ -284,14 +293,16 @@ void FixChecksums(std::span<std::byte> file) {
   std::memcpy(&header.graph_offset, file.data() + 24, 8);
   std::memcpy(&header.graph_bytes, file.data() + 32, 8);
   header.file_bytes = file.size();
-  if (header.graph_offset > file.size() || header.graph_bytes > file.size() - header.graph_offset) return;
+  if (header.graph_offset > file.size() || header.graph_bytes > file.size() - header.graph_offset)
+    return;
   header.graph_checksum = model::Checksum(file.subspan(header.graph_offset, header.graph_bytes));
   model::WriteHeader(header, file.first<model::kHeaderBytes>());
 }
 
 TemporaryPath::TemporaryPath(const std::string& name)
     : path_((std::filesystem::temp_directory_path() /
-             ("headroom-" + std::to_string(getpid()) + "-" + name)).string()) {}
+             ("headroom-" + std::to_string(getpid()) + "-" + name))
+                .string()) {}
 
 TemporaryPath::~TemporaryPath() {
   std::error_code ignored;

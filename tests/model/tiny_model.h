@@ -1,8 +1,10 @@
-// A complete two-layer model of a few kilobytes, and the means to bend its file into files no writer makes.
+// A complete two-layer model of a few kilobytes, and the means to bend its file into files no
+// writer makes.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <span>
@@ -15,33 +17,38 @@
 
 namespace headroom::test {
 
-// C 32, H 4, G 2, D 8, F 32, V 40; layer 0 has a window with sinks, layer 1 sees everything; int4, int8 and
-// f16 weights, biases, QK norms, soft caps, learned sinks and a byte-level BPE tokenizer.
+// C 32, H 4, G 2, D 8, F 32, V 40; layer 0 has a window with sinks, layer 1 sees everything; int4,
+// int8 and f16 weights, biases, QK norms, soft caps, learned sinks and a byte-level BPE tokenizer.
 convert::ModelDescription TinyDescription();
 
-// Bytes that start at a multiple of 64, as OpenMemory wants them.
+// Bytes that start at a multiple of 64, as OpenMemory wants them. Nothing of the allocation lies
+// behind the last one, so that the address sanitizer sees a read past the end.
 class AlignedBytes {
  public:
   explicit AlignedBytes(size_t bytes = 0);
   explicit AlignedBytes(std::span<const std::byte> bytes);
-  std::byte* data() const { return data_; }
+  std::byte* data() const { return storage_.get(); }
   size_t size() const { return bytes_; }
-  std::span<std::byte> span() const { return {data_, bytes_}; }
+  std::span<std::byte> span() const { return {storage_.get(), bytes_}; }
 
  private:
-  std::unique_ptr<std::byte[]> storage_;
-  std::byte* data_ = nullptr;
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<std::byte, Free> storage_;
   size_t bytes_ = 0;
 };
 
-// Deterministic contents for every tensor: small signed values, positive scales, falling frequencies.
+// Deterministic contents for every tensor: small signed values, positive scales, falling
+// frequencies.
 Status WriteModel(const std::string& path, const convert::ModelDescription& description);
 AlignedBytes WriteToMemory(const convert::ModelDescription& description);
 // WriteToMemory(TinyDescription()), made once.
 const AlignedBytes& TinyFile();
 
-// The tiny file taken apart: change `graph` or `payload`, then Assemble. Header and graph checksums are made
-// right, the segments' are not touched. Segments move only when the graph no longer fits before them.
+// The tiny file taken apart: change `graph` or `payload`, then Assemble. Header and graph checksums
+// are made right, the segments' are not touched. Segments move only when the graph no longer fits
+// before them.
 struct OpenedFile {
   OpenedFile();
   fb::ModelT graph;

@@ -1,0 +1,119 @@
+// Hostile files: tokenizer, metadata and sampling hints (group 19).
+#include <catch2/catch_test_macros.hpp>
+#include <limits>
+
+#include "model/hostile.h"
+
+namespace headroom {
+namespace {
+
+using test::ExpectRefused;
+
+constexpr StatusCode kCorrupt = StatusCode::kCorrupt;
+constexpr StatusCode kUnsupported = StatusCode::kUnsupported;
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+TEST_CASE("group 19: token tables that do not add up are refused", "[model][hostile]") {
+  ExpectRefused({
+      {"no tokens", kCorrupt, "no tokens", [](auto& g) { g.tokenizer->token_ends.clear(); }},
+      {"no bytes", kCorrupt, "token 0 lies at 0..1 of 0 bytes",
+       [](auto& g) { g.tokenizer->token_bytes.clear(); }},
+      {"end before begin", kCorrupt, "token 5 lies at 5..0",
+       [](auto& g) { g.tokenizer->token_ends[5] = 0; }},
+      {"end -1", kCorrupt, "token 5 lies at 5..4294967295",
+       [](auto& g) { g.tokenizer->token_ends[5] = 0xffffffff; }},
+      {"bytes behind", kCorrupt, "1 bytes behind the last token",
+       [](auto& g) { g.tokenizer->token_bytes.push_back(0); }},
+      {"a huge token", kCorrupt, "has 70012 bytes > 65536",
+       [](auto& g) {
+         g.tokenizer->token_bytes.resize(g.tokenizer->token_bytes.size() + 70007);
+         g.tokenizer->token_ends.back() += 70007;
+       }},
+      {"more tokens than rows", kCorrupt, "41 tokens > vocabulary",
+       [](auto& g) {
+         auto& ends = g.tokenizer->token_ends;
+         while (ends.size() < 41) ends.push_back(ends.back());
+       }},
+      {"scores for some", kCorrupt, "3 scores for 32 tokens",
+       [](auto& g) {
+         g.tokenizer->scores = {0, 0, 0};
+       }},
+      {"255 byte tokens", kCorrupt, "255 byte tokens",
+       [](auto& g) { g.tokenizer->byte_tokens.assign(255, 0); }},
+      {"byte token beyond", kCorrupt, "byte token 32",
+       [](auto& g) { g.tokenizer->byte_tokens.assign(256, 32); }},
+  });
+}
+
+TEST_CASE("group 19: merges that join nothing are refused", "[model][hostile]") {
+  const auto merge = [](uint32_t left, uint32_t right, uint32_t result) {
+    return [=](fb::ModelT& g) { g.tokenizer->merges[1] = fb::Merge(left, right, result); };
+  };
+  ExpectRefused({
+      {"left beyond", kCorrupt, "merge 1 names token 32 of 32", merge(32, 4, 28)},
+      {"right -1", kCorrupt, "merge 1 names token 4294967295", merge(27, 0xffffffff, 28)},
+      {"result beyond", kCorrupt, "merge 1 names token 99", merge(27, 4, 99)},
+      {"other result", kCorrupt, "token 29 is not token 27 and token 4 joined", merge(27, 4, 29)},
+      {"same length, other bytes", kCorrupt, "joined", merge(27, 5, 28)},
+  });
+}
+
+TEST_CASE("group 19: ids outside the vocabulary are refused", "[model][hostile]") {
+  ExpectRefused({
+      {"special", kCorrupt, "special token 32 is not in 0..31",
+       [](auto& g) { g.tokenizer->special_tokens = {32}; }},
+      {"empty special", kCorrupt, "special token 31 is empty",
+       [](auto& g) {
+         g.tokenizer->token_bytes.resize(g.tokenizer->token_bytes.size() - 5);
+         g.tokenizer->token_ends.back() -= 5;
+       }},
+      {"end", kCorrupt, "end token 4294967295",
+       [](auto& g) { g.tokenizer->end_tokens = {0xffffffff}; }},
+      {"begin beyond", kCorrupt, "begin token 40", [](auto& g) { g.tokenizer->begin_token = 40; }},
+      {"begin -5", kCorrupt, "begin token -5", [](auto& g) { g.tokenizer->begin_token = -5; }},
+      {"begin unnamed", kCorrupt, "none is named", [](auto& g) { g.tokenizer->begin_token = -1; }},
+      {"unknown", kCorrupt, "unknown token 77", [](auto& g) { g.tokenizer->unknown_token = 77; }},
+      {"end without tokenizer", kCorrupt, "end token 40 is not in 0..39",
+       [](auto& g) {
+         g.tokenizer = std::make_unique<fb::TokenizerT>();
+         g.tokenizer->end_tokens = {40};
+       }},
+  });
+}
+
+TEST_CASE("group 19: tokenizer kinds and texts are checked", "[model][hostile]") {
+  ExpectRefused({
+      {"unigram", kUnsupported, "kind Unigram",
+       [](auto& g) { g.tokenizer->kind = fb::TokenizerKind::Unigram; }},
+      {"kind 200", kUnsupported, "kind 200 is unknown",
+       [](auto& g) { g.tokenizer->kind = static_cast<fb::TokenizerKind>(200); }},
+      {"empty pattern", kCorrupt, "split pattern 0 is empty",
+       [](auto& g) { g.tokenizer->patterns = {""}; }},
+      {"pattern bytes", kCorrupt, "split pattern is not UTF-8",
+       [](auto& g) { g.tokenizer->patterns = {"\xff"}; }},
+      {"long pattern", kCorrupt, "split pattern of 20000 bytes",
+       [](auto& g) { g.tokenizer->patterns = {std::string(20000, '.')}; }},
+      {"65 patterns", kCorrupt, "65 split patterns > 64",
+       [](auto& g) { g.tokenizer->patterns.assign(65, "a"); }},
+      {"template", kCorrupt, "chat template has control character 0x1b",
+       [](auto& g) { g.tokenizer->chat_template = "\x1b[31m"; }},
+  });
+}
+
+TEST_CASE("metadata and sampling hints out of range are refused", "[model][hostile]") {
+  ExpectRefused({
+      {"no vocabulary", kCorrupt, "vocabulary 0", [](auto& g) { g.metadata->vocabulary = 0; }},
+      {"vocabulary -1", kCorrupt, "vocabulary 4294967295",
+       [](auto& g) { g.metadata->vocabulary = 0xffffffff; }},
+      {"temperature", kCorrupt, "temperature nan", [](auto& g) { g.sampling->temperature = kNan; }},
+      {"top_p", kCorrupt, "top_p 1.5", [](auto& g) { g.sampling->top_p = 1.5f; }},
+      {"min_p", kCorrupt, "min_p -0.5", [](auto& g) { g.sampling->min_p = -0.5f; }},
+      {"penalty", kCorrupt, "repetition penalty inf",
+       [](auto& g) { g.sampling->repetition_penalty = std::numeric_limits<float>::infinity(); }},
+      {"licence", kCorrupt, "license of 70000 bytes",
+       [](auto& g) { g.metadata->license.assign(70000, 'x'); }},
+  });
+}
+
+}  // namespace
+}  // namespace headroom
