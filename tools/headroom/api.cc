@@ -1,0 +1,167 @@
+#include "headroom/api.h"
+
+#include <cstdio>
+
+#include "headroom/progress.h"
+#include "headroom/report.h"
+
+namespace headroom::cli {
+namespace {
+
+void LogToStderr(void* user_data, int32_t level, const char* message) {
+  const bool verbose = *static_cast<const bool*>(user_data);
+  if (level == HR_LOG_INFO && !verbose) return;
+  std::fprintf(stderr, "headroom: %s\n", EscapeControls(message).c_str());
+}
+
+// The hooks and the bar must outlive the model, which packs weights when a session is made.
+struct ModelSurroundings {
+  bool verbose = false;
+  ProgressBar bar{"reading the model"};
+};
+ModelSurroundings& Surroundings() {
+  static ModelSurroundings surroundings;
+  return surroundings;
+}
+
+bool ShowProgress(void* user_data, float fraction) {
+  static_cast<ProgressBar*>(user_data)->Update(fraction);
+  return true;
+}
+
+}  // namespace
+
+std::string Failure::advice() const {
+  switch (status_) {
+    case HR_NOT_FOUND:
+      return "Check the path.";
+    case HR_CORRUPT:
+      return "The file is damaged or not a .hrm model; copy or convert it again.";
+    case HR_NEWER_FORMAT:
+      return "The file needs a newer headroom; update this program.";
+    case HR_MISMATCH:
+      return "The session file belongs to another model or cache type; open it with the one that "
+             "made it.";
+    case HR_OVER_BUDGET:
+      return "Lower --context, choose --kv int8, or raise --budget; `headroom plan` shows what "
+             "fits.";
+    case HR_OUT_OF_MEMORY:
+      return "The system refused the memory; lower --context or --budget.";
+    case HR_CONTEXT_FULL:
+      return "Raise --context, or shorten the input.";
+    case HR_INTERNAL:
+      return "This is a defect of headroom; please report the line above.";
+    default:
+      return "";
+  }
+}
+
+void Check(hr_status status, const hr_error& error, const std::string& doing) {
+  if (status == HR_OK) return;
+  const char* reason = error.text[0] != '\0' ? error.text : hr_status_name(status);
+  throw Failure(status, doing + ": " + reason);
+}
+
+ModelHandle OpenModel(const OpenRequest& request) {
+  ModelSurroundings& surroundings = Surroundings();
+  surroundings.verbose = request.verbose;
+  hr_hooks hooks = {};
+  hooks.struct_size = sizeof(hooks);
+  hooks.log = LogToStderr;
+  hooks.user_data = &surroundings.verbose;
+  hr_model_options options = {};
+  options.struct_size = sizeof(options);
+  options.hooks = &hooks;
+  options.cache_directory =
+      request.cache_directory.empty() ? nullptr : request.cache_directory.c_str();
+  options.verify_checksums = request.verify_checksums;
+  options.progress = ShowProgress;
+  options.progress_user_data = &surroundings.bar;
+  hr_model* model = nullptr;
+  hr_error error = {};
+  const hr_status status = hr_model_open_path(request.path.c_str(), &options, &model, &error);
+  surroundings.bar.Finish();
+  Check(status, error, "cannot open " + request.path);
+  return ModelHandle(model);
+}
+
+hr_model_facts FactsOf(const hr_model* model) {
+  hr_model_facts facts = {};
+  facts.struct_size = sizeof(facts);
+  Check(hr_model_get_facts(model, &facts), hr_error{}, "cannot describe the model");
+  return facts;
+}
+
+hr_plan_report PlanOf(const hr_model* model, const hr_session_options& options) {
+  hr_plan_report report = {};
+  report.struct_size = sizeof(report);
+  hr_error error = {};
+  Check(hr_plan(model, &options, &report, &error), error, "cannot plan");
+  return report;
+}
+
+SessionHandle CreateSession(hr_model* model, const hr_session_options& options) {
+  hr_session* session = nullptr;
+  hr_error error = {};
+  const hr_status status = hr_session_create(model, &options, &session, &error);
+  Surroundings().bar.Finish();
+  Check(status, error, "cannot start a session");
+  return SessionHandle(session);
+}
+
+hr_session_stats StatsOf(const hr_session* session) {
+  hr_session_stats stats = {};
+  stats.struct_size = sizeof(stats);
+  Check(hr_session_get_stats(session, &stats), hr_error{}, "cannot read statistics");
+  return stats;
+}
+
+std::vector<int32_t> Tokenize(const hr_model* model, std::string_view text, uint32_t flags) {
+  hr_error error = {};
+  size_t count = 0;
+  hr_status status =
+      hr_tokenize(model, text.data(), text.size(), flags, nullptr, 0, &count, &error);
+  if (status != HR_BUFFER_TOO_SMALL) Check(status, error, "cannot tokenize the text");
+  std::vector<int32_t> tokens(count);
+  status = hr_tokenize(model, text.data(), text.size(), flags, tokens.data(), tokens.size(), &count,
+                       &error);
+  Check(status, error, "cannot tokenize the text");
+  tokens.resize(count);
+  return tokens;
+}
+
+const char* KvName(int32_t kv) {
+  switch (kv) {
+    case HR_KV_AUTO:
+      return "auto";
+    case HR_KV_F32:
+      return "f32";
+    case HR_KV_F16:
+      return "f16";
+    case HR_KV_INT8:
+      return "int8";
+    default:
+      return "unknown";
+  }
+}
+
+const char* StopReasonName(int32_t reason) {
+  switch (reason) {
+    case HR_STOP_LIMIT:
+      return "limit";
+    case HR_STOP_END_TOKEN:
+      return "end_token";
+    case HR_STOP_SEQUENCE:
+      return "stop_sequence";
+    case HR_STOP_CALLBACK:
+      return "callback";
+    case HR_STOP_CONTEXT:
+      return "context";
+    case HR_STOP_CANCELLED:
+      return "cancelled";
+    default:
+      return "unknown";
+  }
+}
+
+}  // namespace headroom::cli

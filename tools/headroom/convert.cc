@@ -1,0 +1,141 @@
+// headroom convert: a checkpoint folder, or a public shape with random weights, to a .hrm file.
+#include "convert/convert.h"
+
+#include <cinttypes>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "headroom/api.h"
+#include "headroom/bytes.h"
+#include "headroom/command.h"
+#include "headroom/progress.h"
+#include "headroom/report.h"
+
+namespace headroom::cli {
+namespace {
+
+std::string Joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+std::string Footer() {
+  return "SOURCE is a Hugging Face folder: config.json, *.safetensors and, for text, "
+         "tokenizer.json.\n"
+         "Architectures: " +
+         Joined(convert::ArchitectureNames()) +
+         ".\n"
+         "Random presets (public shapes, for speed work): " +
+         Joined(convert::PresetNames()) +
+         ".\n"
+         "\n"
+         "Examples:\n"
+         "  headroom convert ~/models/Llama-3.2-1B --out llama.hrm --weights int4\n"
+         "  headroom convert ~/models/Llama-3.2-1B --out llama.hrm --weights int4 --block 0\n"
+         "  headroom convert --random llama-3.2-1b --out shape.hrm";
+}
+
+struct ConvertArguments {
+  convert::Options options;
+  std::string weights = "int4";
+  bool verbose = false;
+};
+
+Json SummaryJson(const std::string& out, const convert::Summary& summary) {
+  return {{"out", out},
+          {"name", summary.name},
+          {"architecture", summary.architecture},
+          {"tokenizer", summary.tokenizer},
+          {"file_bytes", summary.file_bytes},
+          {"weight_bytes", summary.weight_bytes},
+          {"parameters", summary.parameters},
+          {"tensors", summary.tensors},
+          {"layers", summary.layers},
+          {"channels", summary.channels},
+          {"vocabulary", summary.vocabulary},
+          {"context_tokens", summary.context_tokens},
+          {"seconds", summary.seconds}};
+}
+
+void PrintSummary(const std::string& out, const convert::Summary& summary) {
+  std::printf("%s: %s, %s, %" PRIu32 " layers, %s parameters, vocabulary %" PRIu32
+              ", context %" PRIu32 ", tokenizer %s\n",
+              out.c_str(), EscapeControls(summary.name).c_str(),
+              EscapeControls(summary.architecture).c_str(), summary.layers,
+              FormatCount(summary.parameters).c_str(), summary.vocabulary, summary.context_tokens,
+              EscapeControls(summary.tokenizer).c_str());
+  std::printf("%s in %" PRIu32 " tensors (%.2f bits per parameter), %.1f s\n",
+              FormatBytes(summary.file_bytes).c_str(), summary.tensors,
+              summary.parameters == 0 ? 0.0
+                                      : 8.0 * static_cast<double>(summary.weight_bytes) /
+                                            static_cast<double>(summary.parameters),
+              summary.seconds);
+}
+
+[[noreturn]] void Throw(const Status& status, const std::string& doing) {
+  throw Failure(static_cast<hr_status>(status.code()), doing + ": " + status.message());
+}
+
+int Convert(ConvertArguments& arguments, bool json) {
+  Result<convert::WeightFormat> format = convert::ParseWeightFormat(arguments.weights);
+  if (!format.ok()) Throw(format.status(), "--weights");
+  convert::Options& options = arguments.options;
+  options.weights = format.value();
+  ProgressBar bar("converting");
+  options.progress = [&bar](const convert::Progress& progress) {
+    bar.Update(static_cast<double>(progress.done_bytes) /
+               static_cast<double>(progress.total_bytes));
+    return true;
+  };
+  options.log = [&bar](const std::string& line) {
+    bar.Finish();
+    std::fprintf(stderr, "%s\n", EscapeControls(line).c_str());
+  };
+  Result<convert::Summary> summary = convert::Convert(options);
+  bar.Finish();
+  if (!summary.ok()) {
+    Throw(summary.status(),
+          "cannot convert " + (options.source.empty() ? options.preset : options.source));
+  }
+  if (json)
+    PrintJson(SummaryJson(options.out, summary.value()));
+  else
+    PrintSummary(options.out, summary.value());
+  return kOk;
+}
+
+}  // namespace
+
+void AddConvert(CLI::App& app, Invocation& invocation) {
+  auto arguments = std::make_shared<ConvertArguments>();
+  convert::Options& options = arguments->options;
+  CLI::App& command = *app.add_subcommand("convert", "make a .hrm file from a checkpoint");
+  command.footer(Footer());
+  auto* group = command.add_option_group("source", "exactly one of");
+  group->add_option("SOURCE", options.source, "a Hugging Face folder");
+  group->add_option("--random", options.preset, "a public shape with random weights")
+      ->type_name("PRESET");
+  group->require_option(1);
+  command.add_option("--out", options.out, "the .hrm file to write")->required();
+  command
+      .add_option("--weights", arguments->weights, "f32, f16, int8 (per row) or int4 (in blocks)")
+      ->capture_default_str()
+      ->type_name("TYPE");
+  command
+      .add_option("--block", options.block,
+                  "int4 only: 32, 64 or 128 values share a scale; 0: a row")
+      ->check(CLI::IsMember({0, 32, 64, 128}))
+      ->capture_default_str();
+  command.add_flag("--without-tokenizer", options.without_tokenizer, "leave tokenizer.json out");
+  command.add_option("--seed", options.seed, "--random only: same seed, same bytes")
+      ->capture_default_str();
+  command.add_option("--name", options.name, "name to store (default: the folder's or preset's)");
+  command.add_flag("--json", invocation.json, "a summary as one JSON object");
+  command.callback([arguments, &invocation] {
+    invocation.action = [arguments, &invocation] { return Convert(*arguments, invocation.json); };
+  });
+}
+
+}  // namespace headroom::cli

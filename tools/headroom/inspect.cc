@@ -1,0 +1,322 @@
+// headroom inspect: what a model file says, in words. Every name comes from the file, so none of
+// them reaches the terminal unescaped.
+#include <cinttypes>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "headroom/api.h"
+#include "headroom/bytes.h"
+#include "headroom/command.h"
+#include "headroom/report.h"
+#include "model/model.h"
+
+namespace headroom::cli {
+namespace {
+
+constexpr char kFooter[] =
+    "Examples:\n"
+    "  headroom inspect model.hrm\n"
+    "  headroom inspect model.hrm --ops --tensors\n"
+    "  headroom inspect model.hrm --json | jq .attention";
+
+struct InspectArguments {
+  std::string path;
+  bool tensors = false;
+  bool ops = false;
+};
+
+const char* OpName(model::OpKind kind) {
+  switch (kind) {
+    case model::OpKind::kEmbedding:
+      return "embedding";
+    case model::OpKind::kNorm:
+      return "norm";
+    case model::OpKind::kProjection:
+      return "projection";
+    case model::OpKind::kAttention:
+      return "attention";
+    case model::OpKind::kGatedActivation:
+      return "gated_activation";
+    case model::OpKind::kActivation:
+      return "activation";
+    case model::OpKind::kAdd:
+      return "add";
+    case model::OpKind::kScale:
+      return "scale";
+    case model::OpKind::kSoftcap:
+      return "softcap";
+  }
+  return "unknown";
+}
+
+const char* ActivationName(model::Activation activation) {
+  switch (activation) {
+    case model::Activation::kSilu:
+      return "silu";
+    case model::Activation::kGeluErf:
+      return "gelu";
+    case model::Activation::kGeluTanh:
+      return "gelu_tanh";
+    case model::Activation::kRelu:
+      return "relu";
+  }
+  return "unknown";
+}
+
+const char* NormName(const model::NormSpec& norm) {
+  return norm.kind == model::NormKind::kRms ? "rms" : "layer";
+}
+
+std::string TensorName(const model::Model& model, int32_t index) {
+  return index == model::kNone ? "" : std::string(model.tensors[static_cast<size_t>(index)].name);
+}
+
+Json TensorJson(const TensorView& tensor) {
+  Json extents = Json::array();
+  for (uint8_t i = 0; i < tensor.rank; ++i) extents.push_back(tensor.extents[i]);
+  Json json = {{"name", tensor.name}, {"type", DTypeName(tensor.dtype)}, {"extents", extents}};
+  if (tensor.dtype == DType::kI4) json["block"] = tensor.block;
+  json["data_bytes"] = tensor.data_bytes;
+  json["scale_bytes"] = tensor.scale_bytes;
+  return json;
+}
+
+Json WeightJson(const model::Model& model, const model::WeightRef& weight) {
+  Json json = {{"tensor", TensorName(model, weight.tensor)},
+               {"row_begin", weight.row_begin},
+               {"rows", weight.rows}};
+  if (weight.bias != model::kNone) json["bias"] = TensorName(model, weight.bias);
+  return json;
+}
+
+Json NormJson(const model::Model& model, const model::NormSpec& norm) {
+  if (!norm.present()) return nullptr;
+  return {{"kind", NormName(norm)},
+          {"epsilon", norm.epsilon},
+          {"weight", TensorName(model, norm.weight)}};
+}
+
+Json RopeJson(const model::RopeSpec& rope) {
+  if (rope.dims == 0) return nullptr;
+  return {{"dims", rope.dims},
+          {"offset", rope.offset},
+          {"layout", rope.layout == model::RopeLayout::kHalfSplit ? "half_split" : "interleaved"},
+          {"attention_factor", rope.attention_factor}};
+}
+
+Json AttentionJson(const model::Model& model, const model::AttentionSpec& spec) {
+  return {{"query_heads", spec.query_heads},
+          {"kv_heads", spec.kv_heads},
+          {"key_width", spec.key_width},
+          {"value_width", spec.value_width},
+          {"head_map", spec.head_map},
+          {"query_norm", NormJson(model, spec.query_norm)},
+          {"key_norm", NormJson(model, spec.key_norm)},
+          {"rope", RopeJson(spec.rope)},
+          {"left", spec.left == kUnlimited ? Json(nullptr) : Json(spec.left)},
+          {"sinks", spec.sinks},
+          {"scale", spec.scale},
+          {"softcap", spec.softcap},
+          {"learned_sinks", spec.sink_logits != model::kNone},
+          {"query", WeightJson(model, spec.query)},
+          {"key", WeightJson(model, spec.key)},
+          {"value", WeightJson(model, spec.value)},
+          {"output", WeightJson(model, spec.output)}};
+}
+
+Json OpJson(const model::Model& model, const model::Op& op) {
+  Json inputs = Json::array();
+  for (const int32_t input : op.inputs) {
+    if (input != model::kNone) inputs.push_back(input);
+  }
+  Json json = {{"op", OpName(op.kind)}, {"inputs", inputs}, {"output", op.output}};
+  if (op.weight.present()) json["weight"] = WeightJson(model, op.weight);
+  if (op.norm.present()) json["norm"] = NormJson(model, op.norm);
+  if (op.attention != model::kNone) json["attention"] = op.attention;
+  if (op.kind == model::OpKind::kGatedActivation || op.kind == model::OpKind::kActivation) {
+    json["activation"] = ActivationName(op.activation);
+  }
+  if (op.scale != 1.0f) json["scale"] = op.scale;
+  return json;
+}
+
+Json TokenizerJson(const model::TokenizerSpec& tokenizer) {
+  if (tokenizer.kind == model::TokenizerKind::kNone) return nullptr;
+  return {{"kind", "byte_bpe"},
+          {"tokens", tokenizer.tokens.size()},
+          {"merges", tokenizer.merges.size()},
+          {"special_tokens", tokenizer.special_tokens},
+          {"end_tokens", tokenizer.end_tokens},
+          {"begin_token", tokenizer.begin_token},
+          {"add_begin", tokenizer.add_begin},
+          {"patterns", tokenizer.patterns},
+          {"chat_template", tokenizer.chat_template}};
+}
+
+Json ModelJson(const model::Model& model) {
+  char digest[24];
+  std::snprintf(digest, sizeof(digest), "%016" PRIx64, model.digest);
+  Json tensors = Json::array(), ops = Json::array(), attention = Json::array();
+  for (const TensorView& tensor : model.tensors) tensors.push_back(TensorJson(tensor));
+  for (const model::Op& op : model.ops) ops.push_back(OpJson(model, op));
+  for (const auto& spec : model.attentions) attention.push_back(AttentionJson(model, spec));
+  return {{"metadata",
+           {{"name", model.metadata.name},
+            {"architecture", model.metadata.architecture},
+            {"license", model.metadata.license},
+            {"source", model.metadata.source},
+            {"context_tokens", model.metadata.context_tokens},
+            {"vocabulary", model.metadata.vocabulary},
+            {"file_bytes", model.file_bytes},
+            {"digest", digest}}},
+          {"tokenizer", TokenizerJson(model.tokenizer)},
+          {"attention", attention},
+          {"tensors", tensors},
+          {"ops", ops}};
+}
+
+// --- for people ---------------------------------------------------------------------------------
+
+void PrintMetadata(const model::Model& model) {
+  const auto line = [](const char* label, std::string_view text) {
+    if (!text.empty()) std::printf("%-14s %s\n", label, EscapeControls(text).c_str());
+  };
+  line("name", model.metadata.name);
+  line("architecture", model.metadata.architecture);
+  line("license", model.metadata.license);
+  line("source", model.metadata.source);
+  std::printf("%-14s %s, digest %016" PRIx64 "\n", "file", FormatBytes(model.file_bytes).c_str(),
+              model.digest);
+  std::printf("%-14s %" PRIu32 " tokens trained, vocabulary %" PRIu32 "\n", "context",
+              model.metadata.context_tokens, model.metadata.vocabulary);
+  const model::TokenizerSpec& tokenizer = model.tokenizer;
+  if (tokenizer.kind == model::TokenizerKind::kNone) {
+    std::printf("%-14s none\n", "tokenizer");
+  } else {
+    std::printf("%-14s byte-level BPE, %zu tokens, %zu merges, %zu special%s\n", "tokenizer",
+                tokenizer.tokens.size(), tokenizer.merges.size(), tokenizer.special_tokens.size(),
+                tokenizer.chat_template.empty() ? "" : ", with a chat template");
+  }
+}
+
+// Weights by storage type.
+void PrintWeightSummary(const model::Model& model) {
+  std::map<std::string, std::pair<size_t, uint64_t>> kinds;
+  for (const TensorView& tensor : model.tensors) {
+    std::string kind = DTypeName(tensor.dtype);
+    if (tensor.dtype == DType::kI4) {
+      kind += tensor.block == 0 ? " per row" : " in blocks of " + std::to_string(tensor.block);
+    }
+    ++kinds[kind].first;
+    kinds[kind].second += tensor.data_bytes + tensor.scale_bytes;
+  }
+  const char* label = "weights";
+  for (const auto& [kind, sum] : kinds) {
+    std::printf("%-14s %s: %zu tensors, %s\n", label, kind.c_str(), sum.first,
+                FormatBytes(sum.second).c_str());
+    label = "";
+  }
+}
+
+std::string AttentionLine(const model::AttentionSpec& spec) {
+  char text[256];
+  std::snprintf(text, sizeof(text),
+                "%" PRIu32 " query heads on %" PRIu32 " KV heads, key %" PRIu32 ", value %" PRIu32
+                ", rope %" PRIu32,
+                spec.query_heads, spec.kv_heads, spec.key_width, spec.value_width, spec.rope.dims);
+  std::string line = text;
+  if (spec.left != kUnlimited) line += ", window " + std::to_string(uint64_t{spec.left} + 1);
+  if (spec.sinks > 0) line += ", sinks " + std::to_string(spec.sinks);
+  if (spec.query_norm.present()) line += ", QK norm";
+  if (spec.softcap != 0) line += ", soft cap";
+  if (spec.sink_logits != model::kNone) line += ", learned sinks";
+  return line;
+}
+
+// One line per run of equal layers.
+void PrintAttention(const model::Model& model) {
+  const char* label = "attention";
+  for (size_t begin = 0; begin < model.attentions.size();) {
+    const std::string line = AttentionLine(model.attentions[begin]);
+    size_t end = begin + 1;
+    while (end < model.attentions.size() && AttentionLine(model.attentions[end]) == line) ++end;
+    if (end - begin == 1)
+      std::printf("%-14s layer %zu: %s\n", label, begin, line.c_str());
+    else
+      std::printf("%-14s layers %zu-%zu: %s\n", label, begin, end - 1, line.c_str());
+    label = "";
+    begin = end;
+  }
+}
+
+void PrintTensors(const model::Model& model) {
+  std::printf("\n%-48s %-10s %-18s %12s\n", "tensor", "type", "extents", "bytes");
+  for (const TensorView& tensor : model.tensors) {
+    std::string extents, type = DTypeName(tensor.dtype);
+    for (uint8_t i = 0; i < tensor.rank; ++i) {
+      extents += (i == 0 ? "" : " x ") + std::to_string(tensor.extents[i]);
+    }
+    if (tensor.dtype == DType::kI4) type += "/" + std::to_string(tensor.block);
+    std::printf("%-48s %-10s %-18s %12" PRIu64 "\n", EscapeControls(tensor.name).c_str(),
+                type.c_str(), extents.c_str(), tensor.data_bytes + tensor.scale_bytes);
+  }
+}
+
+void PrintOps(const model::Model& model) {
+  std::printf("\n%5s  %-18s %-14s %s\n", "op", "kind", "values", "with");
+  for (size_t i = 0; i < model.ops.size(); ++i) {
+    const model::Op& op = model.ops[i];
+    std::string values = std::to_string(op.inputs[0]), with;
+    if (op.inputs[1] != model::kNone) values += " + " + std::to_string(op.inputs[1]);
+    values += " > " + std::to_string(op.output);
+    if (op.weight.present())
+      with = TensorName(model, op.weight.tensor);
+    else if (op.norm.present())
+      with = TensorName(model, op.norm.weight);
+    else if (op.attention != model::kNone)
+      with = "attention " + std::to_string(op.attention);
+    else if (op.kind == model::OpKind::kGatedActivation || op.kind == model::OpKind::kActivation)
+      with = ActivationName(op.activation);
+    std::printf("%5zu  %-18s %-14s %s\n", i, OpName(op.kind), values.c_str(),
+                EscapeControls(with).c_str());
+  }
+}
+
+int Inspect(const InspectArguments& arguments, bool json) {
+  Result<std::unique_ptr<model::Model>> opened =
+      model::Model::OpenPath(arguments.path.c_str(), model::OpenOptions{});
+  if (!opened.ok()) {
+    throw Failure(static_cast<hr_status>(opened.status().code()),
+                  "cannot open " + arguments.path + ": " + opened.status().message());
+  }
+  const model::Model& model = *opened.value();
+  if (json) {
+    PrintJson(ModelJson(model));
+    return kOk;
+  }
+  PrintMetadata(model);
+  PrintWeightSummary(model);
+  PrintAttention(model);
+  if (arguments.tensors) PrintTensors(model);
+  if (arguments.ops) PrintOps(model);
+  return kOk;
+}
+
+}  // namespace
+
+void AddInspect(CLI::App& app, Invocation& invocation) {
+  auto arguments = std::make_shared<InspectArguments>();
+  CLI::App& command = *app.add_subcommand("inspect", "show what a model file holds");
+  command.footer(kFooter);
+  command.add_option("MODEL", arguments->path, "the .hrm model file")->required();
+  command.add_flag("--tensors", arguments->tensors, "list every tensor");
+  command.add_flag("--ops", arguments->ops, "list every operation in execution order");
+  command.add_flag("--json", invocation.json, "everything as one JSON object");
+  command.callback([arguments, &invocation] {
+    invocation.action = [arguments, &invocation] { return Inspect(*arguments, invocation.json); };
+  });
+}
+
+}  // namespace headroom::cli

@@ -1,0 +1,102 @@
+#include "headroom/options.h"
+
+#include <cstdlib>
+#include <stdexcept>
+
+#include "headroom/bytes.h"
+
+namespace headroom::cli {
+
+std::string ModelArguments::ResolvedCacheDirectory() const {
+  if (no_cache) return "";
+  if (!cache_directory.empty()) return cache_directory;
+  const auto variable = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value == nullptr ? "" : value);
+  };
+  if (std::string own = variable("HEADROOM_CACHE_DIR"); !own.empty()) return own;
+  if (std::string xdg = variable("XDG_CACHE_HOME"); !xdg.empty()) return xdg + "/headroom/packed";
+  if (std::string home = variable("HOME"); !home.empty()) return home + "/.cache/headroom/packed";
+  return "";
+}
+
+OpenRequest ModelArguments::Request() const {
+  OpenRequest request;
+  request.path = path;
+  request.cache_directory = ResolvedCacheDirectory();
+  request.verbose = verbose;
+  return request;
+}
+
+void AddModelArguments(CLI::App& command, ModelArguments& arguments) {
+  command.add_option("MODEL", arguments.path, "the .hrm model file")->required();
+  command.add_option(
+      "--cache-dir", arguments.cache_directory,
+      "where packed weights are kept between runs (default: $HEADROOM_CACHE_DIR, else "
+      "~/.cache/headroom/packed)");
+  command.add_flag("--no-cache", arguments.no_cache,
+                   "keep packed weights in private memory instead of a mapped file");
+  command.add_flag("--verbose", arguments.verbose, "show the library's messages on stderr");
+}
+
+void AddContextOption(CLI::App& command, SessionArguments& arguments, const char* help) {
+  command.add_option("--context", arguments.options.context_tokens, help)->type_name("TOKENS");
+}
+
+void AddBudgetOptions(CLI::App& command, SessionArguments& arguments) {
+  AddBytesOption(command, "--budget", arguments.options.budget_bytes,
+                 "all the model may cost: mapped and private bytes together (default: no limit)");
+  AddBytesOption(command, "--private-budget", arguments.options.private_budget_bytes,
+                 "limit for private bytes alone, the ones phones punish (default: no limit)");
+}
+
+void AddKvOption(CLI::App& command, SessionArguments& arguments) {
+  command
+      .add_option_function<std::string>(
+          "--kv",
+          [&arguments](const std::string& text) { arguments.options.kv = ParseKv(text, "--kv"); },
+          "how cached rows are kept: f32, f16, int8 or auto (f16 if it fits the budget, else int8)")
+      ->type_name("TYPE");
+}
+
+void AddThreadOptions(CLI::App& command, SessionArguments& arguments) {
+  command.add_option("--threads", arguments.options.threads, "default: the fast cores")
+      ->type_name("N");
+  command
+      .add_option("--chunk", arguments.options.chunk_tokens,
+                  "tokens of a prefill step (default: the largest of 512, 256 ... 8 that fits)")
+      ->type_name("TOKENS");
+  command
+      .add_option_function<std::string>(
+          "--backend",
+          [](const std::string& text) {
+            if (text != "cpu") throw CLI::ValidationError("--backend", "this build has only cpu");
+          },
+          "where to compute: cpu")
+      ->type_name("NAME");
+}
+
+int32_t ParseKv(const std::string& text, const std::string& option) {
+  for (const int32_t kv : {HR_KV_AUTO, HR_KV_F32, HR_KV_F16, HR_KV_INT8}) {
+    if (text == KvName(kv)) return kv;
+  }
+  throw CLI::ValidationError(option, "'" + text + "' is none of f32, f16, int8, auto");
+}
+
+CLI::Option* AddBytesOption(CLI::App& command, const std::string& name, uint64_t& bytes,
+                            const std::string& help) {
+  return command
+      .add_option_function<std::string>(
+          name,
+          [&bytes, name](const std::string& text) {
+            try {
+              bytes = ParseBytes(text);
+            } catch (const std::invalid_argument& error) {
+              throw CLI::ValidationError(name, error.what());
+            }
+          },
+          help)
+      ->type_name("BYTES");
+}
+
+}  // namespace headroom::cli

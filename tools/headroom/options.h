@@ -1,0 +1,54 @@
+// The options that several sub-commands share, spelled the same everywhere.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <headroom/headroom.h>
+#include <CLI/CLI.hpp>
+
+#include "headroom/api.h"
+
+namespace headroom::cli {
+
+// MODEL and where packed weights are kept.
+struct ModelArguments {
+  std::string path;
+  std::string cache_directory;
+  bool no_cache = false;
+  bool verbose = false;
+
+  // The directory to use: --cache-dir, $HEADROOM_CACHE_DIR, $XDG_CACHE_HOME/headroom/packed or
+  // ~/.cache/headroom/packed; empty with --no-cache.
+  std::string ResolvedCacheDirectory() const;
+  OpenRequest Request() const;
+};
+void AddModelArguments(CLI::App& command, ModelArguments& arguments);
+
+// The members of hr_session_options.
+struct SessionArguments {
+  hr_session_options options = {};
+
+  SessionArguments() { options.struct_size = sizeof(options); }
+};
+void AddContextOption(CLI::App& command, SessionArguments& arguments, const char* help);
+void AddBudgetOptions(CLI::App& command, SessionArguments& arguments);
+void AddKvOption(CLI::App& command, SessionArguments& arguments);
+void AddThreadOptions(CLI::App& command, SessionArguments& arguments);
+
+// "f32", "f16", "int8" or "auto" to HR_KV_*; throws CLI::ValidationError naming `option`.
+int32_t ParseKv(const std::string& text, const std::string& option);
+
+// A byte count option.
+CLI::Option* AddBytesOption(CLI::App& command, const std::string& name, uint64_t& bytes,
+                            const std::string& help);
+
+// A comma-separated list option whose default is the current value.
+template <typename T>
+CLI::Option* AddListOption(CLI::App& command, const std::string& name, std::vector<T>& values,
+                           const std::string& help) {
+  return command.add_option(name, values, help)->delimiter(',')->capture_default_str();
+}
+
+}  // namespace headroom::cli

@@ -1,0 +1,137 @@
+// headroom plan: what a session would cost, before anything is allocated.
+#include <cinttypes>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "headroom/api.h"
+#include "headroom/bytes.h"
+#include "headroom/command.h"
+#include "headroom/options.h"
+#include "headroom/report.h"
+
+namespace headroom::cli {
+namespace {
+
+constexpr char kFooter[] =
+    "Nothing is allocated and no weight is read. Exit status 3 when the plan does not fit.\n"
+    "\n"
+    "Examples:\n"
+    "  headroom plan model.hrm --context 8192\n"
+    "  headroom plan model.hrm --budget 900M               the largest context inside 900 MiB\n"
+    "  headroom plan model.hrm --private-budget 200M --kv int8 --layers";
+
+struct PlanArguments {
+  ModelArguments model;
+  SessionArguments session;
+  bool layers = false;
+};
+
+std::vector<hr_plan_layer> LayersOf(const hr_model* model, const hr_session_options& options,
+                                    uint32_t count) {
+  std::vector<hr_plan_layer> layers(count);
+  for (uint32_t i = 0; i < count; ++i) {
+    hr_error error = {};
+    layers[i].struct_size = sizeof(layers[i]);
+    Check(hr_plan_get_layer(model, &options, i, &layers[i], &error), error,
+          "cannot plan layer " + std::to_string(i));
+  }
+  return layers;
+}
+
+Json LayersJson(const std::vector<hr_plan_layer>& layers) {
+  Json json = Json::array();
+  for (const hr_plan_layer& layer : layers) {
+    json.push_back({{"kv_heads", layer.kv_heads},
+                    {"key_width", layer.key_width},
+                    {"value_width", layer.value_width},
+                    {"capacity_tokens", layer.capacity_tokens},
+                    {"window_tokens", layer.window_tokens},
+                    {"state_bytes", layer.state_bytes}});
+  }
+  return json;
+}
+
+void PrintLayers(const std::vector<hr_plan_layer>& layers) {
+  std::printf("\n  layer  kv heads  key x value  rows kept    window       bytes\n");
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const hr_plan_layer& layer = layers[i];
+    char widths[32], window[16] = "all";
+    std::snprintf(widths, sizeof(widths), "%" PRIu32 " x %" PRIu32, layer.key_width,
+                  layer.value_width);
+    if (layer.window_tokens != 0) {
+      std::snprintf(window, sizeof(window), "%" PRIu32, layer.window_tokens);
+    }
+    std::printf("  %5zu  %8" PRIu32 "  %11s  %9" PRIu32 "  %8s  %10s\n", i, layer.kv_heads, widths,
+                layer.capacity_tokens, window, FormatBytes(layer.state_bytes).c_str());
+  }
+}
+
+void PrintVerdict(const hr_plan_report& plan, const hr_session_options& options) {
+  const bool limited = options.budget_bytes != 0 || options.private_budget_bytes != 0;
+  if (!plan.fits) {
+    std::printf("DOES NOT FIT: %s (%" PRIu64 " bytes) more are needed.",
+                FormatBytes(plan.missing_bytes).c_str(), plan.missing_bytes);
+    if (plan.max_context_tokens > 0) {
+      std::printf(" A context of %" PRIu32 " tokens would fit.\n", plan.max_context_tokens);
+    } else {
+      std::printf(" Not even the smallest context fits.\n");
+    }
+    return;
+  }
+  std::printf("%s The largest context %s is %" PRIu32 " tokens.\n",
+              limited ? "Fits." : "No limit given.", limited ? "that fits" : "of this model",
+              plan.max_context_tokens);
+}
+
+int Plan(const PlanArguments& arguments, bool json) {
+  const ModelHandle model = OpenModel(arguments.model.Request());
+  const hr_model_facts facts = FactsOf(model.get());
+  const hr_session_options& options = arguments.session.options;
+  const hr_plan_report plan = PlanOf(model.get(), options);
+  std::vector<hr_plan_layer> layers;
+  if (json || arguments.layers) {
+    // The same context and cache type for each layer, also where they were left to the planner.
+    hr_session_options resolved = options;
+    resolved.context_tokens = plan.context_tokens;
+    resolved.kv = plan.kv;
+    resolved.budget_bytes = resolved.private_budget_bytes = 0;
+    if (plan.context_tokens > 0) layers = LayersOf(model.get(), resolved, facts.layers);
+  }
+  if (json) {
+    PrintJson({{"model", FactsJson(facts)},
+               {"budget_bytes", options.budget_bytes},
+               {"private_budget_bytes", options.private_budget_bytes},
+               {"plan", PlanJson(plan)},
+               {"layers", LayersJson(layers)}});
+  } else {
+    std::printf(
+        "%s\n%s", ModelLine(facts).c_str(),
+        PlanTable(plan, options, !arguments.model.ResolvedCacheDirectory().empty()).c_str());
+    if (arguments.layers) PrintLayers(layers);
+    PrintVerdict(plan, options);
+  }
+  return plan.fits ? kOk : kDoesNotFit;
+}
+
+}  // namespace
+
+void AddPlan(CLI::App& app, Invocation& invocation) {
+  auto arguments = std::make_shared<PlanArguments>();
+  CLI::App& command = *app.add_subcommand("plan", "say what a session would cost, byte by byte");
+  command.footer(kFooter);
+  AddModelArguments(command, arguments->model);
+  AddContextOption(command, arguments->session,
+                   "tokens to have room for (default: the largest that fits)");
+  AddBudgetOptions(command, arguments->session);
+  AddKvOption(command, arguments->session);
+  AddThreadOptions(command, arguments->session);
+  command.add_flag("--layers", arguments->layers, "also list the state of every layer");
+  command.add_flag("--json", invocation.json, "the plan as one JSON object, layers included");
+  command.callback([arguments, &invocation] {
+    invocation.action = [arguments, &invocation] { return Plan(*arguments, invocation.json); };
+  });
+}
+
+}  // namespace headroom::cli

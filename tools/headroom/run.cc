@@ -1,0 +1,324 @@
+// headroom run: text in, text out, and what it cost.
+#include <algorithm>
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "headroom/api.h"
+#include "headroom/bytes.h"
+#include "headroom/command.h"
+#include "headroom/options.h"
+#include "headroom/process.h"
+#include "headroom/report.h"
+
+namespace headroom::cli {
+namespace {
+
+constexpr char kFooter[] =
+    "The text goes to stdout as it is made, statistics to stderr. Ctrl-C stops after the current "
+    "layer.\n"
+    "\n"
+    "Examples:\n"
+    "  headroom run model.hrm --prompt \"Once upon a time\" --max-tokens 100 --temp 0.8 --seed 7\n"
+    "  headroom run model.hrm --prompt-file question.txt --budget 600M --kv int8\n"
+    "  cat notes.txt | headroom run model.hrm --prompt-file - --stop \"\\n\" --json";
+
+struct RunArguments {
+  ModelArguments model;
+  SessionArguments session;
+  std::optional<std::string> prompt;
+  std::string prompt_file;
+  uint32_t max_tokens = 256;
+  hr_sampler_options sampler = {};
+  std::vector<std::string> stops;
+  bool ignore_end = false;
+  bool no_begin = false;
+  bool no_special = false;
+  bool quiet = false;
+};
+
+// The session that Ctrl-C stops.
+std::atomic<hr_session*> g_running{nullptr};
+
+void StopRunning(int) {
+  if (hr_session* session = g_running.load()) hr_session_cancel(session);
+}
+
+// While it lives, Ctrl-C cancels `session`; a second Ctrl-C ends the program as usual.
+class CancelOnInterrupt {
+ public:
+  explicit CancelOnInterrupt(hr_session* session) {
+    g_running.store(session);
+    struct sigaction action = {};
+    action.sa_handler = StopRunning;
+    action.sa_flags = static_cast<int>(SA_RESETHAND);
+    sigaction(SIGINT, &action, nullptr);
+  }
+  ~CancelOnInterrupt() {
+    std::signal(SIGINT, SIG_DFL);
+    g_running.store(nullptr);
+  }
+  CancelOnInterrupt(const CancelOnInterrupt&) = delete;
+  CancelOnInterrupt& operator=(const CancelOnInterrupt&) = delete;
+};
+
+std::string ReadAll(const std::string& path) {
+  if (path == "-") {
+    return std::string(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
+  }
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Failure(HR_NOT_FOUND, "cannot read the prompt file " + path);
+  return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+}
+
+std::string PromptText(const RunArguments& arguments) {
+  std::string text =
+      arguments.prompt.has_value() ? *arguments.prompt : ReadAll(arguments.prompt_file);
+  if (text.empty()) throw Failure(HR_INVALID_ARGUMENT, "the prompt is empty; give it some text");
+  return text;
+}
+
+// "\n" and "\t" typed in a shell mean the characters.
+std::string Unescape(const std::string& text) {
+  std::string plain;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char next = text[i] == '\\' && i + 1 < text.size() ? text[i + 1] : '\0';
+    if (next == 'n' || next == 't' || next == '\\') {
+      plain += next == 'n' ? '\n' : next == 't' ? '\t' : '\\';
+      ++i;
+    } else {
+      plain += text[i];
+    }
+  }
+  return plain;
+}
+
+// Where generated text goes: straight to stdout, or into a string for --json.
+struct TextSink {
+  bool stream = true;
+  bool failed = false;
+  std::string text;
+
+  static bool OnText(void* user_data, const char* text, size_t bytes, int32_t) {
+    TextSink& sink = *static_cast<TextSink*>(user_data);
+    if (!sink.stream) {
+      sink.text.append(text, bytes);
+      return true;
+    }
+    if (bytes > 0) sink.text.assign(1, text[bytes - 1]);
+    sink.failed =
+        std::fwrite(text, 1, bytes, stdout) != bytes || std::fflush(stdout) != 0 || sink.failed;
+    return !sink.failed;
+  }
+};
+
+// The largest figures seen; the kernel keeps a peak of resident bytes only.
+struct MemoryWatch {
+  ProcessMemory largest;
+
+  void Look() {
+    const ProcessMemory now = ReadProcessMemory();
+    largest.private_dirty_bytes = std::max(largest.private_dirty_bytes, now.private_dirty_bytes);
+    largest.resident_bytes = std::max(largest.resident_bytes, now.resident_bytes);
+    largest.peak_resident_bytes = std::max(largest.peak_resident_bytes, now.peak_resident_bytes);
+  }
+};
+
+double TokensPerSecond(uint64_t tokens, uint64_t nanoseconds) {
+  return nanoseconds == 0 ? 0
+                          : static_cast<double>(tokens) * 1e9 / static_cast<double>(nanoseconds);
+}
+
+// Room for the prompt and the answer, when the user named no context: a one-shot run needs no more.
+void ChooseContext(const RunArguments& arguments, size_t prompt_tokens, uint32_t trained,
+                   hr_session_options& options) {
+  if (options.context_tokens != 0 || arguments.max_tokens == 0) return;
+  const uint64_t needed = prompt_tokens + arguments.max_tokens;
+  options.context_tokens = static_cast<uint32_t>(
+      std::min<uint64_t>(std::max<uint64_t>(trained, 1), (needed + 63) / 64 * 64));
+}
+
+hr_generate_options GenerateOptions(const RunArguments& arguments,
+                                    const std::vector<const char*>& stops, TextSink& sink) {
+  hr_generate_options options = {};
+  options.struct_size = sizeof(options);
+  options.sampler = arguments.sampler;
+  options.sampler.struct_size = sizeof(options.sampler);
+  options.max_tokens = arguments.max_tokens;
+  options.stop_sequences = stops.empty() ? nullptr : stops.data();
+  options.stop_sequence_count = stops.size();
+  options.ignore_end_token = arguments.ignore_end;
+  options.on_text = TextSink::OnText;
+  options.user_data = &sink;
+  return options;
+}
+
+struct Outcome {
+  size_t prompt_tokens = 0;
+  hr_generate_result result = {};
+  hr_plan_report plan = {};
+  hr_session_stats stats = {};
+  MemoryWatch memory;
+};
+
+void PrintStatistics(const Outcome& outcome, const hr_session_options& options, bool mapped) {
+  const hr_session_stats& stats = outcome.stats;
+  const ProcessMemory& memory = outcome.memory.largest;
+  std::fprintf(stderr,
+               "\nprefill %zu tokens at %.1f tokens/s, decode %u tokens at %.1f tokens/s (%s)\n",
+               outcome.prompt_tokens, TokensPerSecond(stats.prefill_tokens, stats.prefill_ns),
+               outcome.result.tokens, TokensPerSecond(stats.decode_tokens, stats.decode_ns),
+               StopReasonName(outcome.result.stop_reason));
+  std::fprintf(stderr, "start %.0f ms (weights %s)\n", static_cast<double>(stats.load_ns) * 1e-6,
+               stats.weights_packed_now ? "packed now" : "found packed");
+  std::fprintf(stderr, "plan: %s", PlanTable(outcome.plan, options, mapped).c_str());
+  std::fprintf(stderr, "arenas: planned %s, measured peak %s\n",
+               FormatBytes(stats.planned_bytes).c_str(), FormatBytes(stats.peak_bytes).c_str());
+  std::fprintf(stderr, "process: private dirty %s, resident %s, peak resident %s\n",
+               FormatBytes(memory.private_dirty_bytes).c_str(),
+               FormatBytes(memory.resident_bytes).c_str(),
+               FormatBytes(memory.peak_resident_bytes).c_str());
+}
+
+Json OutcomeJson(const Outcome& outcome, const std::string& text, const hr_model_facts& facts) {
+  const hr_session_stats& stats = outcome.stats;
+  const ProcessMemory& memory = outcome.memory.largest;
+  return {{"text", text},
+          {"stop_reason", StopReasonName(outcome.result.stop_reason)},
+          {"prompt_tokens", outcome.prompt_tokens},
+          {"generated_tokens", outcome.result.tokens},
+          {"prefill_tokens_per_second", TokensPerSecond(stats.prefill_tokens, stats.prefill_ns)},
+          {"decode_tokens_per_second", TokensPerSecond(stats.decode_tokens, stats.decode_ns)},
+          {"start_ms", static_cast<double>(stats.load_ns) * 1e-6},
+          {"weights_packed_now", stats.weights_packed_now},
+          {"plan", PlanJson(outcome.plan)},
+          {"measured",
+           {{"arena_planned_bytes", stats.planned_bytes},
+            {"arena_peak_bytes", stats.peak_bytes},
+            {"process_private_dirty_bytes", memory.private_dirty_bytes},
+            {"process_resident_bytes", memory.resident_bytes},
+            {"process_peak_resident_bytes", memory.peak_resident_bytes}}},
+          {"model", FactsJson(facts)},
+          {"device", DeviceLine()}};
+}
+
+// Prefill and generation on a fresh session.
+void Generate(hr_session* session, const RunArguments& arguments,
+              const std::vector<int32_t>& tokens, TextSink& sink, Outcome& outcome) {
+  std::vector<std::string> stop_texts;
+  for (const std::string& stop : arguments.stops) stop_texts.push_back(Unescape(stop));
+  std::vector<const char*> stops;
+  for (const std::string& stop : stop_texts) stops.push_back(stop.c_str());
+
+  CancelOnInterrupt interrupt(session);
+  hr_error error = {};
+  Check(hr_session_prefill(session, tokens.data(), tokens.size(), &error), error,
+        "cannot read the prompt");
+  outcome.memory.Look();
+  const hr_generate_options options = GenerateOptions(arguments, stops, sink);
+  outcome.result.struct_size = sizeof(outcome.result);
+  Check(hr_session_generate(session, &options, &outcome.result, &error), error, "cannot generate");
+  if (sink.failed) throw Failure(HR_IO, "cannot write to stdout");
+  outcome.memory.Look();
+}
+
+int Run(const RunArguments& arguments, bool json) {
+  const std::string prompt = PromptText(arguments);
+  const ModelHandle model = OpenModel(arguments.model.Request());
+  const hr_model_facts facts = FactsOf(model.get());
+  if (!facts.has_tokenizer) {
+    throw Failure(HR_UNSUPPORTED,
+                  "this model carries no tokenizer, so it cannot read text; use "
+                  "`headroom logits` or `headroom bench` on it");
+  }
+  const uint32_t flags = (arguments.no_begin ? HR_TOKENIZE_NO_BEGIN : 0) |
+                         (arguments.no_special ? HR_TOKENIZE_NO_SPECIAL : 0);
+  const std::vector<int32_t> tokens = Tokenize(model.get(), prompt, flags);
+  hr_session_options options = arguments.session.options;
+  ChooseContext(arguments, tokens.size(), facts.context_tokens, options);
+
+  const SessionHandle session = CreateSession(model.get(), options);
+  Outcome outcome;
+  outcome.prompt_tokens = tokens.size();
+  outcome.memory.Look();
+  TextSink sink;
+  sink.stream = !json;
+  Generate(session.get(), arguments, tokens, sink, outcome);
+  outcome.stats = StatsOf(session.get());
+  outcome.plan.struct_size = sizeof(outcome.plan);
+  Check(hr_session_get_plan(session.get(), &outcome.plan), hr_error{}, "cannot read the plan");
+
+  if (json) {
+    PrintJson(OutcomeJson(outcome, sink.text, facts));
+  } else {
+    if (sink.text != "\n") std::fputc('\n', stdout);
+    std::fflush(stdout);
+    if (!arguments.quiet) {
+      PrintStatistics(outcome, options, !arguments.model.ResolvedCacheDirectory().empty());
+    }
+  }
+  return outcome.result.stop_reason == HR_STOP_CANCELLED ? kInterrupted : kOk;
+}
+
+void AddSamplerOptions(CLI::App& command, RunArguments& arguments) {
+  hr_sampler_options& sampler = arguments.sampler;
+  command.add_option("--temp", sampler.temperature, "temperature; 0 takes the likeliest token")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--top-k", sampler.top_k, "draw among the K likeliest (0: all)");
+  command.add_option("--top-p", sampler.top_p, "draw among the likeliest that make up P (0: off)")
+      ->check(CLI::Range(0.0, 1.0));
+  command.add_option("--min-p", sampler.min_p, "drop tokens below P of the likeliest (0: off)")
+      ->check(CLI::Range(0.0, 1.0));
+  command
+      .add_option("--repeat-penalty", sampler.repetition_penalty,
+                  "above 1 discourages recent tokens (0: off)")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--repeat-window", sampler.repetition_window, "how many are recent (0: 64)");
+  command.add_option("--seed", sampler.seed, "same seed, same text");
+}
+
+}  // namespace
+
+void AddRun(CLI::App& app, Invocation& invocation) {
+  auto arguments = std::make_shared<RunArguments>();
+  CLI::App& command = *app.add_subcommand("run", "generate text from a prompt");
+  command.footer(kFooter);
+  AddModelArguments(command, arguments->model);
+  auto* group = command.add_option_group("prompt", "exactly one of");
+  group->add_option("--prompt", arguments->prompt, "the text to continue");
+  group->add_option("--prompt-file", arguments->prompt_file, "a file that holds it; - is stdin");
+  group->require_option(1);
+  command
+      .add_option("--max-tokens", arguments->max_tokens,
+                  "end after N tokens (0: when the context is full)")
+      ->capture_default_str()
+      ->type_name("N");
+  AddSamplerOptions(command, *arguments);
+  command
+      .add_option("--stop", arguments->stops, "end before this text; may be repeated (\\n works)")
+      ->allow_extra_args(false)
+      ->type_name("TEXT");
+  AddContextOption(command, arguments->session,
+                   "tokens to have room for (default: what the prompt and --max-tokens need)");
+  AddBudgetOptions(command, arguments->session);
+  AddKvOption(command, arguments->session);
+  AddThreadOptions(command, arguments->session);
+  command.add_flag("--ignore-end", arguments->ignore_end, "go on after the model's end token");
+  command.add_flag("--no-begin", arguments->no_begin, "do not put the begin token first");
+  command.add_flag("--no-special", arguments->no_special,
+                   "read special tokens in the prompt as plain text (untrusted input)");
+  command.add_flag("--quiet", arguments->quiet, "no statistics");
+  command.add_flag("--json", invocation.json, "text and statistics as one JSON object");
+  command.callback([arguments, &invocation] {
+    invocation.action = [arguments, &invocation] { return Run(*arguments, invocation.json); };
+  });
+}
+
+}  // namespace headroom::cli
