@@ -1,0 +1,186 @@
+// No heap call while tokens are read and made: malloc is replaced by one that counts.
+#include <atomic>
+#include <catch2/catch_test_macros.hpp>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "headroom/headroom.h"
+
+namespace {
+std::atomic<bool> g_counting{false};
+std::atomic<int> g_heap_calls{0};
+
+void Count() {
+  if (g_counting.load(std::memory_order_relaxed)) g_heap_calls.fetch_add(1);
+}
+}  // namespace
+
+// glibc's own names for the real functions; operator new and posix_memalign end in these.
+extern "C" {
+void* __libc_malloc(size_t bytes);
+void* __libc_calloc(size_t count, size_t bytes);
+void* __libc_realloc(void* memory, size_t bytes);
+void* __libc_memalign(size_t alignment, size_t bytes);
+void __libc_free(void* memory);
+
+void* malloc(size_t bytes) {
+  Count();
+  return __libc_malloc(bytes);
+}
+void* calloc(size_t count, size_t bytes) {
+  Count();
+  return __libc_calloc(count, bytes);
+}
+void* realloc(void* memory, size_t bytes) {
+  Count();
+  return __libc_realloc(memory, bytes);
+}
+void* memalign(size_t alignment, size_t bytes) {
+  Count();
+  return __libc_memalign(alignment, bytes);
+}
+void* aligned_alloc(size_t alignment, size_t bytes) {
+  Count();
+  return __libc_memalign(alignment, bytes);
+}
+int posix_memalign(void** out, size_t alignment, size_t bytes) {
+  Count();
+  *out = __libc_memalign(alignment, bytes);
+  return *out == nullptr ? 12 : 0;
+}
+void free(void* memory) {
+  if (memory != nullptr) Count();
+  __libc_free(memory);
+}
+}
+
+namespace {
+
+std::string ModelPath(const char* name) {
+  const char* build = std::getenv("HEADROOM_BUILD_DIR");
+  return std::string(build == nullptr ? "build/release" : build) + "/test-models/" + name;
+}
+
+// A session of 128 tokens on a test model.
+struct Running {
+  hr_model* model = nullptr;
+  hr_session* session = nullptr;
+  uint32_t vocabulary = 0;
+
+  Running(const char* name, int32_t kv, uint32_t threads) {
+    hr_error error = {};
+    INFO(ModelPath(name));
+    const hr_status opened = hr_model_open_path(ModelPath(name).c_str(), nullptr, &model, &error);
+    INFO(error.text);
+    REQUIRE(opened == HR_OK);
+    hr_model_facts facts = {};
+    facts.struct_size = sizeof(facts);
+    REQUIRE(hr_model_get_facts(model, &facts) == HR_OK);
+    vocabulary = facts.vocabulary;
+    hr_session_options options = {};
+    options.struct_size = sizeof(options);
+    options.context_tokens = 128;
+    options.chunk_tokens = 32;
+    options.threads = threads;
+    options.kv = kv;
+    const hr_status created = hr_session_create(model, &options, &session, &error);
+    INFO(error.text);
+    REQUIRE(created == HR_OK);
+  }
+  ~Running() {
+    hr_session_release(session);
+    hr_model_release(model);
+  }
+};
+
+// Heap calls while `work` runs, on every thread.
+template <typename Work>
+int HeapCalls(Work work) {
+  g_heap_calls = 0;
+  g_counting = true;
+  work();
+  g_counting = false;
+  return g_heap_calls;
+}
+
+TEST_CASE("the counter counts", "[heap]") {
+  CHECK(HeapCalls([] { delete new std::vector<int>(100); }) == 4);
+  CHECK(HeapCalls([] {}) == 0);
+}
+
+void NoHeapCalls(const char* name, int32_t kv, uint32_t threads) {
+  Running running(name, kv, threads);
+  std::vector<int32_t> tokens(77);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i % 61);
+  std::vector<float> logits(5 * running.vocabulary);
+  hr_sampler_options sampler = {};
+  sampler.struct_size = sizeof(sampler);
+  sampler.temperature = 0.9f;
+  sampler.top_k = 20;
+  sampler.top_p = 0.9f;
+  sampler.min_p = 0.01f;
+  sampler.repetition_penalty = 1.1f;
+  hr_session* session = running.session;
+  int failures = 0;
+  const auto ok = [&](hr_status status) { failures += status != HR_OK; };
+  // The very first call counts too: nothing may be left for later.
+  CHECK(HeapCalls(
+            [&] { ok(hr_session_prefill(session, tokens.data(), tokens.size(), nullptr)); }) == 0);
+  CHECK(HeapCalls([&] {
+          for (int32_t token = 0; token < 20; ++token)
+            ok(hr_session_decode(session, token, nullptr));
+        }) == 0);
+  CHECK(HeapCalls([&] {
+          ok(hr_session_prefill_logits(session, tokens.data(), 5, logits.data(), logits.size(),
+                                       nullptr));
+        }) == 0);
+  int32_t token = 0;
+  CHECK(HeapCalls([&] { ok(hr_session_sample(session, &sampler, &token, nullptr)); }) == 0);
+  CHECK(HeapCalls([&] {
+          ok(hr_session_rewind(session, hr_session_position(session) - 1, nullptr));
+        }) == 0);
+  CHECK(HeapCalls([&] { ok(hr_session_decode(session, 3, nullptr)); }) == 0);
+  CHECK(failures == 0);
+}
+
+TEST_CASE("reading and making tokens calls no heap function", "[heap]") {
+  NoHeapCalls("llama-gqa.hrm", HR_KV_F32, 1);
+  NoHeapCalls("llama-gqa.hrm", HR_KV_F16, 2);
+  NoHeapCalls("llama-gqa.hrm", HR_KV_INT8, 2);
+  NoHeapCalls("mistral.hrm", HR_KV_F16, 2);  // rings
+}
+
+TEST_CASE("generating text calls no heap function", "[heap]") {
+  Running running("example.hrm", HR_KV_F16, 2);
+  int32_t tokens[64];
+  size_t count = 0;
+  const std::string prompt = "The old lighthouse keeper";
+  REQUIRE(hr_tokenize(running.model, prompt.data(), prompt.size(), 0, tokens, 64, &count,
+                      nullptr) == HR_OK);
+  REQUIRE(hr_session_prefill(running.session, tokens, count, nullptr) == HR_OK);
+  size_t bytes = 0;
+  const char* const stop = "never to be seen";
+  hr_generate_options options = {};
+  options.struct_size = sizeof(options);
+  options.max_tokens = 40;
+  options.ignore_end_token = true;
+  options.stop_sequences = &stop;
+  options.stop_sequence_count = 1;
+  options.on_text = [](void* user_data, const char*, size_t more, int32_t) {
+    *static_cast<size_t*>(user_data) += more;
+    return true;
+  };
+  options.user_data = &bytes;
+  hr_generate_result result = {};
+  result.struct_size = sizeof(result);
+  hr_status status = HR_INTERNAL;
+  CHECK(HeapCalls([&] {
+          status = hr_session_generate(running.session, &options, &result, nullptr);
+        }) == 0);
+  CHECK(status == HR_OK);
+  CHECK(result.tokens == 40);
+  CHECK(bytes > 0);
+}
+
+}  // namespace
