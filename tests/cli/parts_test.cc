@@ -1,0 +1,95 @@
+// Parts of the command line that need no model.
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <stdexcept>
+
+#include "headroom/api.h"
+#include "headroom/bytes.h"
+#include "headroom/needle.h"
+#include "headroom/report.h"
+#include "headroom/samples.h"
+
+namespace headroom::cli {
+namespace {
+
+TEST_CASE("byte counts are read with every unit", "[cli][bytes]") {
+  CHECK(ParseBytes("0") == 0);
+  CHECK(ParseBytes("4096") == 4096);
+  CHECK(ParseBytes("64M") == 64u << 20);
+  CHECK(ParseBytes("64m") == 64u << 20);
+  CHECK(ParseBytes("300MiB") == 300u << 20);
+  CHECK(ParseBytes("300 MiB") == 300u << 20);
+  CHECK(ParseBytes("1.5G") == 3u << 29);
+  CHECK(ParseBytes("2T") == uint64_t{2} << 40);
+  CHECK(ParseBytes("64MB") == 64000000);
+  CHECK(ParseBytes("1kB") == 1000);
+  CHECK(ParseBytes("17B") == 17);
+}
+
+TEST_CASE("what is no byte count is refused by name", "[cli][bytes]") {
+  for (const char* text :
+       {"", "M", "-1", "1X", "1.2.3M", "0x10", "64MM", "99999999999T", "nan", "1e6"}) {
+    INFO(text);
+    CHECK_THROWS_AS(ParseBytes(text), std::invalid_argument);
+  }
+  CHECK_THROWS_WITH(ParseBytes("12Q"), Catch::Matchers::ContainsSubstring("'12Q'"));
+}
+
+TEST_CASE("byte counts are written in the nearest unit", "[cli][bytes]") {
+  CHECK(FormatBytes(0) == "0 B");
+  CHECK(FormatBytes(1023) == "1023 B");
+  CHECK(FormatBytes(1024) == "1.0 KiB");
+  CHECK(FormatBytes(1536) == "1.5 KiB");
+  CHECK(FormatBytes(200u << 20) == "200 MiB");
+  CHECK(FormatBytes((1u << 20) - 1) == "1.0 MiB");
+  CHECK(FormatBytes(UINT64_MAX) == "16.0 EiB");
+}
+
+TEST_CASE("text from files cannot move the cursor", "[cli][escape]") {
+  CHECK(EscapeControls("plain text, \xc3\xa9, \xe6\xbc\xa2") ==
+        "plain text, \xc3\xa9, \xe6\xbc\xa2");
+  CHECK(EscapeControls("a\x1b[2Jb") == "a\\x1b[2Jb");
+  CHECK(EscapeControls(std::string_view("a\0b\n", 4)) == "a\\x00b\\x0a");
+  CHECK(EscapeControls("\x7f") == "\\x7f");
+  CHECK(EscapeControls("\xc2\x9b") == "\\u{009b}");            // CSI as one character
+  CHECK(EscapeControls("\xe2\x80\xae") == "\\u{202e}");        // right-to-left override
+  CHECK(EscapeControls("\xff\xfe") == "\\xff\\xfe");           // not UTF-8
+  CHECK(EscapeControls("\xc0\x8a") == "\\xc0\\x8a");           // overlong newline
+  CHECK(EscapeControls("\xe2\x80") == "\\xe2\\x80");           // cut off
+  CHECK(EscapeControls("\xed\xa0\x80") == "\\xed\\xa0\\x80");  // surrogate
+}
+
+TEST_CASE("needle data is read line by line", "[cli][needle]") {
+  const auto contexts = ParseNeedles(
+      "{\"distance\": 500, \"context\": \"c\", \"questions\": [{\"prompt\": \"p\", \"answer\": \" "
+      "a\"}]}\n"
+      "\n"
+      "{\"distance\": 9, \"context\": \"\", \"questions\": []}");
+  REQUIRE(contexts.size() == 2);
+  CHECK(contexts[0].distance == 500);
+  CHECK(contexts[0].questions.at(0).answer == " a");
+  CHECK(contexts[1].questions.empty());
+  CHECK_THROWS_WITH(ParseNeedles("{}\n{"), Catch::Matchers::ContainsSubstring("line 1"));
+  CHECK_THROWS_WITH(ParseNeedles("\n{"), Catch::Matchers::ContainsSubstring("line 2"));
+  CHECK_THROWS_AS(ParseNeedles("{\"distance\": \"far\", \"context\": \"\", \"questions\": []}"),
+                  Failure);
+}
+
+TEST_CASE("answers are compared without the blanks around them", "[cli][needle]") {
+  CHECK(Trim(" a b \n") == "a b");
+  CHECK(Trim(" \t\r\n").empty());
+  CHECK(Trim("").empty());
+}
+
+TEST_CASE("median and spread are those of the samples", "[cli][samples]") {
+  CHECK(Median({}) == 0);
+  CHECK(Median({3, 1, 2}) == 2);
+  CHECK(Median({4, 1, 2, 3}) == 2.5);
+  CHECK(Spread({3, 1, 2}) == 1);
+  CHECK(Spread({1, 1, 5}) == 4);
+  CHECK(Spread({7}) == 0);
+}
+
+}  // namespace
+}  // namespace headroom::cli

@@ -1,0 +1,196 @@
+// inspect, verify, convert, logits, bench, eval.
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+
+#include "cli/cli.h"
+
+namespace headroom::cli_test {
+namespace {
+
+using Catch::Matchers::ContainsSubstring;
+
+TEST_CASE("inspect lists what the file holds", "[cli][inspect]") {
+  const auto json = Run({"inspect", Model("mistral"), "--json"}).Json();
+  CHECK(json.at("tokenizer").is_null());
+  CHECK(json.at("attention").at(0).at("left") == 7);  // a window of 8 counts the token itself
+  CHECK(json.at("metadata").at("vocabulary") == 64);
+  CHECK(json.at("tensors").size() > 4);
+  CHECK(json.at("ops").size() > 4);
+  const Outcome text = Run({"inspect", Model("mistral"), "--tensors", "--ops"});
+  CHECK(text.exit_status == 0);
+  CHECK_THAT(text.out, ContainsSubstring("window 8"));
+  CHECK_THAT(text.out, ContainsSubstring("projection"));
+  for (const auto& tensor : json.at("tensors")) {
+    CHECK_THAT(text.out, ContainsSubstring(tensor.at("name").get<std::string>()));
+  }
+  CHECK(Run({"inspect", Model("example"), "--json"}).Json().at("tokenizer").is_object());
+}
+
+TEST_CASE("verify accepts a sound file and finds one flipped bit of a weight", "[cli][verify]") {
+  const Outcome sound = Run({"verify", Model("llama-gqa")});
+  CHECK(sound.exit_status == 0);
+  CHECK_THAT(sound.out, ContainsSubstring("sound"));
+  CHECK(Run({"verify", Model("llama-gqa"), "--json"}).Json().at("sound") == true);
+
+  std::string bytes = ReadFile(Model("llama-gqa"));
+  REQUIRE(bytes.size() > 8192);
+  const std::string path = Scratch("flipped.hrm");
+  bytes[bytes.size() - 4096] = static_cast<char>(bytes[bytes.size() - 4096] ^ 1);
+  WriteFile(path, bytes);
+  const Outcome flipped = Run({"verify", path});
+  CHECK(flipped.exit_status == 1);
+  CHECK_THAT(flipped.err, ContainsSubstring("checksum"));
+}
+
+TEST_CASE("convert refuses by name and leaves no half file", "[cli][convert]") {
+  const std::string out = Scratch("refused.hrm");
+  const Outcome preset = Run({"convert", "--random", "gpt-17", "--out", out});
+  CHECK(preset.exit_status == 1);
+  CHECK_THAT(preset.err, ContainsSubstring("gpt-17"));
+  CHECK_THAT(preset.err, ContainsSubstring("llama-3.2-1b"));
+  const Outcome folder = Run({"convert", "/no/such/folder", "--out", out});
+  CHECK(folder.exit_status == 1);
+  CHECK_THAT(folder.err, ContainsSubstring("/no/such/folder"));
+  const Outcome format =
+      Run({"convert", Source("tests/golden/llama-gqa"), "--out", out, "--weights", "int3"});
+  CHECK(format.exit_status != 0);
+  CHECK_THAT(format.err, ContainsSubstring("int3"));
+  CHECK_FALSE(std::filesystem::exists(out));
+}
+
+TEST_CASE("convert makes every weight format from one source", "[cli][convert]") {
+  for (const char* weights : {"f32", "f16", "int8", "int4"}) {
+    INFO(weights);
+    const std::string out = Scratch(std::string(weights) + ".hrm");
+    const Outcome outcome = Run({"convert", Source("tests/golden/llama-gqa"), "--out", out,
+                                 "--weights", weights, "--json"});
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_status == 0);
+    CHECK(outcome.Json().at("file_bytes") == std::filesystem::file_size(out));
+    CHECK(outcome.Json().at("vocabulary") == 64);
+    CHECK(Run({"verify", out}).exit_status == 0);
+  }
+}
+
+// The values of a .npy file of float32, format 1.0.
+std::vector<float> NpyValues(const std::string& bytes) {
+  REQUIRE(bytes.size() > 10);
+  REQUIRE(bytes.substr(0, 8) == std::string("\x93NUMPY\x01\x00", 8));
+  const size_t header = 10 + static_cast<uint8_t>(bytes[8]) + 256u * static_cast<uint8_t>(bytes[9]);
+  REQUIRE(header % 64 == 0);
+  REQUIRE_THAT(bytes.substr(10, header - 10), ContainsSubstring("'<f4'"));
+  std::vector<float> values((bytes.size() - header) / 4);
+  std::memcpy(values.data(), bytes.data() + header, values.size() * 4);
+  return values;
+}
+
+TEST_CASE("logits agree with those of another implementation", "[cli][logits][golden]") {
+  for (const char* name : {"llama-gqa", "mistral"}) {
+    INFO(name);
+    const std::string folder = Source(std::string("tests/golden/") + name);
+    const auto ids = nlohmann::json::parse(ReadFile(folder + "/tokens.json"));
+    std::string tokens;
+    for (const auto& id : ids)
+      tokens += (tokens.empty() ? "" : ",") + std::to_string(id.get<int>());
+    const std::string out = Scratch("logits.npy");
+    const Outcome outcome =
+        Run({"logits", Model(name), "--tokens", tokens, "--kv", "f32", "--out", out, "--json"});
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_status == 0);
+    CHECK(outcome.Json().at("shape") == nlohmann::json({ids.size(), 64}));
+    const std::vector<float> ours = NpyValues(ReadFile(out));
+    const std::vector<float> theirs = NpyValues(ReadFile(folder + "/logits.npy"));
+    REQUIRE(ours.size() == ids.size() * 64);
+    REQUIRE(theirs.size() == ours.size());
+    double largest = 0, difference = 0;
+    for (size_t i = 0; i < ours.size(); ++i) {
+      largest = std::fmax(largest, std::fabs(theirs[i]));
+      difference = std::fmax(difference, std::fabs(ours[i] - theirs[i]));
+    }
+    CHECK(difference < 1e-4 * largest);
+  }
+}
+
+TEST_CASE("logits refuses tokens outside the vocabulary and leaves no file", "[cli][logits]") {
+  const std::string out = Scratch("never.npy");
+  const Outcome outcome = Run({"logits", Model("mistral"), "--tokens", "1,64", "--out", out});
+  CHECK(outcome.exit_status == 1);
+  CHECK_THAT(outcome.err, ContainsSubstring("64"));
+  CHECK_FALSE(std::filesystem::exists(out));
+}
+
+TEST_CASE("bench reports each test with samples, bytes and the limit", "[cli][bench]") {
+  const Outcome outcome =
+      Run({"bench", Model("llama-gqa"), "--prefill", "16", "--decode", "4", "--depth", "0,24",
+           "--threads", "1", "--kv", "f16,int8", "-r", "3", "--json"});
+  INFO(outcome.err);
+  REQUIRE(outcome.exit_status == 0);
+  const auto json = outcome.Json();
+  REQUIRE(json.at("results").size() == 8);
+  REQUIRE(json.at("sessions").size() == 2);
+  CHECK_FALSE(json.at("device").get<std::string>().empty());
+  uint64_t shallow = 0, deep = 0;
+  for (const auto& row : json.at("results")) {
+    CHECK(row.at("samples_ts").size() == 3);
+    CHECK(row.at("median_ts").get<double>() > 0);
+    if (row.at("n_gen") == 0) continue;
+    CHECK(row.at("limit_ts").get<double>() > 0);
+    (row.at("n_depth") == 0 ? shallow : deep) = row.at("step_read_bytes").get<uint64_t>();
+  }
+  CHECK(deep > shallow);
+  CHECK(json.at("results").at(3).at("test") == "tg4 @ d24");
+  const Outcome table = Run({"bench", Model("mistral"), "--prefill", "16", "--decode", "4",
+                             "--depth", "20", "--threads", "1", "-r", "1"});
+  CHECK(table.exit_status == 0);
+  CHECK_THAT(table.out, ContainsSubstring("pp16 @ d20"));
+}
+
+TEST_CASE("eval needle counts exact answers by distance", "[cli][eval]") {
+  const std::string context = "The old lighthouse keeper went home.";
+  const std::string prompt = " And then";
+  const auto run = Run({"run", Model("example"), "--prompt", context + prompt, "--max-tokens", "16",
+                        "--stop", "\\n", "--kv", "f32", "--json"});
+  const std::string answer = run.Json().at("text");
+  const auto question = [&](const std::string& expected) {
+    return nlohmann::json({{"prompt", prompt}, {"answer", expected}});
+  };
+  const std::string data = Scratch("needles.jsonl");
+  WriteFile(data,
+            nlohmann::json(
+                {{"distance", 10},
+                 {"context", context},
+                 {"questions",
+                  {question(" " + answer + " "), question("something else"), question(answer)}}})
+                    .dump() +
+                "\n" +
+                nlohmann::json(
+                    {{"distance", 20}, {"context", context}, {"questions", {question(answer)}}})
+                    .dump() +
+                "\n");
+  const Outcome outcome =
+      Run({"eval", "needle", Model("example"), "--data", data, "--kv", "f32", "--json"});
+  INFO(outcome.err);
+  REQUIRE(outcome.exit_status == 0);
+  const auto results = outcome.Json().at("results");
+  REQUIRE(results.size() == 2);
+  CHECK(results[0].at("distance") == 10);
+  CHECK(results[0].at("questions") == 3);
+  CHECK(std::fabs(results[0].at("accuracy").get<double>() - 2.0 / 3.0) < 1e-9);
+  CHECK(results[0].at("kv") == "f32");
+  CHECK(results[0].at("bytes").get<uint64_t>() > 0);
+  CHECK(results[1].at("accuracy") == 1.0);
+  const auto one =
+      Run({"eval", "needle", Model("example"), "--data", data, "--distance", "20", "--json"});
+  CHECK(one.Json().at("results").size() == 1);
+  CHECK(Run({"eval", "needle", Model("example"), "--data", data, "--distance", "7"}).exit_status ==
+        1);
+  WriteFile(data, "{\"distance\": 1}\n");
+  CHECK(Run({"eval", "needle", Model("example"), "--data", data}).exit_status == 1);
+}
+
+}  // namespace
+}  // namespace headroom::cli_test
