@@ -1,4 +1,6 @@
 // The memory contract, by the kernel's accounting of a real process.
+#include <unistd.h>
+
 #include <catch2/catch_test_macros.hpp>
 
 #include "cli/cli.h"
@@ -15,6 +17,7 @@ std::vector<std::string> LongRun(const std::vector<std::string>& more) {
       "run", Model("example"), "--prompt", prompt,   "--context",   "2048", "--threads",
       "1",   "--max-tokens",   "16",       "--json", "--ignore-end"};
   arguments.insert(arguments.end(), more.begin(), more.end());
+  sync();  // pages of a file just written count as dirty until they are on disk
   return arguments;
 }
 
