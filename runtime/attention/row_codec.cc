@@ -20,8 +20,8 @@ void EncodeF16(const float* row, uint32_t width, std::byte* data, uint16_t*) {
   for (uint32_t d = 0; d < width; ++d) out[d] = FloatToHalf(row[d]);
 }
 
-// Codes are computed from the scale and minimum as the reader will see them (rounded to f16), so that the
-// rounding of those two does not add to the error of every element.
+// Codes are computed from the scale and minimum as the reader will see them (rounded to f16), so
+// that the rounding of those two does not add to the error of every element.
 void EncodeI8Token(const float* row, uint32_t width, std::byte* data, uint16_t* meta) {
   float low = std::numeric_limits<float>::infinity();
   float high = -low;
@@ -66,9 +66,12 @@ I8TokenRange MakeI8TokenRange(float low, float high) {
 
 EncodeRowKernel PortableEncodeRow(RowCodec codec) {
   switch (codec) {
-    case RowCodec::kF32: return EncodeF32;
-    case RowCodec::kF16: return EncodeF16;
-    case RowCodec::kI8Token: return EncodeI8Token;
+    case RowCodec::kF32:
+      return EncodeF32;
+    case RowCodec::kF16:
+      return EncodeF16;
+    case RowCodec::kI8Token:
+      return EncodeI8Token;
   }
   return nullptr;
 }

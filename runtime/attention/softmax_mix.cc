@@ -75,7 +75,8 @@ void Merge(const float* partials, uint64_t stride_floats, uint32_t count, uint32
            float sink_logit, float* out) {
   float maximum = sink_logit;
   for (uint32_t j = 0; j < count; ++j) {
-    if (!(partials[j * stride_floats] <= maximum)) maximum = partials[j * stride_floats];  // takes NaN
+    if (!(partials[j * stride_floats] <= maximum))
+      maximum = partials[j * stride_floats];  // takes NaN
   }
   std::fill(out, out + value_width, 0.0f);
   if (maximum == kMinusInfinity) return;  // nothing was visible anywhere
@@ -93,8 +94,8 @@ void Merge(const float* partials, uint64_t stride_floats, uint32_t count, uint32
 }  // namespace
 
 uint64_t MixScratchBytes(uint32_t queries, uint32_t key_width, uint32_t value_width) {
-  // Room for the widest kernel: queries and outputs transposed in panels of kMixPanelQueries, one panel
-  // of scores, one block of decoded rows, and a few statistics per query.
+  // Room for the widest kernel: queries and outputs transposed in panels of kMixPanelQueries, one
+  // panel of scores, one block of decoded rows, and a few statistics per query.
   const uint64_t panel_queries = RoundUp(queries, kMixPanelQueries);
   const uint64_t row_floats = RoundUp(key_width, 64) + RoundUp(value_width, 64);
   const uint64_t floats = (panel_queries + kMixBlockRows) * row_floats +
@@ -104,9 +105,12 @@ uint64_t MixScratchBytes(uint32_t queries, uint32_t key_width, uint32_t value_wi
 
 MixKernel PortableMix(RowCodec codec) {
   switch (codec) {
-    case RowCodec::kF32: return Mix<RowCodec::kF32>;
-    case RowCodec::kF16: return Mix<RowCodec::kF16>;
-    case RowCodec::kI8Token: return Mix<RowCodec::kI8Token>;
+    case RowCodec::kF32:
+      return Mix<RowCodec::kF32>;
+    case RowCodec::kF16:
+      return Mix<RowCodec::kF16>;
+    case RowCodec::kI8Token:
+      return Mix<RowCodec::kI8Token>;
   }
   return nullptr;
 }

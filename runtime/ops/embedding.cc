@@ -25,10 +25,10 @@ void RowI4(const TensorView& table, uint32_t id, float factor, float* out) {
   const uint8_t* nibbles = reinterpret_cast<const uint8_t*>(table.data) + id * row_bytes;
   for (uint32_t b = 0, c = 0; c < columns; ++b) {
     const float scale =
-        factor * (table.block == 0
-                      ? reinterpret_cast<const float*>(table.scales)[id]
-                      : BfloatToFloat(
-                            reinterpret_cast<const uint16_t*>(table.scales)[id * blocks + b]));
+        factor *
+        (table.block == 0
+             ? reinterpret_cast<const float*>(table.scales)[id]
+             : BfloatToFloat(reinterpret_cast<const uint16_t*>(table.scales)[id * blocks + b]));
     for (uint32_t i = 0; i < block && c < columns; ++i, ++c) {
       const int32_t code = nibbles[c / 2] >> (c % 2 * 4) & 15;  // low nibble = even column
       out[c] = static_cast<float>(code - 8) * scale;
@@ -54,9 +54,12 @@ void EmbeddingRow(const TensorView& table, uint32_t id, float factor, float* out
         out[c] = BfloatToFloat(RowOf<uint16_t>(table, id)[c]) * factor;
       }
       return;
-    case DType::kI8: return RowI8(table, id, factor, out);
-    case DType::kI4: return RowI4(table, id, factor, out);
-    case DType::kI32: return;  // never a weight type: refused when the model is verified
+    case DType::kI8:
+      return RowI8(table, id, factor, out);
+    case DType::kI4:
+      return RowI4(table, id, factor, out);
+    case DType::kI32:
+      return;  // never a weight type: refused when the model is verified
   }
 }
 

@@ -49,12 +49,15 @@ constexpr float kSqrtTwoOverPi = 0.79788456080286536f;
 
 float Act(Activation kind, float x) {
   switch (kind) {
-    case Activation::kSilu: return x / (1.0f + std::exp(-x));
-    case Activation::kGeluErf: return 0.5f * x * std::erfc(-x * kSqrtHalf);
+    case Activation::kSilu:
+      return x / (1.0f + std::exp(-x));
+    case Activation::kGeluErf:
+      return 0.5f * x * std::erfc(-x * kSqrtHalf);
     case Activation::kGeluTanh:
       // 0.5 (1 + tanh u) = 1 / (1 + exp(-2u)), which does not cancel for negative x
       return x / (1.0f + std::exp(-2.0f * kSqrtTwoOverPi * (x + 0.044715f * x * x * x)));
-    case Activation::kRelu: return x > 0.0f ? x : 0.0f;
+    case Activation::kRelu:
+      return x > 0.0f ? x : 0.0f;
   }
   return x;
 }
@@ -79,10 +82,14 @@ void Softcap(const float* x, float cap, float* out, uint32_t width) {
 }
 
 constexpr PointwiseKernels kPortable = {
-    RmsNorm, LayerNorm, Rope,
+    RmsNorm,
+    LayerNorm,
+    Rope,
     {Activate<Activation::kSilu>, Activate<Activation::kGeluErf>, Activate<Activation::kGeluTanh>,
      Activate<Activation::kRelu>},
-    Add, Scale, Softcap};
+    Add,
+    Scale,
+    Softcap};
 
 }  // namespace
 

@@ -23,8 +23,12 @@ void ForEachSet(const Fn& test) {
 TEST_CASE("norms match the oracle, with and without bias, in place or not", "[pointwise]") {
   for (const bool in_place : {false, true}) {
     for (const uint32_t width : kPointwiseWidths) {
-      ForEachSet([&](const auto& k) { return TestNorm(k.pointwise.rms_norm, NormKind::kRms, width, in_place); });
-      ForEachSet([&](const auto& k) { return TestNorm(k.pointwise.layer_norm, NormKind::kLayer, width, in_place); });
+      ForEachSet([&](const auto& k) {
+        return TestNorm(k.pointwise.rms_norm, NormKind::kRms, width, in_place);
+      });
+      ForEachSet([&](const auto& k) {
+        return TestNorm(k.pointwise.layer_norm, NormKind::kLayer, width, in_place);
+      });
     }
   }
 }
@@ -43,7 +47,8 @@ TEST_CASE("activations match the oracle, gated or not, in place or not", "[point
     for (const uint32_t width : kPointwiseWidths) {
       for (const bool gated : {false, true}) {
         ForEachSet([&](const auto& k) {
-          return TestActivation(k.pointwise.activation[static_cast<int>(kind)], kind, width, gated, width % 2);
+          return TestActivation(k.pointwise.activation[static_cast<int>(kind)], kind, width, gated,
+                                width % 2);
         });
       }
     }
@@ -63,10 +68,15 @@ TEST_CASE("sums, products and caps match the oracle", "[pointwise]") {
 TEST_CASE("encoded rows decode to within the codec's step", "[codec]") {
   for (const uint32_t width : kPointwiseWidths) {
     for (int codec = 0; codec < 3; ++codec) {
-      for (const auto& [spread, middle] : {std::pair(1.0f, 0.0f), {0.01f, 0.0f}, {20.0f, 300.0f}, {1.0f, -70.0f},
-                                           {1e-4f, 0.0f}, {2000.0f, 0.0f}}) {
+      for (const auto& [spread, middle] : {std::pair(1.0f, 0.0f),
+                                           {0.01f, 0.0f},
+                                           {20.0f, 300.0f},
+                                           {1.0f, -70.0f},
+                                           {1e-4f, 0.0f},
+                                           {2000.0f, 0.0f}}) {
         ForEachSet([&](const auto& k) {
-          return TestEncode(k.encode_row[codec], static_cast<RowCodec>(codec), width, spread, middle);
+          return TestEncode(k.encode_row[codec], static_cast<RowCodec>(codec), width, spread,
+                            middle);
         });
       }
     }
@@ -101,7 +111,8 @@ TEST_CASE("int8 rows that are constant decode to the constant", "[codec]") {
       CHECK(row.Value(36) == x);
     }
     const EncodedI8 third = Encode(kernels, std::vector<float>(5, 1.0f / 3));  // f16 does not
-    CHECK(std::fabs(third.Value(4) - 1.0f / 3) <= CodeAllowance(1.0f / 3, third.minimum, third.scale));
+    CHECK(std::fabs(third.Value(4) - 1.0f / 3) <=
+          CodeAllowance(1.0f / 3, third.minimum, third.scale));
   }
 }
 
@@ -141,9 +152,10 @@ TEST_CASE("int8 rows are encoded to the same bits by every kernel", "[codec]") {
 }
 
 TEST_CASE("f16 rows keep denormals, infinities, NaN and ties to even", "[codec]") {
-  const std::vector<float> row = {0x1p-24f, 0x1p-25f, 0x1.8p-24f, 65504.0f, 65519.0f, 65520.0f, INFINITY,
-                                  -INFINITY, 1.0f + 0x1p-11f, 1.0f + 0x3p-11f, -0.0f, 1e-30f, -1e30f, 0.1f,
-                                  2049.0f, 2051.0f, NAN};
+  const std::vector<float> row = {
+      0x1p-24f, 0x1p-25f,  0x1.8p-24f,      65504.0f,        65519.0f, 65520.0f,
+      INFINITY, -INFINITY, 1.0f + 0x1p-11f, 1.0f + 0x3p-11f, -0.0f,    1e-30f,
+      -1e30f,   0.1f,      2049.0f,         2051.0f,         NAN};
   for (const xnnpack::Kernels& kernels : KernelSubjects()) {
     std::vector<uint16_t> out(row.size());
     kernels.encode_row[1](row.data(), static_cast<uint32_t>(row.size()),
@@ -159,7 +171,8 @@ TEST_CASE("f16 rows keep denormals, infinities, NaN and ties to even", "[codec]"
   }
 }
 
-// --- the list --------------------------------------------------------------------------------------
+// --- the list
+// --------------------------------------------------------------------------------------
 
 enum class Family { kMix, kEncodeRow, kMerge, kNorm, kRope, kActivation, kElementwise };
 
@@ -168,18 +181,18 @@ TEST_CASE("every kernel of the table is listed, and no slot is empty in any set"
   for (const xnnpack::Kernels& kernels : KernelSubjects()) {
     INFO(kernels.isa);
     listed = 0;
-#define HR_KERNEL(stem, family, slot)    \
-  {                                      \
-    INFO(#stem);                         \
-    CHECK(kernels.slot != nullptr);      \
-    (void)Family::family;                \
-    ++listed;                            \
+#define HR_KERNEL(stem, family, slot) \
+  {                                   \
+    INFO(#stem);                      \
+    CHECK(kernels.slot != nullptr);   \
+    (void)Family::family;             \
+    ++listed;                         \
   }
 #include "backends/xnnpack/kernel_list.inc"
 #undef HR_KERNEL
   }
-  // The table is function pointers and one name; the cases above and softmax_mix_test walk every slot of a
-  // family by index or name, so a slot that is not listed is one that is not tested.
+  // The table is function pointers and one name; the cases above and softmax_mix_test walk every
+  // slot of a family by index or name, so a slot that is not listed is one that is not tested.
   CHECK(listed == sizeof(xnnpack::Kernels) / sizeof(void*) - 1);
 }
 

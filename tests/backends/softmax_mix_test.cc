@@ -1,4 +1,5 @@
-// Softmax kernels, portable and of every instruction set, against the oracle; and what must hold without one.
+// Softmax kernels, portable and of every instruction set, against the oracle; and what must hold
+// without one.
 #include <catch2/catch_test_macros.hpp>
 #include <span>
 
@@ -44,7 +45,8 @@ TEST_CASE("softmax over int8 rows matches the oracle on the decoded rows", "[mix
   RunAll(AllMixCases(RowCodec::kI8Token, kPairedCases));
 }
 
-TEST_CASE("the test data is neither flat nor one-hot, and large logits overflow exp", "[mix][data]") {
+TEST_CASE("the test data is neither flat nor one-hot, and large logits overflow exp",
+          "[mix][data]") {
   for (const RowCodec codec : kAllCodecs) {
     MixCase c;
     c.codec = codec;
@@ -83,9 +85,11 @@ TEST_CASE("a view that is empty gives m = -inf and zeros", "[mix]") {
   }
 }
 
-// --- properties that need no oracle ----------------------------------------------------------------
+// --- properties that need no oracle
+// ----------------------------------------------------------------
 
-// A plain lane of f32 or encoded rows, and the attention of some queries over it, merged and normalised.
+// A plain lane of f32 or encoded rows, and the attention of some queries over it, merged and
+// normalised.
 struct Bench {
   uint32_t rows = 150, width = 64, group = 4;
   RowCodec codec = RowCodec::kF32;
@@ -114,31 +118,41 @@ struct Bench {
       encode(&k[r * width], width, keys.data() + r * row_bytes, &key_meta[2 * r]);
       encode(&v[r * width], width, values.data() + r * row_bytes, &value_meta[2 * r]);
     }
-    const LaneView lane{codec, width, width, rows, keys.data(), values.data(), key_meta.data(),
-                        value_meta.data(), positions.empty() ? nullptr : positions.data()};
+    const LaneView lane{codec,
+                        width,
+                        width,
+                        rows,
+                        keys.data(),
+                        values.data(),
+                        key_meta.data(),
+                        value_meta.data(),
+                        positions.empty() ? nullptr : positions.data()};
     spec.scale = 0.125f;
     std::vector<int32_t> at(queries);
     for (uint32_t i = 0; i < queries; ++i) at[i] = first_position + static_cast<int32_t>(i / group);
     std::vector<float> partials(parts * queries * record), out(queries * width);
     GuardedMemory scratch(attention::MixScratchBytes(queries, width, width), 64);
     for (uint32_t p = 0; p < parts; ++p) {
-      kernels.mix[static_cast<int>(codec)](lane, spec, &q[first_token * group * width], width, at.data(),
-                                           queries, rows * p / parts, rows * (p + 1) / parts,
-                                           &partials[p * queries * record], scratch.data());
+      kernels.mix[static_cast<int>(codec)](
+          lane, spec, &q[first_token * group * width], width, at.data(), queries, rows * p / parts,
+          rows * (p + 1) / parts, &partials[p * queries * record], scratch.data());
     }
     for (uint32_t i = 0; i < queries; ++i) {
-      kernels.merge(&partials[i * record], queries * record, parts, width, -INFINITY, &out[i * width]);
+      kernels.merge(&partials[i * record], queries * record, parts, width, -INFINITY,
+                    &out[i * width]);
     }
     return out;
   }
 };
 
-// Two ways to the same result: each is within its own error of the truth, for weights that sum to 1.
+// Two ways to the same result: each is within its own error of the truth, for weights that sum
+// to 1.
 Verdict Same(const std::vector<float>& a, const std::vector<float>& b, RowCodec codec) {
   Verdict verdict;
   if (a.size() != b.size()) verdict.Fail("sizes differ");
   for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    verdict.Check(a[i], b[i], PropertyAllowance(codec == RowCodec::kI8Token), "element " + std::to_string(i));
+    verdict.Check(a[i], b[i], PropertyAllowance(codec == RowCodec::kI8Token),
+                  "element " + std::to_string(i));
   }
   return verdict;
 }
@@ -189,7 +203,8 @@ TEST_CASE("a window of at least S equals full attention", "[mix][property]") {
     const Bench bench(codec, 20);
     MixSpec wide;
     wide.left = bench.rows;
-    return Same(bench.Attend(kernels, 0, 20, 130, wide), bench.Attend(kernels, 0, 20, 130, {}), codec);
+    return Same(bench.Attend(kernels, 0, 20, 130, wide), bench.Attend(kernels, 0, 20, 130, {}),
+                codec);
   });
 }
 
@@ -217,14 +232,17 @@ TEST_CASE("the order of rows does not matter, only their positions", "[mix][prop
 
 TEST_CASE("adding a constant to all logits of a query changes nothing", "[mix][property]") {
   // A key channel equal to 1 everywhere turns one element of q into that constant.
-  ForEachSubject([](const xnnpack::Kernels& kernels, RowCodec codec) {
-    Bench bench(codec, 1);
-    for (uint32_t r = 0; r < bench.rows; ++r) bench.k[r * bench.width] = 1.0f;
-    for (uint32_t h = 0; h < bench.group; ++h) bench.q[h * bench.width] = 0.0f;
-    Bench shifted = bench;
-    for (uint32_t h = 0; h < bench.group; ++h) shifted.q[h * bench.width] = 2.0f;
-    return Same(shifted.Attend(kernels, 0, 1, 149, {}), bench.Attend(kernels, 0, 1, 149, {}), codec);
-  }, kFloatCodecs);  // 1 is not a code of every int8 row
+  ForEachSubject(
+      [](const xnnpack::Kernels& kernels, RowCodec codec) {
+        Bench bench(codec, 1);
+        for (uint32_t r = 0; r < bench.rows; ++r) bench.k[r * bench.width] = 1.0f;
+        for (uint32_t h = 0; h < bench.group; ++h) bench.q[h * bench.width] = 0.0f;
+        Bench shifted = bench;
+        for (uint32_t h = 0; h < bench.group; ++h) shifted.q[h * bench.width] = 2.0f;
+        return Same(shifted.Attend(kernels, 0, 1, 149, {}), bench.Attend(kernels, 0, 1, 149, {}),
+                    codec);
+      },
+      kFloatCodecs);  // 1 is not a code of every int8 row
 }
 
 TEST_CASE("a row that a query does not see cannot influence it", "[mix][property]") {
@@ -241,28 +259,32 @@ TEST_CASE("a row that a query does not see cannot influence it", "[mix][property
     const auto after = bench.Attend(kernels, 0, 20, 100, {});
     Verdict verdict;
     const size_t same = 10 * bench.group * bench.width;  // queries at positions 100 .. 109
-    for (size_t i = 0; i < same; ++i) verdict.Check(after[i], before[i], 0, "element " + std::to_string(i));
+    for (size_t i = 0; i < same; ++i)
+      verdict.Check(after[i], before[i], 0, "element " + std::to_string(i));
     if (after == before) verdict.Fail("later queries must notice");
     return verdict;
   });
 }
 
 TEST_CASE("NaN in a visible row reaches the result", "[mix][property]") {
-  ForEachSubject([](const xnnpack::Kernels& kernels, RowCodec codec) {
-    Verdict verdict;
-    for (const uint32_t tokens : {1u, 20u}) {
-      for (const bool in_key : {true, false}) {
-        Bench bench(codec, tokens);
-        (in_key ? bench.k : bench.v)[40 * bench.width + 5] = NAN;
-        const auto out = bench.Attend(kernels, 0, tokens, 120, {});
-        verdict.Check(std::isnan(out[5]), 1, 0, in_key ? "key" : "value");
-      }
-    }
-    return verdict;
-  }, kFloatCodecs);  // int8 rows cannot hold NaN
+  ForEachSubject(
+      [](const xnnpack::Kernels& kernels, RowCodec codec) {
+        Verdict verdict;
+        for (const uint32_t tokens : {1u, 20u}) {
+          for (const bool in_key : {true, false}) {
+            Bench bench(codec, tokens);
+            (in_key ? bench.k : bench.v)[40 * bench.width + 5] = NAN;
+            const auto out = bench.Attend(kernels, 0, tokens, 120, {});
+            verdict.Check(std::isnan(out[5]), 1, 0, in_key ? "key" : "value");
+          }
+        }
+        return verdict;
+      },
+      kFloatCodecs);  // int8 rows cannot hold NaN
 }
 
-// --- merge -----------------------------------------------------------------------------------------
+// --- merge
+// -----------------------------------------------------------------------------------------
 
 TEST_CASE("merging matches the oracle, with and without a learned sink", "[mix][merge]") {
   for (const xnnpack::Kernels& subject : KernelSubjects()) {

@@ -1,7 +1,7 @@
-// Times our own kernels. Attention decode is measured in turn with a stream read of memory, which bounds it, so
-// that a busy machine slows both alike. Work on one thread is timed by its processor time, so that a neighbour
-// who takes the core does not count (he still counts in the caches, and for two threads). Reports medians and
-// best values; judges nothing.
+// Times our own kernels. Attention decode is measured in turn with a stream read of memory, which
+// bounds it, so that a busy machine slows both alike. Work on one thread is timed by its processor
+// time, so that a neighbour who takes the core does not count (he still counts in the caches, and
+// for two threads). Reports medians and best values; judges nothing.
 //
 //   kernel_bench [--json] [--rows N] [--seconds S]
 #include <algorithm>
@@ -82,14 +82,22 @@ struct Lane {
       meta = GuardedMemory(uint64_t{rows} * 4, 64);
       for (uint32_t r = 0; r < rows; ++r) {
         for (float& x : row) x = normal(random);
-        kernels.encode_row[static_cast<int>(codec)](row.data(), kWidth, data.data() + uint64_t{r} * row_bytes,
+        kernels.encode_row[static_cast<int>(codec)](row.data(), kWidth,
+                                                    data.data() + uint64_t{r} * row_bytes,
                                                     meta.as<uint16_t>() + 2 * uint64_t{r});
       }
     };
     fill(keys, key_meta);
     fill(values, value_meta);
-    view = {codec, kWidth, kWidth, rows, keys.data(), values.data(),
-            key_meta.as<uint16_t>(), value_meta.as<uint16_t>(), nullptr};
+    view = {codec,
+            kWidth,
+            kWidth,
+            rows,
+            keys.data(),
+            values.data(),
+            key_meta.as<uint16_t>(),
+            value_meta.as<uint16_t>(),
+            nullptr};
   }
 };
 
@@ -100,7 +108,9 @@ struct Caller {
   GuardedMemory scratch;
 
   explicit Caller(uint32_t queries)
-      : q(queries * kWidth), partials(queries * attention::PartialFloats(kWidth)), positions(queries),
+      : q(queries * kWidth),
+        partials(queries * attention::PartialFloats(kWidth)),
+        positions(queries),
         scratch(attention::MixScratchBytes(queries, kWidth, kWidth), 64) {
     std::mt19937 random(7);
     std::normal_distribution<float> normal;
@@ -168,13 +178,15 @@ void Print(const Options& options, const std::string& text, const std::string& j
   first = false;
 }
 
-void BenchDecode(const Options& options, const xnnpack::Kernels& kernels, RowCodec codec, uint32_t rows,
-                 uint32_t threads, Pair& pair, const std::vector<uint64_t>& stream) {
-  const uint64_t lane_bytes = uint64_t{rows} * 2 * (RowDataBytes(codec, kWidth) + RowMetaBytes(codec));
+void BenchDecode(const Options& options, const xnnpack::Kernels& kernels, RowCodec codec,
+                 uint32_t rows, uint32_t threads, Pair& pair, const std::vector<uint64_t>& stream) {
+  const uint64_t lane_bytes =
+      uint64_t{rows} * 2 * (RowDataBytes(codec, kWidth) + RowMetaBytes(codec));
   // Enough copies that each one has left the caches when its turn comes again.
   const uint32_t copies = static_cast<uint32_t>(CeilDiv(uint64_t{160} << 20, kLanes * lane_bytes));
   std::vector<Lane> lanes;
-  for (uint32_t i = 0; i < std::max(copies, 2u) * kLanes; ++i) lanes.emplace_back(kernels, codec, rows, i % kLanes);
+  for (uint32_t i = 0; i < std::max(copies, 2u) * kLanes; ++i)
+    lanes.emplace_back(kernels, codec, rows, i % kLanes);
   std::vector<Caller> callers;
   for (int i = 0; i < 2; ++i) callers.emplace_back(kGroup);
   for (Caller& caller : callers) caller.positions.assign(kGroup, static_cast<int32_t>(rows - 1));
@@ -185,7 +197,8 @@ void BenchDecode(const Options& options, const xnnpack::Kernels& kernels, RowCod
     const Lane* at = &lanes[turn % (lanes.size() / kLanes) * kLanes];
     const Timer timer(threads > 1);
     pair.Run(threads, [&](uint32_t half) {
-      for (uint32_t i = half * kLanes / 2; i < (half + 1) * kLanes / 2; ++i) callers[half].Run(kernels, at[i].view, rows);
+      for (uint32_t i = half * kLanes / 2; i < (half + 1) * kLanes / 2; ++i)
+        callers[half].Run(kernels, at[i].view, rows);
     });
     mix.seconds.push_back(timer.Seconds());
     std::atomic<double> rates[2] = {0, 0};
@@ -202,19 +215,22 @@ void BenchDecode(const Options& options, const xnnpack::Kernels& kernels, RowCod
   const double median = mix.Quantile(0.5), best = mix.Quantile(0);
   char text[256], json[384];
   std::snprintf(text, sizeof(text),
-                "decode  %-4s %6u rows %u thread%s  median %8.0f us  best %8.0f us  %6.1f GB/s  stream %6.1f GB/s  share %.2f",
-                RowCodecName(codec), rows, threads, threads == 1 ? " " : "s", median * 1e6, best * 1e6,
-                bytes / best / 1e9, best_stream, bytes / best / 1e9 / best_stream);
+                "decode  %-4s %6u rows %u thread%s  median %8.0f us  best %8.0f us  %6.1f GB/s  "
+                "stream %6.1f GB/s  share %.2f",
+                RowCodecName(codec), rows, threads, threads == 1 ? " " : "s", median * 1e6,
+                best * 1e6, bytes / best / 1e9, best_stream, bytes / best / 1e9 / best_stream);
   std::snprintf(json, sizeof(json),
-                "{\"kernel\":\"decode\",\"kv\":\"%s\",\"rows\":%u,\"threads\":%u,\"median_us\":%.1f,\"best_us\":%.1f,"
+                "{\"kernel\":\"decode\",\"kv\":\"%s\",\"rows\":%u,\"threads\":%u,\"median_us\":%."
+                "1f,\"best_us\":%.1f,"
                 "\"gb_per_s\":%.2f,\"stream_gb_per_s\":%.2f}",
-                RowCodecName(codec), rows, threads, median * 1e6, best * 1e6, bytes / best / 1e9, best_stream);
+                RowCodecName(codec), rows, threads, median * 1e6, best * 1e6, bytes / best / 1e9,
+                best_stream);
   Print(options, text, json);
 }
 
 // The last 512 tokens of `rows` rows, in tiles of `queries` queries; one thread, one lane.
-void BenchPrefill(const Options& options, const xnnpack::Kernels& kernels, RowCodec codec, uint32_t rows,
-                  uint32_t queries) {
+void BenchPrefill(const Options& options, const xnnpack::Kernels& kernels, RowCodec codec,
+                  uint32_t rows, uint32_t queries) {
   const Lane lane(kernels, codec, rows, 1);
   Caller caller(queries);
   const uint32_t tokens = queries / kGroup, chunk = std::min(rows, 512u);
@@ -233,14 +249,17 @@ void BenchPrefill(const Options& options, const xnnpack::Kernels& kernels, RowCo
     }
     samples.seconds.push_back(timer.Seconds());
   }
-  const double best = operations / samples.Quantile(0) / 1e9, median = operations / samples.Quantile(0.5) / 1e9;
+  const double best = operations / samples.Quantile(0) / 1e9,
+               median = operations / samples.Quantile(0.5) / 1e9;
   char text[256], json[256];
-  std::snprintf(text, sizeof(text), "prefill %-4s %6u rows tile %3u  median %6.1f GFLOP/s  best %6.1f GFLOP/s",
+  std::snprintf(text, sizeof(text),
+                "prefill %-4s %6u rows tile %3u  median %6.1f GFLOP/s  best %6.1f GFLOP/s",
                 RowCodecName(codec), rows, queries, median, best);
-  std::snprintf(json, sizeof(json),
-                "{\"kernel\":\"prefill\",\"kv\":\"%s\",\"rows\":%u,\"tile\":%u,\"median_gflop_per_s\":%.1f,"
-                "\"best_gflop_per_s\":%.1f}",
-                RowCodecName(codec), rows, queries, median, best);
+  std::snprintf(
+      json, sizeof(json),
+      "{\"kernel\":\"prefill\",\"kv\":\"%s\",\"rows\":%u,\"tile\":%u,\"median_gflop_per_s\":%.1f,"
+      "\"best_gflop_per_s\":%.1f}",
+      RowCodecName(codec), rows, queries, median, best);
   Print(options, text, json);
 }
 
@@ -257,13 +276,16 @@ void BenchPointwise(const Options& options, const xnnpack::Kernels& kernels) {
       samples.seconds.push_back(timer.Seconds() / 20);
     }
     char text[128], json[128];
-    std::snprintf(text, sizeof(text), "row of %u  %-10s %7.2f us", kRow, stem, samples.Quantile(0) * 1e6);
-    std::snprintf(json, sizeof(json), "{\"kernel\":\"%s\",\"width\":%u,\"best_us\":%.3f}", stem, kRow,
+    std::snprintf(text, sizeof(text), "row of %u  %-10s %7.2f us", kRow, stem,
                   samples.Quantile(0) * 1e6);
+    std::snprintf(json, sizeof(json), "{\"kernel\":\"%s\",\"width\":%u,\"best_us\":%.3f}", stem,
+                  kRow, samples.Quantile(0) * 1e6);
     Print(options, text, json);
   };
-  time("rms_norm", [&] { p.rms_norm(x.data(), kRow, out.data(), kRow, 1, kRow, y.data(), nullptr, 1e-5f); });
-  time("layer_norm", [&] { p.layer_norm(x.data(), kRow, out.data(), kRow, 1, kRow, y.data(), y.data(), 1e-5f); });
+  time("rms_norm",
+       [&] { p.rms_norm(x.data(), kRow, out.data(), kRow, 1, kRow, y.data(), nullptr, 1e-5f); });
+  time("layer_norm",
+       [&] { p.layer_norm(x.data(), kRow, out.data(), kRow, 1, kRow, y.data(), y.data(), 1e-5f); });
   time("rope", [&] { p.rope(out.data(), kRow, ops::RopeLayout::kHalfSplit, y.data()); });
   time("silu", [&] { p.activation[0](x.data(), y.data(), out.data(), kRow); });
   time("gelu_erf", [&] { p.activation[1](x.data(), y.data(), out.data(), kRow); });
@@ -288,19 +310,23 @@ int Main(int argc, char** argv) {
   }
   const xnnpack::Kernels& kernels = xnnpack::BestKernels();
   if (options.json) std::printf("{\"isa\":\"%s\",\"results\":[\n", kernels.isa);
-  if (!options.json) std::printf("%s; 32 query heads on %u lanes of width %u\n", kernels.isa, kLanes, kWidth);
+  if (!options.json)
+    std::printf("%s; 32 query heads on %u lanes of width %u\n", kernels.isa, kLanes, kWidth);
   const std::vector<uint64_t> stream(size_t{32} << 20, 1);  // 256 MiB
-  const std::vector<uint32_t> all_rows = options.rows > 0 ? std::vector<uint32_t>{options.rows} : std::vector<uint32_t>{4096, 16384};
+  const std::vector<uint32_t> all_rows =
+      options.rows > 0 ? std::vector<uint32_t>{options.rows} : std::vector<uint32_t>{4096, 16384};
   {
     Pair pair;
     for (const uint32_t rows : all_rows) {
       for (const RowCodec codec : {RowCodec::kF32, RowCodec::kF16, RowCodec::kI8Token}) {
-        for (const uint32_t threads : {1u, 2u}) BenchDecode(options, kernels, codec, rows, threads, pair, stream);
+        for (const uint32_t threads : {1u, 2u})
+          BenchDecode(options, kernels, codec, rows, threads, pair, stream);
       }
     }
   }
   for (const RowCodec codec : {RowCodec::kF32, RowCodec::kF16, RowCodec::kI8Token}) {
-    for (const uint32_t queries : {16u, 64u, 256u}) BenchPrefill(options, kernels, codec, all_rows[0], queries);
+    for (const uint32_t queries : {16u, 64u, 256u})
+      BenchPrefill(options, kernels, codec, all_rows[0], queries);
   }
   BenchPointwise(options, kernels);
   if (options.json) std::printf("\n]}\n");

@@ -12,17 +12,27 @@ namespace {
 using namespace test;  // NOLINT: the testers
 
 enum class NormBug {
-  kNone, kEpsilonDropped, kEpsilonOutside, kSumForMean, kWeightDropped, kBiasDropped, kMeanKept,
-  kVarianceUnbiased, kFirstRowForAll, kLastElementLeft, kStrideIgnored
+  kNone,
+  kEpsilonDropped,
+  kEpsilonOutside,
+  kSumForMean,
+  kWeightDropped,
+  kBiasDropped,
+  kMeanKept,
+  kVarianceUnbiased,
+  kFirstRowForAll,
+  kLastElementLeft,
+  kStrideIgnored
 };
 
 template <NormKind kKind, NormBug kBug>
-void WrongNorm(const float* x, uint32_t x_stride, float* out, uint32_t out_stride, uint32_t rows, uint32_t width,
-               const float* weight, const float* bias, float epsilon) {
+void WrongNorm(const float* x, uint32_t x_stride, float* out, uint32_t out_stride, uint32_t rows,
+               uint32_t width, const float* weight, const float* bias, float epsilon) {
   if (kBug == NormBug::kStrideIgnored) x_stride = width;
   const bool centred = kKind == NormKind::kLayer && kBug != NormBug::kMeanKept;
   const double outside = kBug == NormBug::kEpsilonOutside ? epsilon : 0;
-  const double inside = kBug == NormBug::kEpsilonDropped || kBug == NormBug::kEpsilonOutside ? 0 : epsilon;
+  const double inside =
+      kBug == NormBug::kEpsilonDropped || kBug == NormBug::kEpsilonOutside ? 0 : epsilon;
   const double divisor = kBug == NormBug::kSumForMean         ? 1
                          : kBug == NormBug::kVarianceUnbiased ? std::max(width, 2u) - 1.0
                                                               : width;
@@ -43,8 +53,9 @@ void WrongNorm(const float* x, uint32_t x_stride, float* out, uint32_t out_strid
 }
 
 bool NormRejected(ops::NormKernel kernel, NormKind kind) {
-  return std::any_of(std::begin(kPointwiseWidths), std::end(kPointwiseWidths),
-                     [&](uint32_t width) { return !TestNorm(kernel, kind, width, false).accepted(); });
+  return std::any_of(std::begin(kPointwiseWidths), std::end(kPointwiseWidths), [&](uint32_t width) {
+    return !TestNorm(kernel, kind, width, false).accepted();
+  });
 }
 
 template <NormKind kKind>
@@ -71,7 +82,13 @@ TEST_CASE("every wrong LayerNorm is rejected, the right one is not", "[mutant][p
 }
 
 enum class RopeBug {
-  kNone, kMinusSineDropped, kPlusSineDropped, kSignsSwapped, kLayoutSwapped, kInPlaceStale, kLastPairLeft
+  kNone,
+  kMinusSineDropped,
+  kPlusSineDropped,
+  kSignsSwapped,
+  kLayoutSwapped,
+  kInPlaceStale,
+  kLastPairLeft
 };
 
 template <RopeBug kBug>
@@ -118,7 +135,8 @@ void WrongAct(const float* gate, const float* up, float* out, uint32_t width) {
     const double x = gate[i];
     double y = ExactActivation(kKind, x);
     if (kBug == ActBug::kOtherGelu) {
-      y = ExactActivation(kKind == Activation::kGeluErf ? Activation::kGeluTanh : Activation::kGeluErf, x);
+      y = ExactActivation(
+          kKind == Activation::kGeluErf ? Activation::kGeluTanh : Activation::kGeluErf, x);
     }
     if (kBug == ActBug::kOverflows) y = gate[i] * (std::exp(gate[i]) / (1 + std::exp(gate[i])));
     if (kBug == ActBug::kTailCut && x < -4) y = 0;
@@ -165,7 +183,8 @@ void WrongEncodeI8(const float* row, uint32_t width, std::byte* data, uint16_t* 
   meta[1] = range.minimum_f16;
   for (uint32_t d = 0; d < width; ++d) {
     const float x = (row[d] - range.minimum) * range.inverse_scale;
-    const float code = std::clamp(kBug == CodeBug::kTruncated ? std::floor(x) : std::nearbyint(x), 0.0f, 255.0f);
+    const float code =
+        std::clamp(kBug == CodeBug::kTruncated ? std::floor(x) : std::nearbyint(x), 0.0f, 255.0f);
     const int stored = static_cast<int>(code) - (kBug == CodeBug::kSignedOffset ? 127 : 128);
     reinterpret_cast<int8_t*>(data)[d] = static_cast<int8_t>(std::min(stored, 127));
   }

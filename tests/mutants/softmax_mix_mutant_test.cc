@@ -16,20 +16,23 @@ constexpr uint32_t kPairedCases = 64;  // those of softmax_mix_test
 
 template <size_t... kBugs>
 constexpr auto AllKernels(std::index_sequence<kBugs...>) {
-  return std::array<attention::MixKernel, sizeof...(kBugs)>{WrongMix<static_cast<MixBug>(kBugs)>...};
+  return std::array<attention::MixKernel, sizeof...(kBugs)>{
+      WrongMix<static_cast<MixBug>(kBugs)>...};
 }
 constexpr auto kKernels = AllKernels(std::make_index_sequence<kMixBugs>());
 
 // A row behind the last may only be read where the test put one; elsewhere lies a forbidden page.
 bool MayRun(MixBug bug, const MixCase& c) {
-  return bug != MixBug::kRowBehindTheLastRead || (c.poison_behind && c.layout == test::Layout::kDense);
+  return bug != MixBug::kRowBehindTheLastRead ||
+         (c.poison_behind && c.layout == test::Layout::kDense);
 }
 
 // By bug, in how many cases the tester rejected it.
 std::vector<uint32_t> Rejections(RowCodec codec) {
   std::vector<uint32_t> rejected(kMixBugs, 0);
   for (const MixCase& c : test::AllMixCases(codec, kPairedCases)) {
-    if (uint64_t{c.rows} * c.tokens * c.group * c.key_width > 200000) continue;  // plain loops are slow
+    if (uint64_t{c.rows} * c.tokens * c.group * c.key_width > 200000)
+      continue;  // plain loops are slow
     const MixProblem problem(c);
     for (int bug = 0; bug < kMixBugs; ++bug) {
       if (!MayRun(static_cast<MixBug>(bug), c) || (bug > 0 && rejected[bug] > 2)) continue;
@@ -64,12 +67,22 @@ TEST_CASE("every wrong softmax over int8 rows is rejected, the right one is not"
   ExpectAllRejected(RowCodec::kI8Token);
 }
 
-// --- merge -----------------------------------------------------------------------------------------
+// --- merge
+// -----------------------------------------------------------------------------------------
 
-enum class MergeBug { kNone, kMaximaIgnored, kSumsIgnored, kSinkInEveryRecord, kSinkIgnored, kEmptyCounted, kLastSkipped };
+enum class MergeBug {
+  kNone,
+  kMaximaIgnored,
+  kSumsIgnored,
+  kSinkInEveryRecord,
+  kSinkIgnored,
+  kEmptyCounted,
+  kLastSkipped
+};
 
 template <MergeBug kBug>
-void WrongMerge(const float* partials, uint64_t stride, uint32_t count, uint32_t width, float sink, float* out) {
+void WrongMerge(const float* partials, uint64_t stride, uint32_t count, uint32_t width, float sink,
+                float* out) {
   constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
   if (kBug == MergeBug::kSinkIgnored) sink = kMinusInfinity;
   if (kBug == MergeBug::kLastSkipped && count > 1) --count;

@@ -1,5 +1,5 @@
-// Softmax mix with one mistake at a time: the real signature, plain loops. kNone is correct, and shows that
-// it is the mistake that the testers reject.
+// Softmax mix with one mistake at a time: the real signature, plain loops. kNone is correct, and
+// shows that it is the mistake that the testers reject.
 #pragma once
 
 #include <algorithm>
@@ -20,27 +20,27 @@ enum class MixBug {
   kWindowIgnored,
   kSinksIgnored,
   kOneSinkTooFew,
-  kCausalityOffByOne,        // sees its successor
+  kCausalityOffByOne,  // sees its successor
   kSelfHidden,
-  kHiddenRowRead,            // weight 0 times whatever lies there
+  kHiddenRowRead,  // weight 0 times whatever lies there
   kRowBehindTheLastRead,
   kLastRowSkipped,
-  kMaskIgnoredOnLastTile,    // rows of the last, partial block of 16
-  kPositionsIgnored,         // ring rows taken at their slot
+  kMaskIgnoredOnLastTile,  // rows of the last, partial block of 16
+  kPositionsIgnored,       // ring rows taken at their slot
   kEmptySlotSeen,
   kInt8KeyMinimumDropped,
   kInt8ValueMinimumDropped,
   kInt8ScaleOfNextRow,
   kCapDropped,
   kCapBeforeScale,
-  kRescaleForgotten,         // o keeps its old maximum
+  kRescaleForgotten,  // o keeps its old maximum
   kSumNotRescaled,
   kFirstQueryForAll,
   kFirstPositionForAll,
   kLastChannelUnwritten,
   kLastQueryChannelSkipped,
   kRangeBeginIgnored,
-  kMaximumInLog2,            // m returned in the wrong unit
+  kMaximumInLog2,  // m returned in the wrong unit
   kEmptyViewIsNan,
 };
 inline constexpr int kMixBugs = static_cast<int>(MixBug::kEmptyViewIsNan) + 1;
@@ -64,14 +64,16 @@ bool Sees(const attention::MixSpec& spec, int64_t query, int64_t row) {
 template <MixBug kBug>
 std::vector<float> Row(const LaneView& lane, bool key, uint32_t row) {
   const uint32_t width = key ? lane.key_width : lane.value_width;
-  const std::byte* data = (key ? lane.keys : lane.values) + uint64_t{row} * RowDataBytes(lane.codec, width);
+  const std::byte* data =
+      (key ? lane.keys : lane.values) + uint64_t{row} * RowDataBytes(lane.codec, width);
   const uint16_t* meta = key ? lane.key_meta : lane.value_meta;
   uint16_t own[2] = {};
   if (lane.codec == RowCodec::kI8Token) {
     const bool shifted = kBug == MixBug::kInt8ScaleOfNextRow && row + 1 < lane.rows;
     own[0] = meta[2 * (row + (shifted ? 1 : 0))];
     own[1] = meta[2 * row + 1];
-    if (kBug == (key ? MixBug::kInt8KeyMinimumDropped : MixBug::kInt8ValueMinimumDropped)) own[1] = 0;
+    if (kBug == (key ? MixBug::kInt8KeyMinimumDropped : MixBug::kInt8ValueMinimumDropped))
+      own[1] = 0;
   }
   std::vector<float> out(width);
   attention::DecodeRow(lane.codec, data, own, width, out.data());
@@ -79,7 +81,8 @@ std::vector<float> Row(const LaneView& lane, bool key, uint32_t row) {
 }
 
 template <MixBug kBug>
-float Score(const LaneView& lane, const attention::MixSpec& spec, const float* q, const std::vector<float>& key) {
+float Score(const LaneView& lane, const attention::MixSpec& spec, const float* q,
+            const std::vector<float>& key) {
   float dot = 0;
   const uint32_t skipped = kBug == MixBug::kLastQueryChannelSkipped ? 1 : 0;
   for (uint32_t d = 0; d + skipped < lane.key_width; ++d) dot += q[d] * key[d];
@@ -97,7 +100,8 @@ void AddRow(float x, const std::vector<float>& value, uint32_t written, float* r
   } else if (x > record[0]) {
     const float rescale = std::exp(record[0] - x);
     if (kBug != MixBug::kSumNotRescaled) record[1] *= rescale;
-    for (uint32_t c = 0; c < written && kBug != MixBug::kRescaleForgotten; ++c) record[2 + c] *= rescale;
+    for (uint32_t c = 0; c < written && kBug != MixBug::kRescaleForgotten; ++c)
+      record[2 + c] *= rescale;
     record[0] = x;
   }
   const float p = std::exp(x - record[0]);
@@ -106,9 +110,9 @@ void AddRow(float x, const std::vector<float>& value, uint32_t written, float* r
 }
 
 template <MixBug kBug>
-void WrongMix(const LaneView& lane, const attention::MixSpec& spec, const float* q, uint32_t q_stride,
-              const int32_t* query_positions, uint32_t queries, uint32_t row_begin, uint32_t row_end,
-              float* partials, std::byte*) {
+void WrongMix(const LaneView& lane, const attention::MixSpec& spec, const float* q,
+              uint32_t q_stride, const int32_t* query_positions, uint32_t queries,
+              uint32_t row_begin, uint32_t row_end, float* partials, std::byte*) {
   if (kBug == MixBug::kRangeBeginIgnored) row_begin = 0;
   const uint32_t last = kBug == MixBug::kRowBehindTheLastRead ? row_end + 1
                         : kBug == MixBug::kLastRowSkipped     ? std::max(row_end, 1u) - 1
@@ -125,7 +129,8 @@ void WrongMix(const LaneView& lane, const attention::MixSpec& spec, const float*
       // The row behind the last has no position of its own: taken as seen.
       const int64_t position = r >= lane.rows ? at : dense ? int64_t{r} : lane.positions[r];
       bool seen = Sees<kBug>(spec, at, position);
-      if (kBug == MixBug::kMaskIgnoredOnLastTile && r >= row_end / 16 * 16 && position >= 0) seen = true;
+      if (kBug == MixBug::kMaskIgnoredOnLastTile && r >= row_end / 16 * 16 && position >= 0)
+        seen = true;
       if (!seen && kBug != MixBug::kHiddenRowRead) continue;
       const std::vector<float> value = Row<kBug>(lane, false, r);
       if (!seen) {

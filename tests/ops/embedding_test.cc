@@ -34,7 +34,8 @@ struct TableBytes {
     std::normal_distribution<float> normal;
     const uint64_t elements = uint64_t{kRows} * t.columns;
     data = GuardedMemory(elements * DTypeBits(t.dtype) / 8, 1);
-    for (size_t i = 0; i < data.bytes(); ++i) data.as<uint8_t>()[i] = static_cast<uint8_t>(random());
+    for (size_t i = 0; i < data.bytes(); ++i)
+      data.as<uint8_t>()[i] = static_cast<uint8_t>(random());
     for (uint64_t i = 0; i < elements; ++i) {
       const float x = normal(random);
       if (t.dtype == DType::kF32) std::memcpy(data.data() + 4 * i, &x, 4);
@@ -63,10 +64,10 @@ Verdict TestEmbedding(const Table& t) {
   view.scales = bytes.scales.data();
   view.scale_bytes = bytes.scales.bytes();
   oracle::StoredMatrix m;
-  m.format = t.dtype == DType::kF32   ? oracle::WeightFormat::kF32
-             : t.dtype == DType::kI8  ? oracle::WeightFormat::kInt8
-             : t.dtype == DType::kI4  ? oracle::WeightFormat::kInt4
-                                      : oracle::WeightFormat::kF16;
+  m.format = t.dtype == DType::kF32  ? oracle::WeightFormat::kF32
+             : t.dtype == DType::kI8 ? oracle::WeightFormat::kInt8
+             : t.dtype == DType::kI4 ? oracle::WeightFormat::kInt4
+                                     : oracle::WeightFormat::kF16;
   m.rows = kRows;
   m.columns = t.columns;
   m.block = t.block;
@@ -83,15 +84,21 @@ Verdict TestEmbedding(const Table& t) {
                      ? oracle::DecodeBF16(bytes.data.as<uint16_t>()[uint64_t{id} * t.columns + c])
                      : oracle::StoredWeight(m, id, c));
       verdict.Check(out.as<float>()[c], exact, ProductAllowance(exact),
-                    std::string(DTypeName(t.dtype)) + " id " + std::to_string(id) + " C " + std::to_string(c));
+                    std::string(DTypeName(t.dtype)) + " id " + std::to_string(id) + " C " +
+                        std::to_string(c));
     }
   }
   return verdict;
 }
 
 TEST_CASE("embedding rows of every weight type decode to their values times the factor", "[ops]") {
-  for (const Table& t : {Table{DType::kF32, 0, 33}, {DType::kF16, 0, 33}, {DType::kBF16, 0, 33},
-                         {DType::kI8, 0, 33}, {DType::kI4, 0, 34}, {DType::kI4, 32, 96}, {DType::kI4, 64, 128},
+  for (const Table& t : {Table{DType::kF32, 0, 33},
+                         {DType::kF16, 0, 33},
+                         {DType::kBF16, 0, 33},
+                         {DType::kI8, 0, 33},
+                         {DType::kI4, 0, 34},
+                         {DType::kI4, 32, 96},
+                         {DType::kI4, 64, 128},
                          {DType::kI4, 128, 256}}) {
     const Verdict verdict = TestEmbedding(t);
     INFO(verdict.Why());
@@ -107,7 +114,8 @@ TEST_CASE("rotary angles are exact to f32 at positions up to 2^31", "[ops]") {
     ops::RopeAngles(position, frequencies.data(), 10, 1.25f, cos_sin.data());
     for (size_t i = 0; i < frequencies.size(); ++i) {
       const double angle = double{frequencies[i]} * position;
-      const std::string where = "position " + std::to_string(position) + " pair " + std::to_string(i);
+      const std::string where =
+          "position " + std::to_string(position) + " pair " + std::to_string(i);
       verdict.Check(cos_sin[i], 1.25 * std::cos(angle), ProductAllowance(1.25), where);
       verdict.Check(cos_sin[5 + i], 1.25 * std::sin(angle), ProductAllowance(1.25), where);
     }

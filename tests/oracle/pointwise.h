@@ -1,4 +1,5 @@
-// Norms, rotary embedding, activations and embedding rows in double precision, from their definitions.
+// Norms, rotary embedding, activations and embedding rows in double precision, from their
+// definitions.
 #pragma once
 
 #include <cmath>
@@ -19,7 +20,8 @@ inline std::vector<double> RmsNorm(const std::vector<double>& x, const std::vect
 }
 
 // LayerNorm (arXiv 1607.06450 eq. 4): (x - mean) / sqrt(variance + eps) * weight + bias
-inline std::vector<double> LayerNorm(const std::vector<double>& x, const std::vector<double>& weight,
+inline std::vector<double> LayerNorm(const std::vector<double>& x,
+                                     const std::vector<double>& weight,
                                      const std::vector<double>& bias, double epsilon) {
   double mean = 0, variance = 0;
   for (const double value : x) mean += value / x.size();

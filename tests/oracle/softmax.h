@@ -1,7 +1,7 @@
 // Softmax attention over a list of rows in double precision:
 //
-//   x_j = cap(scale * q . k_j),  cap(x) = c tanh(x / c) when c > 0;   p_j = exp(x_j - m) / sum_i exp(x_i - m)
-//   o = sum_j p_j v_j   over the rows j with 0 <= position_j <= position of q
+//   x_j = cap(scale * q . k_j),  cap(x) = c tanh(x / c) when c > 0;   p_j = exp(x_j - m) / sum_i
+//   exp(x_i - m) o = sum_j p_j v_j   over the rows j with 0 <= position_j <= position of q
 //                       and (position - position_j <= left or position_j < sinks)
 //   a learned sink z adds exp(z - m) to the denominator only (gpt-oss).
 //
@@ -19,8 +19,8 @@ namespace headroom::oracle {
 
 inline constexpr double kNoSink = -INFINITY;
 
-// A row of key or value elements as attention reads it, and the part of it that an integer kernel keeps in
-// codes around the middle of the range (the whole row for float rows).
+// A row of key or value elements as attention reads it, and the part of it that an integer kernel
+// keeps in codes around the middle of the range (the whole row for float rows).
 struct DecodedRow {
   std::vector<double> value;
   std::vector<double> coded;
@@ -70,8 +70,9 @@ struct SoftmaxResult {
   std::vector<double> out;      // o[Dv]
 };
 
-inline SoftmaxResult Attend(const SoftmaxSpec& spec, const std::vector<double>& q, int64_t query_position,
-                            const std::vector<DecodedRow>& keys, const std::vector<DecodedRow>& values,
+inline SoftmaxResult Attend(const SoftmaxSpec& spec, const std::vector<double>& q,
+                            int64_t query_position, const std::vector<DecodedRow>& keys,
+                            const std::vector<DecodedRow>& values,
                             const std::vector<int64_t>& positions, double sink = kNoSink) {
   SoftmaxResult result;
   const size_t rows = keys.size();
@@ -112,7 +113,8 @@ struct Partial {
   std::vector<double> o;
 };
 
-inline std::vector<double> MergePartials(const std::vector<Partial>& partials, double sink = kNoSink) {
+inline std::vector<double> MergePartials(const std::vector<Partial>& partials,
+                                         double sink = kNoSink) {
   double reference = sink;
   for (const Partial& p : partials) reference = std::max(reference, p.maximum);
   std::vector<double> out(partials[0].o.size(), 0.0);

@@ -1,5 +1,5 @@
-// The one place where a result is held against an expectation. NaN never passes by accident, a comparison of
-// nothing fails, and the worst error is reported as a share of what was allowed.
+// The one place where a result is held against an expectation. NaN never passes by accident, a
+// comparison of nothing fails, and the worst error is reported as a share of what was allowed.
 #pragma once
 
 #include <cmath>
@@ -16,13 +16,16 @@ struct Verdict {
   uint64_t compared = 0;
 
   bool accepted() const { return failure.empty() && compared > 0; }
-  std::string Why() const { return compared == 0 && failure.empty() ? "nothing compared" : failure; }
+  std::string Why() const {
+    return compared == 0 && failure.empty() ? "nothing compared" : failure;
+  }
 
   void Fail(const std::string& why) {
     if (failure.empty()) failure = why;
   }
 
-  // One element. `where` names it by letters ("H 3 D 17"). An allowance must be finite and not negative.
+  // One element. `where` names it by letters ("H 3 D 17"). An allowance must be finite and not
+  // negative.
   void Check(double found, double expected, double allowance, const std::string& where) {
     ++compared;
     if (!(allowance >= 0) || std::isinf(allowance)) return Fail(where + ": bad allowance");
@@ -31,7 +34,8 @@ struct Verdict {
       if (!same) Report(found, expected, where, "must be equal");
       return;
     }
-    const double ratio = std::fabs(found - expected) / (allowance + std::numeric_limits<double>::min());
+    const double ratio =
+        std::fabs(found - expected) / (allowance + std::numeric_limits<double>::min());
     if (!(ratio <= worst_ratio)) worst_ratio = ratio;  // also takes NaN
     if (!(ratio <= 1)) Report(found, expected, where, "error / allowance " + std::to_string(ratio));
   }

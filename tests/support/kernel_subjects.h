@@ -1,5 +1,5 @@
-// The sets of kernels that this machine can run: the portable one, and our own for each instruction set that
-// is compiled in and that the CPU has.
+// The sets of kernels that this machine can run: the portable one, and our own for each instruction
+// set that is compiled in and that the CPU has.
 #pragma once
 
 #include <vector>

@@ -1,5 +1,5 @@
-// The cases a softmax kernel must pass: every dimension around the tiles of any of our kernels (4, 6, 8, 16,
-// 64), combined in pairs, and the named edges.
+// The cases a softmax kernel must pass: every dimension around the tiles of any of our kernels (4,
+// 6, 8, 16, 64), combined in pairs, and the named edges.
 #pragma once
 
 #include <vector>
@@ -10,7 +10,8 @@ namespace headroom::test {
 
 inline constexpr RowCodec kAllCodecs[] = {RowCodec::kF32, RowCodec::kF16, RowCodec::kI8Token};
 
-// Walks the lists with strides that share no factor with their lengths, so that all pairs of neighbours meet.
+// Walks the lists with strides that share no factor with their lengths, so that all pairs of
+// neighbours meet.
 inline std::vector<MixCase> PairedMixCases(RowCodec codec, uint32_t count) {
   constexpr uint32_t kRows[] = {1, 2, 3, 4, 5, 7, 15, 16, 17, 31, 63, 64, 65, 66, 97, 128, 131};
   constexpr uint32_t kTokens[] = {1, 1, 1, 2, 3, 5, 8, 17, 33};
@@ -56,26 +57,77 @@ inline std::vector<MixCase> EdgeMixCases(RowCodec codec) {
     }
   };
   add([](MixCase& c) { c.logits = Logits::kLarge; });
-  add([](MixCase& c) { c.logits = Logits::kLarge; c.splits = 4; });
+  add([](MixCase& c) {
+    c.logits = Logits::kLarge;
+    c.splits = 4;
+  });
   add([](MixCase& c) { c.logits = Logits::kEqual; });
-  add([](MixCase& c) { c.logits = Logits::kLarge; c.softcap = 20.0f; });
-  add([](MixCase& c) { c.left = 0; });                    // only itself
-  add([](MixCase& c) { c.left = c.rows - 2; });           // the oldest row just out of sight of the last
-  add([](MixCase& c) { c.left = c.rows - 1; });           // just in sight
+  add([](MixCase& c) {
+    c.logits = Logits::kLarge;
+    c.softcap = 20.0f;
+  });
+  add([](MixCase& c) { c.left = 0; });           // only itself
+  add([](MixCase& c) { c.left = c.rows - 2; });  // the oldest row just out of sight of the last
+  add([](MixCase& c) { c.left = c.rows - 1; });  // just in sight
   add([](MixCase& c) { c.left = c.rows; });
-  add([](MixCase& c) { c.left = 63; c.rows = 128; });     // window edges on block edges
-  add([](MixCase& c) { c.left = 64; c.rows = 129; });
-  add([](MixCase& c) { c.left = 10; c.sinks = 4; });      // hidden rows between sinks and window
-  add([](MixCase& c) { c.left = 10; c.sinks = 4; c.rows = 300; c.splits = 3; });  // whole blocks unseen
-  add([](MixCase& c) { c.sinks = 70; c.left = 5; c.rows = 200; });  // sinks across a block edge
-  add([](MixCase& c) { c.layout = Layout::kRing; c.left = 70; c.sinks = 3; });
-  add([](MixCase& c) { c.layout = Layout::kHoles; c.left = 40; });
-  add([](MixCase& c) { c.rows = 20; c.poison_behind = true; });  // T = S for the tile: first query sees one row
-  add([](MixCase& c) { c.group = 1; c.rows = 257; c.splits = 5; });
-  add([](MixCase& c) { c.group = 16; c.rows = 65; });
-  add([](MixCase& c) { c.key_width = 192; c.value_width = 128; });
-  add([](MixCase& c) { c.key_width = 576; c.value_width = 96; c.rows = 70; });  // more than 512: fewer bits of q
-  add([](MixCase& c) { c.key_width = c.value_width = 256; c.rows = 70; });
+  add([](MixCase& c) {
+    c.left = 63;
+    c.rows = 128;
+  });  // window edges on block edges
+  add([](MixCase& c) {
+    c.left = 64;
+    c.rows = 129;
+  });
+  add([](MixCase& c) {
+    c.left = 10;
+    c.sinks = 4;
+  });  // hidden rows between sinks and window
+  add([](MixCase& c) {
+    c.left = 10;
+    c.sinks = 4;
+    c.rows = 300;
+    c.splits = 3;
+  });  // whole blocks unseen
+  add([](MixCase& c) {
+    c.sinks = 70;
+    c.left = 5;
+    c.rows = 200;
+  });  // sinks across a block edge
+  add([](MixCase& c) {
+    c.layout = Layout::kRing;
+    c.left = 70;
+    c.sinks = 3;
+  });
+  add([](MixCase& c) {
+    c.layout = Layout::kHoles;
+    c.left = 40;
+  });
+  add([](MixCase& c) {
+    c.rows = 20;
+    c.poison_behind = true;
+  });  // T = S for the tile: first query sees one row
+  add([](MixCase& c) {
+    c.group = 1;
+    c.rows = 257;
+    c.splits = 5;
+  });
+  add([](MixCase& c) {
+    c.group = 16;
+    c.rows = 65;
+  });
+  add([](MixCase& c) {
+    c.key_width = 192;
+    c.value_width = 128;
+  });
+  add([](MixCase& c) {
+    c.key_width = 576;
+    c.value_width = 96;
+    c.rows = 70;
+  });  // more than 512: fewer bits of q
+  add([](MixCase& c) {
+    c.key_width = c.value_width = 256;
+    c.rows = 70;
+  });
   return cases;
 }
 

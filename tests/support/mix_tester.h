@@ -1,6 +1,7 @@
-// Tester of softmax kernels: builds a lane and queries for a MixCase, hides what nobody may see behind NaN and
-// forbidden pages, runs the kernel over the case's row ranges, and compares every record and the merged
-// output with the double-precision oracle. Product kernels and mutants go through the same function.
+// Tester of softmax kernels: builds a lane and queries for a MixCase, hides what nobody may see
+// behind NaN and forbidden pages, runs the kernel over the case's row ranges, and compares every
+// record and the merged output with the double-precision oracle. Product kernels and mutants go
+// through the same function.
 #pragma once
 
 #include <cmath>
@@ -29,7 +30,7 @@ enum class Layout { kDense, kRing, kHoles };   // position = row; wrapped; wrapp
 
 struct MixCase {
   RowCodec codec = RowCodec::kF32;
-  uint32_t rows = 1;   // S
+  uint32_t rows = 1;    // S
   uint32_t tokens = 1;  // T: the last ones, at positions S - T .. S - 1
   uint32_t group = 1;   // queries per token
   uint32_t key_width = 16, value_width = 16;
@@ -37,7 +38,7 @@ struct MixCase {
   float softcap = 0;
   Logits logits = Logits::kPlain;
   Layout layout = Layout::kDense;
-  uint32_t splits = 1;  // row ranges that are merged
+  uint32_t splits = 1;         // row ranges that are merged
   bool poison_behind = false;  // rows behind S exist and hold NaN; else S ends at a forbidden page
   uint32_t seed = 1;
 };
@@ -133,8 +134,8 @@ class MixProblem {
     constexpr size_t kGuard = 32;
     const size_t floats = size_t{queries()} * attention::PartialFloats(case_.value_width);
     std::vector<float> partials(floats + 2 * kGuard, NAN);
-    GuardedMemory scratch(
-        attention::MixScratchBytes(queries(), case_.key_width, case_.value_width), 64);
+    GuardedMemory scratch(attention::MixScratchBytes(queries(), case_.key_width, case_.value_width),
+                          64);
     std::memset(scratch.data(), 0xff, scratch.bytes());  // NaN, to those who trust it
     const std::vector<std::byte> before = Snapshot();
     kernel(Lane(), Spec(), q_.data(), q_stride_, query_positions_.data(), queries(), begin, end,
@@ -162,14 +163,16 @@ class MixProblem {
  private:
   float Normal() { return normal_(random_); }
 
-  // exp(score) must overflow f32 when nobody subtracts the maximum, and scores stay below the f16 limit.
+  // exp(score) must overflow f32 when nobody subtracts the maximum, and scores stay below the f16
+  // limit.
   float LargeGain() const { return 34.0f; }
 
   void MakePositions() {
     const uint32_t rows = case_.rows;
     positions_.resize(rows);
     std::iota(positions_.begin(), positions_.end(), 0);
-    if (case_.layout != Layout::kDense) {  // a ring that has wrapped: old rows first, newest in the middle
+    if (case_.layout !=
+        Layout::kDense) {  // a ring that has wrapped: old rows first, newest in the middle
       const uint32_t newest = rows * 2 / 3;
       for (uint32_t r = 0; r < rows; ++r) {
         positions_[r] = r < case_.sinks ? r : r <= newest ? r + rows : r;
@@ -188,7 +191,8 @@ class MixProblem {
     }
     for (uint32_t t = 0; t < case_.tokens; ++t) {
       for (uint32_t h = 0; h < case_.group; ++h) {
-        query_positions_.push_back(static_cast<int32_t>(std::max<int64_t>(last - case_.tokens + 1 + t, 0)));
+        query_positions_.push_back(
+            static_cast<int32_t>(std::max<int64_t>(last - case_.tokens + 1 + t, 0)));
       }
     }
   }
@@ -198,7 +202,8 @@ class MixProblem {
     q_stride_ = case_.key_width + 3;  // odd, so that nothing relies on alignment
     q_.assign(size_t{queries()} * q_stride_, NAN);
     for (uint32_t i = 0; i < queries(); ++i) {
-      for (uint32_t d = 0; d < case_.key_width; ++d) q_[size_t{i} * q_stride_ + d] = Normal() * 1.3f;
+      for (uint32_t d = 0; d < case_.key_width; ++d)
+        q_[size_t{i} * q_stride_ + d] = Normal() * 1.3f;
     }
   }
 
@@ -240,7 +245,8 @@ class MixProblem {
     const size_t rows = case_.rows + (case_.poison_behind ? 3 : 0);
     for (size_t r = 0; r < rows; ++r) {
       if (r < case_.rows && SeenByAny(static_cast<uint32_t>(r))) continue;
-      for (const auto& [stored, width] : {std::pair(&keys_, case_.key_width), std::pair(&values_, case_.value_width)}) {
+      for (const auto& [stored, width] :
+           {std::pair(&keys_, case_.key_width), std::pair(&values_, case_.value_width)}) {
         const size_t row_bytes = RowDataBytes(case_.codec, width);
         const int pattern = case_.codec == RowCodec::kI8Token ? 0x7f : 0xff;
         std::memset(stored->data.data() + r * row_bytes, pattern, row_bytes);
@@ -250,7 +256,8 @@ class MixProblem {
   }
 
   oracle::SoftmaxSpec OracleSpec() const {
-    return {scale_, case_.softcap, case_.left == kUnlimited ? INT64_MAX : int64_t{case_.left}, case_.sinks};
+    return {scale_, case_.softcap, case_.left == kUnlimited ? INT64_MAX : int64_t{case_.left},
+            case_.sinks};
   }
 
   std::vector<oracle::DecodedRow> Decode(const StoredRows& stored, uint32_t width) const {
@@ -258,9 +265,10 @@ class MixProblem {
     for (uint32_t r = 0; r < case_.rows; ++r) {
       const std::byte* row = stored.data.data() + uint64_t{r} * RowDataBytes(case_.codec, width);
       const uint16_t* meta = stored.meta.as<uint16_t>() + 2 * r;
-      rows.push_back(case_.codec == RowCodec::kF32   ? oracle::DecodeF32Row(row, width)
-                     : case_.codec == RowCodec::kF16 ? oracle::DecodeF16Row(row, width)
-                                                     : oracle::DecodeI8Row(row, meta[0], meta[1], width));
+      rows.push_back(case_.codec == RowCodec::kF32 ? oracle::DecodeF32Row(row, width)
+                     : case_.codec == RowCodec::kF16
+                         ? oracle::DecodeF16Row(row, width)
+                         : oracle::DecodeI8Row(row, meta[0], meta[1], width));
     }
     return rows;
   }
@@ -271,11 +279,13 @@ class MixProblem {
     for (uint32_t i = 0; i < queries(); ++i) {
       const float* from = q_.data() + size_t{i} * q_stride_;
       const std::vector<double> q(from, from + case_.key_width);
-      exact_.push_back(oracle::Attend(OracleSpec(), q, query_positions_[i], keys, values, positions_));
+      exact_.push_back(
+          oracle::Attend(OracleSpec(), q, query_positions_[i], keys, values, positions_));
       std::vector<double> scores(case_.rows, 0.0);
       for (uint32_t r = 0; r < case_.rows; ++r) {
         if (exact_[i].scores[r] == -INFINITY) continue;
-        scores[r] = ScoreAllowance(ConditionOfScore(scale_, q, keys[r], coded), case_.key_width, case_.softcap);
+        scores[r] = ScoreAllowance(ConditionOfScore(scale_, q, keys[r], coded), case_.key_width,
+                                   case_.softcap);
       }
       allowance_.push_back(SoftmaxAllowance(exact_[i], values, scores, coded));
       score_allowance_.push_back(std::move(scores));
@@ -283,7 +293,8 @@ class MixProblem {
   }
 
   // m and l of one record over [begin, end), from the oracle's scores. An empty view is exact.
-  void CheckRecord(uint32_t i, uint32_t begin, uint32_t end, const float* record, Verdict* verdict) const {
+  void CheckRecord(uint32_t i, uint32_t begin, uint32_t end, const float* record,
+                   Verdict* verdict) const {
     double maximum = -INFINITY, sum = 0, worst = 0;
     for (uint32_t r = begin; r < end; ++r) maximum = std::max(maximum, exact_[i].scores[r]);
     for (uint32_t r = begin; r < end; ++r) {
@@ -291,10 +302,13 @@ class MixProblem {
       sum += std::exp(exact_[i].scores[r] - maximum);
       worst = std::max(worst, score_allowance_[i][r]);
     }
-    const std::string where = "query " + std::to_string(i) + " rows " + std::to_string(begin) + "..";
-    verdict->Check(record[0], maximum, MaximumAllowance(worst, maximum == -INFINITY ? 0 : maximum), where + " m");
+    const std::string where =
+        "query " + std::to_string(i) + " rows " + std::to_string(begin) + "..";
+    verdict->Check(record[0], maximum, MaximumAllowance(worst, maximum == -INFINITY ? 0 : maximum),
+                   where + " m");
     const bool empty = maximum == -INFINITY;
-    verdict->Check(record[1], sum, empty ? 0 : SumAllowance(sum, worst, maximum, end - begin), where + " l");
+    verdict->Check(record[1], sum, empty ? 0 : SumAllowance(sum, worst, maximum, end - begin),
+                   where + " l");
     for (uint32_t c = 0; c < case_.value_width; ++c) {
       if (empty) verdict->Check(record[2 + c], 0, 0, where + " o of an empty view");
     }

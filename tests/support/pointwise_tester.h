@@ -1,5 +1,6 @@
-// Testers of the row-wise kernels and row codecs. Each takes the kernel's real signature, makes data in which
-// every term of the formula matters, and compares with the oracle; product kernels and mutants alike.
+// Testers of the row-wise kernels and row codecs. Each takes the kernel's real signature, makes
+// data in which every term of the formula matters, and compares with the oracle; product kernels
+// and mutants alike.
 #pragma once
 
 #include <cmath>
@@ -18,12 +19,14 @@
 
 namespace headroom::test {
 
-inline constexpr uint32_t kPointwiseWidths[] = {1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 130, 576};
+inline constexpr uint32_t kPointwiseWidths[] = {1,  2,  3,  4,  7,  8,  9,   15,  16, 17,
+                                                31, 32, 33, 63, 64, 65, 127, 130, 576};
 
 // f32 values ending at a forbidden page, so that a vector read or written too far is a crash.
 class GuardedFloats {
  public:
-  explicit GuardedFloats(size_t count, float fill = NAN) : memory_(count * sizeof(float), sizeof(float)) {
+  explicit GuardedFloats(size_t count, float fill = NAN)
+      : memory_(count * sizeof(float), sizeof(float)) {
     std::fill_n(data(), count, fill);
   }
   GuardedFloats(size_t count, float spread, float middle, std::mt19937& random)
@@ -61,9 +64,11 @@ inline Verdict TestNorm(ops::NormKernel kernel, NormKind kind, uint32_t width, b
       kernel(x.data(), stride, out.data(), out_stride, kRows, width, weight.data(),
              with_bias ? bias.data() : nullptr, epsilon);
       for (uint32_t r = 0; r < kRows; ++r) {
-        const std::vector<double> row(before.begin() + r * stride, before.begin() + r * stride + width);
+        const std::vector<double> row(before.begin() + r * stride,
+                                      before.begin() + r * stride + width);
         const std::vector<double> w = weight.Doubles(0, width);
-        const std::vector<double> b = with_bias ? bias.Doubles(0, width) : std::vector<double>(width, 0.0);
+        const std::vector<double> b =
+            with_bias ? bias.Doubles(0, width) : std::vector<double>(width, 0.0);
         std::vector<double> exact = kind == NormKind::kRms ? oracle::RmsNorm(row, w, epsilon)
                                                            : oracle::LayerNorm(row, w, b, epsilon);
         double magnitude = 0, spread = 0, mean = 0;
@@ -77,14 +82,18 @@ inline Verdict TestNorm(ops::NormKernel kernel, NormKind kind, uint32_t width, b
           double allowed = NormAllowance(exact[c] - b[c], b[c], width);
           if (kind == NormKind::kLayer) {
             const double gain_here = std::fabs(w[c]) / std::sqrt(spread + epsilon);
-            allowed += CentringAllowance(magnitude, gain_here * (1 + std::fabs(row[c] - mean) / std::sqrt(spread + epsilon)), width);
+            allowed += CentringAllowance(
+                magnitude, gain_here * (1 + std::fabs(row[c] - mean) / std::sqrt(spread + epsilon)),
+                width);
           }
           verdict.Check(out[r * out_stride + c], exact[c], allowed,
-                        "C " + std::to_string(width) + " row " + std::to_string(r) + " element " + std::to_string(c));
+                        "C " + std::to_string(width) + " row " + std::to_string(r) + " element " +
+                            std::to_string(c));
         }
         for (uint32_t c = width; c < out_stride && r + 1 < kRows; ++c) {  // between rows: as it was
           const float found = out[r * out_stride + c];
-          if (in_place ? found != before[r * stride + c] : !std::isnan(found)) verdict.Fail("gap overwritten");
+          if (in_place ? found != before[r * stride + c] : !std::isnan(found))
+            verdict.Fail("gap overwritten");
         }
       }
     }
@@ -118,10 +127,14 @@ inline Verdict TestRope(ops::RopeKernel kernel, ops::RopeLayout layout, uint32_t
 
 inline double ExactActivation(ops::Activation kind, double x) {
   switch (kind) {
-    case ops::Activation::kSilu: return oracle::Silu(x);
-    case ops::Activation::kGeluErf: return oracle::GeluErf(x);
-    case ops::Activation::kGeluTanh: return oracle::GeluTanh(x);
-    case ops::Activation::kRelu: return oracle::Relu(x);
+    case ops::Activation::kSilu:
+      return oracle::Silu(x);
+    case ops::Activation::kGeluErf:
+      return oracle::GeluErf(x);
+    case ops::Activation::kGeluTanh:
+      return oracle::GeluTanh(x);
+    case ops::Activation::kRelu:
+      return oracle::Relu(x);
   }
   return NAN;
 }
@@ -129,19 +142,25 @@ inline double ExactActivation(ops::Activation kind, double x) {
 // What goes through exp, whose relative error grows with it.
 inline double ActivationExponent(ops::Activation kind, double x) {
   switch (kind) {
-    case ops::Activation::kSilu: return x;
-    case ops::Activation::kGeluErf: return 0.5 * x * x;
-    case ops::Activation::kGeluTanh: return 1.6 * x * (1 + 0.045 * x * x);
-    case ops::Activation::kRelu: return 0;
+    case ops::Activation::kSilu:
+      return x;
+    case ops::Activation::kGeluErf:
+      return 0.5 * x * x;
+    case ops::Activation::kGeluTanh:
+      return 1.6 * x * (1 + 0.045 * x * x);
+    case ops::Activation::kRelu:
+      return 0;
   }
   return 0;
 }
 
-inline Verdict TestActivation(ops::ActivationKernel kernel, ops::Activation kind, uint32_t width, bool gated,
-                              bool in_place) {
+inline Verdict TestActivation(ops::ActivationKernel kernel, ops::Activation kind, uint32_t width,
+                              bool gated, bool in_place) {
   std::mt19937 random(width * 3 + gated);
-  const GuardedFloats gate(width, 3.0f, 0.0f, random), up(width, 1.0f, 0.5f, random), separate(width);
-  constexpr float kSpecial[] = {0.0f, -0.0f, 1e-6f, -1e-6f, 20.0f, -20.0f, 100.0f, -100.0f, 1e4f, -1e4f};
+  const GuardedFloats gate(width, 3.0f, 0.0f, random), up(width, 1.0f, 0.5f, random),
+      separate(width);
+  constexpr float kSpecial[] = {0.0f,   -0.0f,  1e-6f,   -1e-6f, 20.0f,
+                                -20.0f, 100.0f, -100.0f, 1e4f,   -1e4f};
   for (uint32_t i = 0; i < width && width > std::size(kSpecial); ++i) {
     if (i % 4 == 3) gate[i] = kSpecial[i / 4 % std::size(kSpecial)];
   }
@@ -152,9 +171,10 @@ inline Verdict TestActivation(ops::ActivationKernel kernel, ops::Activation kind
   for (uint32_t i = 0; i < width; ++i) {
     const double factor = gated ? up[i] : 1.0;
     const double act = ExactActivation(kind, x[i]);
-    verdict.Check(out[i], act * factor,
-                  ActivationAllowance(x[i], act, ActivationExponent(kind, x[i])) * std::fabs(factor),
-                  "x " + std::to_string(x[i]));
+    verdict.Check(
+        out[i], act * factor,
+        ActivationAllowance(x[i], act, ActivationExponent(kind, x[i])) * std::fabs(factor),
+        "x " + std::to_string(x[i]));
   }
   return verdict;
 }
@@ -169,7 +189,8 @@ inline Verdict TestAdd(ops::AddKernel kernel, uint32_t width) {
     verdict.Check(out[i], exact, AddAllowance(exact), "element " + std::to_string(i));
   }
   kernel(a.data(), b.data(), a.data(), width);  // in place
-  for (uint32_t i = 0; i < width; ++i) verdict.Check(a[i], out[i], 0, "in place " + std::to_string(i));
+  for (uint32_t i = 0; i < width; ++i)
+    verdict.Check(a[i], out[i], 0, "in place " + std::to_string(i));
   return verdict;
 }
 
@@ -201,11 +222,12 @@ inline Verdict TestSoftcap(ops::SoftcapKernel kernel, uint32_t width, float cap)
   return verdict;
 }
 
-// --- row codecs ------------------------------------------------------------------------------------
+// --- row codecs
+// ------------------------------------------------------------------------------------
 
 // Encodes one row of a kind of data and bounds the error of what a reader (the oracle) gets back.
-inline Verdict TestEncode(attention::EncodeRowKernel kernel, RowCodec codec, uint32_t width, float spread,
-                          float middle) {
+inline Verdict TestEncode(attention::EncodeRowKernel kernel, RowCodec codec, uint32_t width,
+                          float spread, float middle) {
   std::mt19937 random(width + 7);
   const GuardedFloats row(width, spread, middle, random);
   const std::vector<float> before(row.data(), row.data() + width);
@@ -221,10 +243,12 @@ inline Verdict TestEncode(attention::EncodeRowKernel kernel, RowCodec codec, uin
     if (codec == RowCodec::kF32) {
       verdict.Check(oracle::LoadAt<float>(data.data(), d), row[d], 0, where);
     } else if (codec == RowCodec::kF16) {
-      verdict.Check(oracle::DecodeF16(oracle::LoadAt<uint16_t>(data.data(), d)), row[d], HalfAllowance(row[d]), where);
+      verdict.Check(oracle::DecodeF16(oracle::LoadAt<uint16_t>(data.data(), d)), row[d],
+                    HalfAllowance(row[d]), where);
     } else {
       const int stored = oracle::LoadAt<int8_t>(data.data(), d);
-      verdict.Check(scale * (stored + 128) + minimum, row[d], CodeAllowance(row[d], minimum, scale), where);
+      verdict.Check(scale * (stored + 128) + minimum, row[d], CodeAllowance(row[d], minimum, scale),
+                    where);
     }
   }
   if (codec == RowCodec::kI8Token) {  // the step must be as fine as the row allows

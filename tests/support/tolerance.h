@@ -1,5 +1,5 @@
-// Every tolerance of the kernel tests, derived from the unit roundoff and the condition of the result. Tests
-// hold no literals; a kernel that needs more must say why here.
+// Every tolerance of the kernel tests, derived from the unit roundoff and the condition of the
+// result. Tests hold no literals; a kernel that needs more must say why here.
 #pragma once
 
 #include <algorithm>
@@ -14,26 +14,27 @@ namespace headroom::test {
 inline constexpr double kRoundoff = 0x1p-24;   // of f32, half an ulp relative
 inline constexpr double kSmallest = 0x1p-126;  // below it f32 loses digits, or flushes to zero
 
-// n roundings that fall either way err like a random walk; four standard deviations, and a few for what
-// happens once.
+// n roundings that fall either way err like a random walk; four standard deviations, and a few for
+// what happens once.
 inline double Roundings(double n) { return 8 + 2 * std::sqrt(n); }
 
-// --- softmax ---------------------------------------------------------------------------------------
-// o = sum p v. Relative errors of p come from exp (4 roundings) and from the absolute error of the score;
+// --- softmax
+// --------------------------------------------------------------------------------------- o = sum p
+// v. Relative errors of p come from exp (4 roundings) and from the absolute error of the score;
 // what is common to all rows cancels in the division, so a score's error moves o by p |v - o|.
 //
-// Score: D products and sums, each rounding relative to the sum of |terms|; plus q scaled once. A soft cap
-// adds the error of tanh (4 ulp of a value up to c).
-// Integer kernels (int8 rows) may quantise q to 15 bits of its largest element, and p times the row's scale
-// to 15 bits of the largest in a block: half a step per element, falling either way.
+// Score: D products and sums, each rounding relative to the sum of |terms|; plus q scaled once. A
+// soft cap adds the error of tanh (4 ulp of a value up to c). Integer kernels (int8 rows) may
+// quantise q to 15 bits of its largest element, and p times the row's scale to 15 bits of the
+// largest in a block: half a step per element, falling either way.
 
 inline constexpr double kQueryStep = 1.0 / 32767;   // of max |q|
 inline constexpr double kWeightStep = 1.0 / 32767;  // of the block's largest weight
 inline constexpr size_t kWeightBlock = 64;          // attention::kMixBlockRows
 
 struct ScoreCondition {
-  double magnitude = 0;    // scale * sum |q_d k_d|
-  double quantised = 0;    // scale * max|q| * sqrt(sum coded_d^2): 0 for float rows
+  double magnitude = 0;  // scale * sum |q_d k_d|
+  double quantised = 0;  // scale * max|q| * sqrt(sum coded_d^2): 0 for float rows
 };
 
 inline ScoreCondition ConditionOfScore(double scale, const std::vector<double>& q,
@@ -41,8 +42,9 @@ inline ScoreCondition ConditionOfScore(double scale, const std::vector<double>& 
   ScoreCondition c;
   double largest = 0, squares = 0;
   for (size_t d = 0; d < q.size(); ++d) {
-    c.magnitude += std::fabs(q[d]) * (coded ? std::fabs(key.coded[d]) + std::fabs(key.value[d] - key.coded[d])
-                                            : std::fabs(key.value[d]));
+    c.magnitude +=
+        std::fabs(q[d]) * (coded ? std::fabs(key.coded[d]) + std::fabs(key.value[d] - key.coded[d])
+                                 : std::fabs(key.value[d]));
     largest = std::max(largest, std::fabs(q[d]));
     squares += key.coded[d] * key.coded[d];
   }
@@ -94,16 +96,18 @@ inline double SumAllowance(double sum, double worst_score, double maximum, doubl
   return sum * (2 * worst_score + kRoundoff * (Roundings(rows) + 4 * std::fabs(maximum)));
 }
 
-// Merging adds, per record, one exp of a difference of maxima (relative error |m| u) and one product.
+// Merging adds, per record, one exp of a difference of maxima (relative error |m| u) and one
+// product.
 inline double MergeAllowance(double magnitude, double largest_maximum, double count) {
   return kSmallest + kRoundoff * magnitude * (Roundings(count) + 4 * largest_maximum);
 }
 
-// Two results of the same attention on standard normal data of up to a few hundred rows: both within the
-// allowances above, whose sums are of order 1 there.
+// Two results of the same attention on standard normal data of up to a few hundred rows: both
+// within the allowances above, whose sums are of order 1 there.
 inline double PropertyAllowance(bool coded) { return coded ? 8 * kWeightStep : 64 * kRoundoff; }
 
-// --- rows ------------------------------------------------------------------------------------------
+// --- rows
+// ------------------------------------------------------------------------------------------
 
 // f16: half an ulp, relative 2^-11 for normal numbers, absolute 2^-25 below 2^-14.
 inline double HalfAllowance(double x) { return std::max(std::fabs(x) * 0x1p-11, 0x1p-25); }
@@ -112,9 +116,11 @@ inline double CodeAllowance(double x, double minimum, double scale) {
   return 0.5 * scale + 4 * kRoundoff * (std::fabs(x) + std::fabs(minimum));
 }
 
-// --- pointwise -------------------------------------------------------------------------------------
+// --- pointwise
+// -------------------------------------------------------------------------------------
 
-// Norms: a sum of squares of `width` terms (relative, halved by the root), then three or four products.
+// Norms: a sum of squares of `width` terms (relative, halved by the root), then three or four
+// products.
 inline double NormAllowance(double normal, double bias, size_t width) {
   return kRoundoff * Roundings(static_cast<double>(width)) * (std::fabs(normal) + std::fabs(bias));
 }
@@ -123,15 +129,20 @@ inline double CentringAllowance(double mean_magnitude, double gain, size_t width
   return kRoundoff * Roundings(static_cast<double>(width)) * mean_magnitude * gain;
 }
 // Rotation: two products and a sum.
-inline double RotationAllowance(double a, double b) { return 4 * kRoundoff * (std::fabs(a) + std::fabs(b)); }
-// Sigmoid-like: exp errs by a few ulp, and by the rounding of its argument times the argument; results that
-// vanish may flush to zero. GELU by erf: 1 - tail errs relative to 1, where the output is near x.
+inline double RotationAllowance(double a, double b) {
+  return 4 * kRoundoff * (std::fabs(a) + std::fabs(b));
+}
+// Sigmoid-like: exp errs by a few ulp, and by the rounding of its argument times the argument;
+// results that vanish may flush to zero. GELU by erf: 1 - tail errs relative to 1, where the output
+// is near x.
 inline double ActivationAllowance(double x, double out, double exponent) {
   return kRoundoff * std::fabs(out) * (12 + 4 * std::min(std::fabs(exponent), 100.0)) +
          kSmallest * (1 + std::fabs(x));
 }
 // tanh within 4 ulp, two products.
-inline double SoftcapAllowance(double cap, double out) { return 12 * kRoundoff * std::fabs(out) + kSmallest * cap; }
+inline double SoftcapAllowance(double cap, double out) {
+  return 12 * kRoundoff * std::fabs(out) + kSmallest * cap;
+}
 inline double AddAllowance(double sum) { return kRoundoff * std::fabs(sum); }
 // One product, or two where a scale and a factor meet.
 inline double ProductAllowance(double out) { return 2 * kRoundoff * std::fabs(out); }

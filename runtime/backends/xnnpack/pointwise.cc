@@ -35,7 +35,8 @@ HWY_INLINE void ForVectors(uint32_t width, const Fn& fn) {
   }
 }
 
-// Sum of term(x[i]) over a row; four chains, so that the adds overlap and rounding errors stay small.
+// Sum of term(x[i]) over a row; four chains, so that the adds overlap and rounding errors stay
+// small.
 template <class Fn>
 HWY_INLINE float SumTerms(const float* x, uint32_t width, const Fn& term) {
   const DF df;
@@ -140,10 +141,10 @@ HWY_INLINE VF Act(VF x) {
     return TimesSigmoid(x, hn::Mul(hn::Mul(x, hn::Set(df, 1.5957691216057308f)), cubic));
   } else if constexpr (kKind == Activation::kGeluErf) {
     // x * Phi(x), the smaller tail of Phi computed directly so that it keeps its digits
-    const VF half_tail = hn::Mul(hn::Set(df, 0.5f),
-                                 ErfcPositive(hn::Mul(hn::Abs(x), hn::Set(df, 0.70710678118654752f))));
-    const VF phi = hn::IfThenElse(hn::Lt(x, hn::Zero(df)), half_tail,
-                                  hn::Sub(hn::Set(df, 1.0f), half_tail));
+    const VF half_tail = hn::Mul(
+        hn::Set(df, 0.5f), ErfcPositive(hn::Mul(hn::Abs(x), hn::Set(df, 0.70710678118654752f))));
+    const VF phi =
+        hn::IfThenElse(hn::Lt(x, hn::Zero(df)), half_tail, hn::Sub(hn::Set(df, 1.0f), half_tail));
     return hn::Mul(x, phi);
   } else {
     return hn::Max(hn::Zero(df), x);
@@ -153,27 +154,23 @@ HWY_INLINE VF Act(VF x) {
 template <Activation kKind>
 void Activate(const float* gate, const float* up, float* out, uint32_t width) {
   if (up == nullptr) {
-    ForVectors(width, [&](uint32_t, const auto& load, const auto& store) HWY_ATTR {
-      store(Act<kKind>(load(gate)), out);
-    });
+    ForVectors(width, [&](uint32_t, const auto& load, const auto& store)
+                          HWY_ATTR { store(Act<kKind>(load(gate)), out); });
     return;
   }
-  ForVectors(width, [&](uint32_t, const auto& load, const auto& store) HWY_ATTR {
-    store(hn::Mul(Act<kKind>(load(gate)), load(up)), out);
-  });
+  ForVectors(width, [&](uint32_t, const auto& load, const auto& store)
+                        HWY_ATTR { store(hn::Mul(Act<kKind>(load(gate)), load(up)), out); });
 }
 
 void Add(const float* a, const float* b, float* out, uint32_t width) {
-  ForVectors(width, [&](uint32_t, const auto& load, const auto& store) HWY_ATTR {
-    store(hn::Add(load(a), load(b)), out);
-  });
+  ForVectors(width, [&](uint32_t, const auto& load, const auto& store)
+                        HWY_ATTR { store(hn::Add(load(a), load(b)), out); });
 }
 
 void Scale(const float* x, float factor, float* out, uint32_t width) {
   const DF df;
-  ForVectors(width, [&](uint32_t, const auto& load, const auto& store) HWY_ATTR {
-    store(hn::Mul(load(x), hn::Set(df, factor)), out);
-  });
+  ForVectors(width, [&](uint32_t, const auto& load, const auto& store)
+                        HWY_ATTR { store(hn::Mul(load(x), hn::Set(df, factor)), out); });
 }
 
 void Softcap(const float* x, float cap, float* out, uint32_t width) {

@@ -75,7 +75,8 @@ void Merge(const float* partials, uint64_t stride_floats, uint32_t count, uint32
   constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
   float maximum = sink_logit;
   for (uint32_t j = 0; j < count; ++j) {
-    if (!(partials[j * stride_floats] <= maximum)) maximum = partials[j * stride_floats];  // takes NaN
+    if (!(partials[j * stride_floats] <= maximum))
+      maximum = partials[j * stride_floats];  // takes NaN
   }
   std::memset(out, 0, value_width * sizeof(float));
   if (maximum == kMinusInfinity) return;  // nothing was visible anywhere

@@ -1,5 +1,6 @@
-// What every Highway source here shares: vector types, unrolling, and the two functions Highway lacks.
-// Included once per target, after hwy/foreach_target.h. Macros and names as in Highway's own headers.
+// What every Highway source here shares: vector types, unrolling, and the two functions Highway
+// lacks. Included once per target, after hwy/foreach_target.h. Macros and names as in Highway's own
+// headers.
 #if defined(HR_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)  // NOLINT: include guard per target
 #ifdef HR_SIMD_INL_H_
 #undef HR_SIMD_INL_H_
@@ -34,8 +35,8 @@ using VF = hn::Vec<DF>;
 using VI = hn::Vec<DI>;
 inline constexpr size_t kLanes = hn::MaxLanes(DF());
 
-// 2^x; 0 below -126, relative error < 2.5e-7 else (tests/backends measures it). x <= 127. NaN stays NaN.
-// Degree-5 minimax of (2^f - 1) / f on [-0.5, 0.5], weighted for relative error.
+// 2^x; 0 below -126, relative error < 2.5e-7 else (tests/backends measures it). x <= 127. NaN stays
+// NaN. Degree-5 minimax of (2^f - 1) / f on [-0.5, 0.5], weighted for relative error.
 HWY_INLINE VF Exp2(VF x) {
   const DF df;
   const DI di;
@@ -60,9 +61,9 @@ HWY_INLINE VF Exp2(VF x) {
 HWY_INLINE VF ErfcPositive(VF z) {
   const DF df;
   const VF t = hn::Div(hn::Set(df, 1.0f), hn::MulAdd(z, hn::Set(df, 0.5f), hn::Set(df, 1.0f)));
-  constexpr float kP[] = {-1.2655048370361328f, 0.9998465180397034f,  0.37578368186950684f,
+  constexpr float kP[] = {-1.2655048370361328f, 0.9998465180397034f,   0.37578368186950684f,
                           0.0882280245423317f,  -0.16065730154514313f, 0.23114946484565735f,
-                          -1.0794709920883179f, 1.4488513469696045f,  -0.8064566254615784f,
+                          -1.0794709920883179f, 1.4488513469696045f,   -0.8064566254615784f,
                           0.16823077201843262f};
   VF p = hn::Set(df, kP[9]);
   for (int i = 8; i >= 0; --i) p = hn::MulAdd(p, t, hn::Set(df, kP[i]));

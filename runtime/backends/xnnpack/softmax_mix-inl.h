@@ -1,5 +1,6 @@
 // What the two softmax kernels share: reading rows, which rows a set of queries may see.
-#if defined(HR_SOFTMAX_MIX_INL_H_) == defined(HWY_TARGET_TOGGLE)  // NOLINT: include guard per target
+#if defined(HR_SOFTMAX_MIX_INL_H_) == \
+    defined(HWY_TARGET_TOGGLE)  // NOLINT: include guard per target
 #ifdef HR_SOFTMAX_MIX_INL_H_
 #undef HR_SOFTMAX_MIX_INL_H_
 #else
@@ -26,14 +27,14 @@ inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 // Stands for "no row seen yet" in running maxima: finite, so that differences are never NaN.
 inline constexpr float kNoMaximum = -3.0e38f;
 
-// Scores are kept in the log2 domain, so that exp is exp2: this factor goes into the queries, or behind
-// the cap when there is one.
+// Scores are kept in the log2 domain, so that exp is exp2: this factor goes into the queries, or
+// behind the cap when there is one.
 inline float QueryFactor(const MixSpec& spec) {
   return spec.softcap > 0.0f ? spec.scale : spec.scale * kLog2E;
 }
 
-// Scores in place: cap * tanh(x / cap), in the log2 domain. `count` vectors, `stride` floats apart. Not
-// inlined: few models have a cap, and its code is large.
+// Scores in place: cap * tanh(x / cap), in the log2 domain. `count` vectors, `stride` floats apart.
+// Not inlined: few models have a cap, and its code is large.
 HWY_NOINLINE void CapScores(float cap, size_t count, size_t stride, float* scores) {
   const DF df;
   const VF inverse = hn::Set(df, 1.0f / cap), factor = hn::Set(df, cap * kLog2E);
@@ -54,11 +55,13 @@ HWY_INLINE VF LoadRow(const uint8_t* row, size_t d) {
   } else {
     const hn::Rebind<int8_t, DF> d8;
     const DI di;
-    return hn::ConvertTo(df, hn::PromoteTo(di, hn::LoadU(d8, reinterpret_cast<const int8_t*>(row) + d)));
+    return hn::ConvertTo(
+        df, hn::PromoteTo(di, hn::LoadU(d8, reinterpret_cast<const int8_t*>(row) + d)));
   }
 }
 
-// As LoadRow for the last `count` < kLanes elements; the other lanes are 0 and memory is not touched.
+// As LoadRow for the last `count` < kLanes elements; the other lanes are 0 and memory is not
+// touched.
 template <RowCodec kCodec>
 HWY_INLINE VF LoadRowTail(const uint8_t* row, size_t d, size_t count) {
   const DF df;
@@ -77,8 +80,8 @@ HWY_INLINE VF LoadRowTail(const uint8_t* row, size_t d, size_t count) {
   }
 }
 
-// Splits {f16 scale, f16 minimum} of `rows` rows into two f32 arrays. The minimum is moved by 128 steps,
-// to go with codes that are stored as code - 128.
+// Splits {f16 scale, f16 minimum} of `rows` rows into two f32 arrays. The minimum is moved by 128
+// steps, to go with codes that are stored as code - 128.
 HWY_INLINE void LoadRowMeta(const uint16_t* meta, size_t rows, float* scales, float* minimums) {
   const DF df;
   const hn::RebindToUnsigned<DF> du;
@@ -87,13 +90,14 @@ HWY_INLINE void LoadRowMeta(const uint16_t* meta, size_t rows, float* scales, fl
   const VF offset = hn::Set(df, 128.0f);
   for (size_t r = 0; r < rows; r += kLanes) {
     const size_t count = std::min(kLanes, rows - r);
-    const auto pairs = hn::BitCast(
-        du, hn::LoadN(hn::Repartition<uint16_t, DF>(), meta + 2 * r, 2 * count));
+    const auto pairs =
+        hn::BitCast(du, hn::LoadN(hn::Repartition<uint16_t, DF>(), meta + 2 * r, 2 * count));
     const auto low = hn::TruncateTo(du16, pairs);
     const auto high = hn::TruncateTo(du16, hn::ShiftRight<16>(pairs));
     const VF scale = hn::PromoteTo(df, hn::BitCast(d16, low));
     hn::StoreU(scale, df, scales + r);
-    hn::StoreU(hn::MulAdd(scale, offset, hn::PromoteTo(df, hn::BitCast(d16, high))), df, minimums + r);
+    hn::StoreU(hn::MulAdd(scale, offset, hn::PromoteTo(df, hn::BitCast(d16, high))), df,
+               minimums + r);
   }
 }
 
@@ -139,7 +143,8 @@ inline RowBlock MakeRowBlock(const LaneView& lane, uint32_t begin, uint32_t rows
 
 enum class Sight { kNone, kSome, kAll };  // how much of a block a set of queries sees
 
-// Exact for kNone and kAll when the queries' positions are contiguous, else on the safe side (kSome).
+// Exact for kNone and kAll when the queries' positions are contiguous, else on the safe side
+// (kSome).
 inline Sight SightOf(const MixSpec& spec, const RowBlock& block, const PositionRange& queries) {
   const int64_t low = block.range.low, high = block.range.high;
   if (high < 0 || low > queries.high) return Sight::kNone;
@@ -149,14 +154,14 @@ inline Sight SightOf(const MixSpec& spec, const RowBlock& block, const PositionR
                                                                           : Sight::kSome;
 }
 
-// For each row of the block its position when some query in the range may see it, else -1. Returns how
-// many rows have one.
+// For each row of the block its position when some query in the range may see it, else -1. Returns
+// how many rows have one.
 inline uint32_t VisiblePositions(const MixSpec& spec, const RowBlock& block,
                                  const PositionRange& queries, int32_t* out) {
   uint32_t visible = 0;
   for (uint32_t r = 0; r < block.rows; ++r) {
-    const int32_t position = block.positions == nullptr ? static_cast<int32_t>(block.begin + r)
-                                                        : block.positions[r];
+    const int32_t position =
+        block.positions == nullptr ? static_cast<int32_t>(block.begin + r) : block.positions[r];
     const bool seen = position >= 0 && position <= queries.high &&
                       (position >= int64_t{queries.low} - spec.left ||
                        static_cast<uint32_t>(position) < spec.sinks);

@@ -23,11 +23,11 @@ void Mix(const LaneView& lane, const MixSpec& spec, const float* q, uint32_t q_s
          const int32_t* query_positions, uint32_t queries, uint32_t row_begin, uint32_t row_end,
          float* partials, std::byte* scratch) {
   if (queries <= kDecodeQueries) {
-    DecodeMix<kCodec>(lane, spec, q, q_stride, query_positions, queries, row_begin, row_end, partials,
-                      scratch);
+    DecodeMix<kCodec>(lane, spec, q, q_stride, query_positions, queries, row_begin, row_end,
+                      partials, scratch);
   } else {
-    TileMix(DecodeRows<kCodec>, lane, spec, q, q_stride, query_positions, queries, row_begin, row_end,
-            partials, scratch);
+    TileMix(DecodeRows<kCodec>, lane, spec, q, q_stride, query_positions, queries, row_begin,
+            row_end, partials, scratch);
   }
 }
 #endif  // HWY_TARGET != HWY_SSE2

@@ -1,10 +1,11 @@
 // Softmax mix for many queries (prefill tiles): two small matrix products per block of rows.
 //
-// Queries lie in the lanes of vectors: Q is transposed once per call, so K needs no transposition, every
-// row element is broadcast, and maxima, sums and masks are vertical operations without a reduction. Rows
-// that are not f32 are decoded once per block for all queries of the call.
+// Queries lie in the lanes of vectors: Q is transposed once per call, so K needs no transposition,
+// every row element is broadcast, and maxima, sums and masks are vertical operations without a
+// reduction. Rows that are not f32 are decoded once per block for all queries of the call.
 //
-//   S^T[row][query] = sum_d K[row][d] Q^T[d][query];  P = exp2(S - m);  O^T[c][query] += V[row][c] P[row][query]
+//   S^T[row][query] = sum_d K[row][d] Q^T[d][query];  P = exp2(S - m);  O^T[c][query] += V[row][c]
+//   P[row][query]
 #if defined(HR_SOFTMAX_MIX_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)  // NOLINT: per target
 #ifdef HR_SOFTMAX_MIX_TILE_INL_H_
 #undef HR_SOFTMAX_MIX_TILE_INL_H_
@@ -20,7 +21,8 @@ HWY_BEFORE_NAMESPACE();
 namespace headroom::xnnpack {
 namespace HWY_NAMESPACE {  // NOLINT: required by Highway
 
-// Register tile: kTileRows rows x up to kPanelVectors vectors of queries (16 or 32 registers in all).
+// Register tile: kTileRows rows x up to kPanelVectors vectors of queries (16 or 32 registers in
+// all).
 inline constexpr size_t kTileRows = 6;
 inline constexpr size_t kPanelVectors = HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM ? 4 : 2;
 inline constexpr size_t kPanelQueries = kPanelVectors * kLanes;
@@ -85,10 +87,11 @@ struct TileScratch {
   int32_t* visible;  // [kMixBlockRows] position, or -1 where nobody looks
   float* scales;     // [kMixBlockRows] of int8 rows
   float* minimums;
-  float* rescale;    // [kPanelQueries]
+  float* rescale;  // [kPanelQueries]
 };
 
-// --- the two products -----------------------------------------------------------------------------
+// --- the two products
+// -----------------------------------------------------------------------------
 
 // kRows rows of S^T: dot products with all queries of a panel.
 template <size_t kVectors, size_t kRows>
@@ -156,11 +159,12 @@ HWY_INLINE void AddColumnsTile(const float* values, size_t stride, size_t rows, 
 }
 
 template <size_t kVectors>
-HWY_INLINE void ScoreBlock(const float* keys, size_t stride, size_t width, size_t rows, const float* q,
-                             float* scores) {
+HWY_INLINE void ScoreBlock(const float* keys, size_t stride, size_t width, size_t rows,
+                           const float* q, float* scores) {
   size_t r = 0;
   for (; r + kTileRows <= rows; r += kTileRows) {
-    ScoreRowsTile<kVectors, kTileRows>(keys + r * stride, stride, width, q, scores + r * kPanelQueries);
+    ScoreRowsTile<kVectors, kTileRows>(keys + r * stride, stride, width, q,
+                                       scores + r * kPanelQueries);
   }
   for (; r + 4 <= rows; r += 4) {
     ScoreRowsTile<kVectors, 4>(keys + r * stride, stride, width, q, scores + r * kPanelQueries);
@@ -171,11 +175,12 @@ HWY_INLINE void ScoreBlock(const float* keys, size_t stride, size_t width, size_
 }
 
 template <size_t kVectors>
-HWY_INLINE void AddBlock(const float* values, size_t stride, size_t width, size_t rows, const float* p,
-                           const float* rescale, float* o) {
+HWY_INLINE void AddBlock(const float* values, size_t stride, size_t width, size_t rows,
+                         const float* p, const float* rescale, float* o) {
   size_t c = 0;
   for (; c + kTileRows <= width; c += kTileRows) {
-    AddColumnsTile<kVectors, kTileRows>(values + c, stride, rows, p, rescale, o + c * kPanelQueries);
+    AddColumnsTile<kVectors, kTileRows>(values + c, stride, rows, p, rescale,
+                                        o + c * kPanelQueries);
   }
   for (; c + 4 <= width; c += 4) {
     AddColumnsTile<kVectors, 4>(values + c, stride, rows, p, rescale, o + c * kPanelQueries);
@@ -185,11 +190,12 @@ HWY_INLINE void AddBlock(const float* values, size_t stride, size_t width, size_
   }
 }
 
-// --- softmax --------------------------------------------------------------------------------------
+// --- softmax
+// --------------------------------------------------------------------------------------
 
 // Hides from one vector of queries the rows that each may not see.
-HWY_INLINE void MaskColumn(const MixSpec& spec, const int32_t* visible, VI query_position, size_t rows,
-                           float* scores) {
+HWY_INLINE void MaskColumn(const MixSpec& spec, const int32_t* visible, VI query_position,
+                           size_t rows, float* scores) {
   const DF df;
   const DI di;
   const VI left = hn::Set(di, static_cast<int32_t>(std::min<uint32_t>(spec.left, INT32_MAX)));
@@ -205,11 +211,13 @@ HWY_INLINE void MaskColumn(const MixSpec& spec, const int32_t* visible, VI query
 }
 
 // Online softmax of one vector of queries: scores become weights in place, m and l move on.
-HWY_INLINE void SoftmaxColumn(size_t rows, float* scores, float* maxima, float* sums, float* rescale) {
+HWY_INLINE void SoftmaxColumn(size_t rows, float* scores, float* maxima, float* sums,
+                              float* rescale) {
   const DF df;
   const VF before = hn::Load(df, maxima);
   VF maximum = before;
-  for (size_t r = 0; r < rows; ++r) maximum = hn::Max(maximum, hn::Load(df, scores + r * kPanelQueries));
+  for (size_t r = 0; r < rows; ++r)
+    maximum = hn::Max(maximum, hn::Load(df, scores + r * kPanelQueries));
   const VF factor = Exp2(hn::Sub(before, maximum));
   VF sum = hn::Mul(hn::Load(df, sums), factor);
   for (size_t r = 0; r < rows; ++r) {
@@ -222,7 +230,8 @@ HWY_INLINE void SoftmaxColumn(size_t rows, float* scores, float* maxima, float* 
   hn::Store(factor, df, rescale);
 }
 
-// --- the whole call -------------------------------------------------------------------------------
+// --- the whole call
+// -------------------------------------------------------------------------------
 
 // Decoded rows of one block, or the lane's own f32 rows.
 struct BlockRows {
@@ -249,7 +258,8 @@ HWY_NOINLINE BlockRows DecodeRows(const std::byte* base, const uint16_t* meta, s
       continue;
     }
     for (size_t d = 0; d < width; d += kLanes) {
-      VF x = width - d < kLanes ? LoadRowTail<kCodec>(rows, d, width - d) : LoadRow<kCodec>(rows, d);
+      VF x =
+          width - d < kLanes ? LoadRowTail<kCodec>(rows, d, width - d) : LoadRow<kCodec>(rows, d);
       if constexpr (kCodec == RowCodec::kI8Token) {
         x = hn::MulAdd(x, hn::Set(df, scratch.scales[r]), hn::Set(df, scratch.minimums[r]));
       }
@@ -261,8 +271,8 @@ HWY_NOINLINE BlockRows DecodeRows(const std::byte* base, const uint16_t* meta, s
 
 template <size_t kVectors>
 HWY_NOINLINE void TileBlock(const LaneView& lane, const MixSpec& spec, const RowBlock& block,
-                          const int32_t* visible, BlockRows keys, BlockRows values,
-                          const TileScratch& scratch, const Panel& panel) {
+                            const int32_t* visible, BlockRows keys, BlockRows values,
+                            const TileScratch& scratch, const Panel& panel) {
   const DI di;
   ScoreBlock<kVectors>(keys.data, keys.stride, lane.key_width, block.rows, panel.q, scratch.scores);
   for (size_t v = 0; v < kVectors; ++v) {
@@ -335,17 +345,25 @@ HWY_INLINE void TileBlockAllPanels(const LaneView& lane, const MixSpec& spec, co
     if (sight == Sight::kNone) continue;
     const int32_t* mask = sight == Sight::kAll ? nullptr : scratch.visible;
     switch (panel.vectors) {
-      case 1: TileBlock<1>(lane, spec, block, mask, keys, values, scratch, panel); break;
-      case 2: TileBlock<2>(lane, spec, block, mask, keys, values, scratch, panel); break;
-      case 3: TileBlock<HWY_MIN(3, kPanelVectors)>(lane, spec, block, mask, keys, values, scratch, panel); break;
-      default: TileBlock<kPanelVectors>(lane, spec, block, mask, keys, values, scratch, panel); break;
+      case 1:
+        TileBlock<1>(lane, spec, block, mask, keys, values, scratch, panel);
+        break;
+      case 2:
+        TileBlock<2>(lane, spec, block, mask, keys, values, scratch, panel);
+        break;
+      case 3:
+        TileBlock<HWY_MIN(3, kPanelVectors)>(lane, spec, block, mask, keys, values, scratch, panel);
+        break;
+      default:
+        TileBlock<kPanelVectors>(lane, spec, block, mask, keys, values, scratch, panel);
+        break;
     }
   }
 }
 
-HWY_NOINLINE void TileMix(DecodeRowsFn decode, const LaneView& lane, const MixSpec& spec, const float* q,
-                          uint32_t q_stride, const int32_t* query_positions, uint32_t queries,
-                          uint32_t row_begin, uint32_t row_end, float* partials,
+HWY_NOINLINE void TileMix(DecodeRowsFn decode, const LaneView& lane, const MixSpec& spec,
+                          const float* q, uint32_t q_stride, const int32_t* query_positions,
+                          uint32_t queries, uint32_t row_begin, uint32_t row_end, float* partials,
                           std::byte* scratch_bytes) {
   const TileScratch scratch(queries, lane.key_width, lane.value_width, scratch_bytes);
   for (size_t i = 0; i < scratch.panels; ++i) {
