@@ -1,4 +1,5 @@
-// Packed weights: sizes known beforehand, the cache file found, built, damaged, refused and raced for.
+// Packed weights: sizes known beforehand, the cache file found, built, damaged, refused and raced
+// for.
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -45,10 +46,14 @@ class SmallModel {
  public:
   explicit SmallModel(uint32_t seed = 1) {
     const DenseCase cases[] = {
-        {DType::kF32, 0, 70, 100, 0, 70, 1, true, seed},     {DType::kF32, 0, 5, 64, 0, 5, 1, false, seed},
-        {DType::kF16, 0, 40, 128, 0, 40, 1, true, seed},     {DType::kI8, 0, 300, 129, 0, 300, 1, true, seed},
-        {DType::kI4, 0, 257, 130, 0, 257, 1, false, seed},   {DType::kI4, 32, 1100, 256, 7, 900, 1, true, seed},
-        {DType::kI4, 64, 33, 256, 0, 33, 1, false, seed},    {DType::kI4, 128, 64, 256, 0, 64, 1, true, seed},
+        {DType::kF32, 0, 70, 100, 0, 70, 1, true, seed},
+        {DType::kF32, 0, 5, 64, 0, 5, 1, false, seed},
+        {DType::kF16, 0, 40, 128, 0, 40, 1, true, seed},
+        {DType::kI8, 0, 300, 129, 0, 300, 1, true, seed},
+        {DType::kI4, 0, 257, 130, 0, 257, 1, false, seed},
+        {DType::kI4, 32, 1100, 256, 7, 900, 1, true, seed},
+        {DType::kI4, 64, 33, 256, 0, 33, 1, false, seed},
+        {DType::kI4, 128, 64, 256, 0, 64, 1, true, seed},
     };
     for (const DenseCase& c : cases) data.emplace_back(c);
     for (const DenseData& d : data) layers.push_back(d.Layer());
@@ -109,7 +114,8 @@ std::vector<char> ReadAll(const fs::path& path) {
 void WriteAll(const fs::path& path, const std::vector<char>& bytes) {
   // A new file under the same name, as any honest writer would make; the old one may be mapped.
   fs::remove(path);
-  std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 TEST_CASE("packed sizes are told without reading a weight, a scale or a bias", "[dense][cache]") {
@@ -129,7 +135,8 @@ TEST_CASE("packed sizes are told without reading a weight, a scale or a bias", "
       CHECK(bytes == 0);
       continue;
     }
-    const uint64_t raw = uint64_t{model.layers[i].rows} * tensor.columns() * DTypeBits(tensor.dtype) / 8;
+    const uint64_t raw =
+        uint64_t{model.layers[i].rows} * tensor.columns() * DTypeBits(tensor.dtype) / 8;
     CHECK(bytes >= raw);
     CHECK(bytes <= 2 * raw + 64 * 300);
   }
@@ -178,7 +185,9 @@ TEST_CASE("packing in pieces gives the bytes of packing at once", "[dense][cache
     for (const uint32_t block : {0u, 32u}) {
       if (block != 0 && dtype != DType::kI4) continue;
       for (const uint32_t extra : {0u, 1u, 127u, 128u}) {
-        const uint32_t columns = dtype == DType::kF32 ? 8192 : dtype == DType::kI8 ? 8192 * 2 + 4 : 8192 * 4;
+        const uint32_t columns = dtype == DType::kF32  ? 8192
+                                 : dtype == DType::kI8 ? 8192 * 2 + 4
+                                                       : 8192 * 4;
         const DenseData data({dtype, block, 256 + extra, columns, 0, 256 + extra, 1, true, 2});
         const DenseWeights layer = data.Layer();
         const xnnpack::LayerSlice slice = xnnpack::SliceOf(layer).Take();
@@ -279,8 +288,9 @@ TEST_CASE("damage anywhere in a cache file is noticed and the file rebuilt", "[d
 
   // A flipped bit in the header, the index, the first and the last layer, and some between.
   const size_t payload = xnnpack::DenseSet::CacheFileBytes(std::vector<uint64_t>(8, 64)) - 8 * 64;
-  for (const size_t place : {size_t{0}, size_t{8}, size_t{17}, size_t{100}, size_t{130}, size_t{140},
-                             payload, payload + 12345, intact.size() / 2, intact.size() - 1}) {
+  for (const size_t place :
+       {size_t{0}, size_t{8}, size_t{17}, size_t{100}, size_t{130}, size_t{140}, payload,
+        payload + 12345, intact.size() / 2, intact.size() - 1}) {
     std::vector<char> damaged = intact;
     damaged[place] ^= 0x10;
     INFO("byte " << place << " of " << intact.size());
@@ -413,7 +423,8 @@ TEST_CASE("processes that start together all end up with right weights", "[dense
       bool good = true;
       for (int round = 0; round < 3 && good; ++round) {
         auto set = DenseSet::Create(model.layers, options);
-        good = set.ok() && set.value()->packed().mapped && Outputs(*set.value(), model.layers) == right;
+        good = set.ok() && set.value()->packed().mapped &&
+               Outputs(*set.value(), model.layers) == right;
       }
       _exit(good ? 0 : 1);
     }

@@ -1,4 +1,5 @@
-// What dense layers cost the process, by the kernel's own accounting, and that a step takes no memory.
+// What dense layers cost the process, by the kernel's own accounting, and that a step takes no
+// memory.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -11,7 +12,8 @@
 #include "base/platform.h"
 #include "support/dense_tester.h"
 
-// Every way to the heap, counted. glibc lets a program define these and keeps its own under other names.
+// Every way to the heap, counted. glibc lets a program define these and keeps its own under other
+// names.
 namespace {
 std::atomic<long> heap_calls{0};
 }
@@ -24,7 +26,9 @@ void* __libc_memalign(size_t, size_t);
 void* malloc(size_t bytes) { return ++heap_calls, __libc_malloc(bytes); }
 void* calloc(size_t count, size_t bytes) { return ++heap_calls, __libc_calloc(count, bytes); }
 void* realloc(void* old, size_t bytes) { return ++heap_calls, __libc_realloc(old, bytes); }
-void* memalign(size_t alignment, size_t bytes) { return ++heap_calls, __libc_memalign(alignment, bytes); }
+void* memalign(size_t alignment, size_t bytes) {
+  return ++heap_calls, __libc_memalign(alignment, bytes);
+}
 void* aligned_alloc(size_t alignment, size_t bytes) { return memalign(alignment, bytes); }
 int posix_memalign(void** out, size_t alignment, size_t bytes) {
   *out = memalign(alignment, bytes);
@@ -64,7 +68,8 @@ TEST_CASE("a step of dense layers makes no heap call", "[dense][memory]") {
         const bool direct = set->input_kind(i) == xnnpack::InputKind::kF32;
         good &= set->Run(i, direct ? x.data() : input.data(), tokens, out.data(), *pool).ok();
       }
-      pool->ParallelFor(8, [](void*, size_t) {}, nullptr);
+      pool->ParallelFor(
+          8, [](void*, size_t) {}, nullptr);
       pool->Rest();
     }
     const long calls = heap_calls - before;
@@ -89,7 +94,8 @@ class MappedModel {
     const int fd = open(path.c_str(), O_RDWR | O_CREAT, 0600);
     std::vector<uint8_t> bytes(layer_bytes);
     for (uint32_t i = 0; i < kLayers; ++i) {
-      for (size_t k = 0; k < bytes.size(); ++k) bytes[k] = static_cast<uint8_t>(k * 31 + i + (k >> 9));
+      for (size_t k = 0; k < bytes.size(); ++k)
+        bytes[k] = static_cast<uint8_t>(k * 31 + i + (k >> 9));
       REQUIRE(write(fd, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
     }
     // In the file too: releasing the source drops the scales' pages as well.
@@ -127,7 +133,8 @@ uint64_t ResidentBytes(const void* begin, uint64_t bytes) {
   bool inside = false;
   const auto wanted = reinterpret_cast<uintptr_t>(begin);
   while (std::fgets(line, sizeof(line), smaps) != nullptr) {
-    if (std::sscanf(line, "%llx-%llx ", &from, &to) == 2) inside = from < wanted + bytes && to > wanted;
+    if (std::sscanf(line, "%llx-%llx ", &from, &to) == 2)
+      inside = from < wanted + bytes && to > wanted;
     if (inside && std::sscanf(line, "Rss: %llu kB", &kilobytes) == 1) total += kilobytes * 1024;
   }
   std::fclose(smaps);
@@ -144,8 +151,9 @@ bool Sample(void* user_data, float) {
   auto* watch = static_cast<Watch*>(user_data);
   const uint64_t dirty = platform::ReadProcessMemory().private_dirty_bytes;
   if (dirty > watch->before) watch->peak = std::max(watch->peak, dirty - watch->before);
-  const uint64_t source = ResidentBytes(watch->model->layers[0].weight.data,
-                                        uint64_t{MappedModel::kLayers} * watch->model->layers[0].weight.data_bytes);
+  const uint64_t source =
+      ResidentBytes(watch->model->layers[0].weight.data,
+                    uint64_t{MappedModel::kLayers} * watch->model->layers[0].weight.data_bytes);
   watch->peak_source = std::max(watch->peak_source, source);
   return true;
 }
@@ -159,7 +167,8 @@ TEST_CASE("a cold start dirties a few pieces, a warm start next to nothing", "[d
   const fs::path folder = mkdtemp(name);
   {
     const MappedModel model(folder / "model");
-    const uint64_t packed = MappedModel::kLayers * uint64_t{MappedModel::kRows} * MappedModel::kColumns;
+    const uint64_t packed =
+        MappedModel::kLayers * uint64_t{MappedModel::kRows} * MappedModel::kColumns;
     DenseOptions options;
     options.cache_directory = folder / "cache";
     options.release_source = true;

@@ -27,14 +27,19 @@ double MutantWeight(Mutation mutation, const oracle::StoredMatrix& m, uint64_t n
   if (m.format == oracle::WeightFormat::kF32 || m.format == oracle::WeightFormat::kF16) {
     return oracle::StoredWeight(m, n, k);
   }
-  const bool swapped = mutation == Mutation::kNibblesSwapped && m.format == oracle::WeightFormat::kInt4;
+  const bool swapped =
+      mutation == Mutation::kNibblesSwapped && m.format == oracle::WeightFormat::kInt4;
   double code = oracle::StoredCode(m, n, swapped ? k ^ 1 : k);
   if (mutation == Mutation::kZeroPointZero && m.format == oracle::WeightFormat::kInt4) code += 8;
   switch (mutation) {
-    case Mutation::kScaleDropped: return code;
-    case Mutation::kScaleOfNextRow: return code * oracle::StoredScale(m, (n + 1) % m.rows, k);
-    case Mutation::kBlockScaleOfFirstBlock: return code * oracle::StoredScale(m, n, 0);
-    default: return code * oracle::StoredScale(m, n, k);
+    case Mutation::kScaleDropped:
+      return code;
+    case Mutation::kScaleOfNextRow:
+      return code * oracle::StoredScale(m, (n + 1) % m.rows, k);
+    case Mutation::kBlockScaleOfFirstBlock:
+      return code * oracle::StoredScale(m, n, 0);
+    default:
+      return code * oracle::StoredScale(m, n, k);
   }
 }
 
@@ -56,15 +61,17 @@ DenseKernel Mutant(Mutation mutation) {
           if (codes) {
             const oracle::QuantizedRow& q = quantized->back();
             const double zero = mutation == Mutation::kInputZeroDropped ? 0 : q.zero;
-            const double scale = mutation == Mutation::kInputScaleDropped      ? 1
-                                 : mutation == Mutation::kInputScaleOfFirstRow ? quantized->front().scale
-                                                                               : q.scale;
+            const double scale = mutation == Mutation::kInputScaleDropped ? 1
+                                 : mutation == Mutation::kInputScaleOfFirstRow
+                                     ? quantized->front().scale
+                                     : q.scale;
             value = (q.codes[k] - zero) * scale;
           }
           sum += value * MutantWeight(mutation, m, stored, k);
         }
         const uint32_t bias_row = mutation == Mutation::kBiasOfNextRow ? (n + 1) % layer.rows : n;
-        if (layer.bias != nullptr && mutation != Mutation::kBiasDropped) sum += layer.bias[bias_row];
+        if (layer.bias != nullptr && mutation != Mutation::kBiasDropped)
+          sum += layer.bias[bias_row];
         const size_t place = mutation == Mutation::kOutputTransposed ? size_t{n} * tokens + t
                                                                      : size_t{t} * layer.rows + n;
         out[place] = static_cast<float>(sum);
@@ -88,9 +95,9 @@ TEST_CASE("the dense tester accepts a plain loop", "[dense][mutants]") {
 
 TEST_CASE("the dense tester rejects mistakes that every weight type can have", "[dense][mutants]") {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kI8, DType::kI4}) {
-    for (const Mutation mutation : {Mutation::kBiasDropped, Mutation::kBiasOfNextRow,
-                                    Mutation::kRowRangeIgnored, Mutation::kLastColumnDropped,
-                                    Mutation::kOutputTransposed}) {
+    for (const Mutation mutation :
+         {Mutation::kBiasDropped, Mutation::kBiasOfNextRow, Mutation::kRowRangeIgnored,
+          Mutation::kLastColumnDropped, Mutation::kOutputTransposed}) {
       INFO(DTypeName(dtype) << " mutation " << static_cast<int>(mutation));
       CHECK(Rejected(mutation, dtype, 0));
     }
@@ -116,7 +123,8 @@ TEST_CASE("the dense tester rejects mistakes with nibbles and blocks", "[dense][
   }
 }
 
-TEST_CASE("the dense tester rejects a NaN, an unwritten element and a broken guard", "[dense][mutants]") {
+TEST_CASE("the dense tester rejects a NaN, an unwritten element and a broken guard",
+          "[dense][mutants]") {
   const DenseCase c{DType::kF32, 0, 8, 16, 0, 8, 3, false, 6};
   const DenseKernel right = Mutant(Mutation::kNone);
   const auto with = [&](auto damage) {

@@ -1,4 +1,5 @@
-// Dense layers against the oracle: every weight type, odd shapes, biases, row ranges, thread counts.
+// Dense layers against the oracle: every weight type, odd shapes, biases, row ranges, thread
+// counts.
 #include <catch2/catch_test_macros.hpp>
 #include <chrono>
 #include <thread>
@@ -12,8 +13,9 @@ struct Format {
   DType dtype;
   uint32_t block;
 };
-constexpr Format kFormats[] = {{DType::kF32, 0}, {DType::kF16, 0},  {DType::kI8, 0},  {DType::kI4, 0},
-                               {DType::kI4, 32}, {DType::kI4, 64}, {DType::kI4, 128}};
+constexpr Format kFormats[] = {{DType::kF32, 0}, {DType::kF16, 0}, {DType::kI8, 0},
+                               {DType::kI4, 0},  {DType::kI4, 32}, {DType::kI4, 64},
+                               {DType::kI4, 128}};
 
 // Smallest legal K for a format; other legal ones are its multiples.
 uint32_t ColumnStep(const Format& format) {
@@ -34,7 +36,8 @@ void Sweep(const DenseKernel& kernel, const std::vector<uint32_t>& column_multip
     for (const uint32_t multiple : column_multiples) {
       for (const uint32_t rows : row_counts) {
         for (const uint32_t tokens : token_counts) {
-          DenseCase c{format.dtype, format.block, rows, multiple * ColumnStep(format), 0, rows, tokens};
+          DenseCase c{format.dtype, format.block, rows, multiple * ColumnStep(format), 0,
+                      rows,         tokens};
           c.bias = (rows + tokens + multiple) % 2 == 0;
           c.seed = rows * 31 + tokens * 7 + multiple;
           const DenseVerdict verdict = TestDense(c, kernel);
@@ -75,7 +78,8 @@ TEST_CASE("a range of a tensor's rows is a layer of its own", "[dense]") {
   const auto pool = Pool(1);
   for (const Format& format : kFormats) {
     for (const uint32_t begin : {0u, 1u, 64u, 299u}) {
-      DenseCase c{format.dtype, format.block, 300, 256, begin, std::min(77u, 300 - begin), 3, true, 9};
+      DenseCase c{
+          format.dtype, format.block, 300, 256, begin, std::min(77u, 300 - begin), 3, true, 9};
       const DenseVerdict verdict = TestDense(c, XnnpackKernel(*pool));
       INFO(Describe(c) << ": " << verdict.failure);
       CHECK(verdict.failure.empty());
@@ -100,11 +104,11 @@ TEST_CASE("rows of a batch do not influence each other", "[dense]") {
     FillActivations(c, x.as<float>());
     std::vector<float> together(13 * 70), alone(70);
     std::vector<oracle::QuantizedRow> unused;
-    XnnpackKernel(*pool)(layer, x.as<float>(), 13, together.data(), &unused);
+    XnnpackKernel (*pool)(layer, x.as<float>(), 13, together.data(), &unused);
     for (uint32_t t = 0; t < 13; ++t) {
       GuardedMemory row(xnnpack::DenseSet::InputBytes(xnnpack::InputKind::kF32, 1, 256), 64);
       std::memcpy(row.data(), x.as<float>() + t * 256, 256 * 4);
-      XnnpackKernel(*pool)(layer, row.as<float>(), 1, alone.data(), &unused);
+      XnnpackKernel (*pool)(layer, row.as<float>(), 1, alone.data(), &unused);
       for (uint32_t n = 0; n < 70; ++n) {
         REQUIRE(std::fabs(alone[n] - together[t * 70 + n]) <= 1e-5f * Largest(alone));
       }
@@ -152,8 +156,10 @@ TEST_CASE("threads with pools of their own may use one set of layers", "[dense]"
     const auto kind = set->input_kind(0);
     // Each user has an input of its own and must get, each time, what it got alone.
     struct User {
-      GuardedMemory x{xnnpack::DenseSet::InputBytes(xnnpack::InputKind::kF32, kTokens, kColumns), 64};
-      GuardedMemory input{xnnpack::DenseSet::InputBytes(xnnpack::InputKind::kQd8, kTokens, kColumns), 64};
+      GuardedMemory x{xnnpack::DenseSet::InputBytes(xnnpack::InputKind::kF32, kTokens, kColumns),
+                      64};
+      GuardedMemory input{
+          xnnpack::DenseSet::InputBytes(xnnpack::InputKind::kQd8, kTokens, kColumns), 64};
       std::vector<float> first, out = std::vector<float>(kTokens * kRows);
       int wrong = 0;
     } users[3];
@@ -162,7 +168,9 @@ TEST_CASE("threads with pools of their own may use one set of layers", "[dense]"
       // Or last time's results would stand in for those that went into another user's output.
       std::fill(user.out.begin(), user.out.end(), -1.0f);
       set->ConvertInput(kind, user.x.as<float>(), kTokens, kColumns, user.input.data(), pool);
-      user.wrong += !set->Run(0, direct ? user.x.data() : user.input.data(), kTokens, user.out.data(), pool).ok();
+      user.wrong +=
+          !set->Run(0, direct ? user.x.data() : user.input.data(), kTokens, user.out.data(), pool)
+               .ok();
       if (user.first.empty()) user.first = user.out;
       user.wrong += user.out != user.first;
     };

@@ -1,11 +1,12 @@
 // Speed of dense layers and of loading them.
 //
-//   dense_bench [threads ...]       GB/s of weights at 1 row, GFLOP/s at 128 and 512 rows, for each type
-//   dense_bench load FOLDER         cold and warm start of 64 layers of 2048 x 8192 in int4 blocks of 32
+//   dense_bench [threads ...]       GB/s of weights at 1 row, GFLOP/s at 128 and 512 rows, for each
+//   type dense_bench load FOLDER         cold and warm start of 64 layers of 2048 x 8192 in int4
+//   blocks of 32
 //
-// One row rotates over at least 256 MB of distinct layers, so that weights come from memory. Best of
-// several rounds; one thread is timed by its processor time, so that a neighbour who takes the core does
-// not count (he still counts in the caches and for two threads).
+// One row rotates over at least 256 MB of distinct layers, so that weights come from memory. Best
+// of several rounds; one thread is timed by its processor time, so that a neighbour who takes the
+// core does not count (he still counts in the caches and for two threads).
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -52,7 +53,8 @@ uint64_t ScaleBytes(const Format& f, uint32_t rows, uint32_t columns) {
 }
 
 // Any finite weights do; scales must be normal.
-void Fill(const Format& f, std::byte* weights, uint64_t weight_bytes, std::byte* scales, uint64_t scale_bytes) {
+void Fill(const Format& f, std::byte* weights, uint64_t weight_bytes, std::byte* scales,
+          uint64_t scale_bytes) {
   uint32_t state = 1;
   for (uint64_t i = 0; i + 4 <= weight_bytes; i += 4) {
     state = state * 1664525u + 1013904223u;
@@ -97,9 +99,11 @@ double BestSeconds(DenseSet& set, size_t layers, uint32_t rows, uint32_t columns
   const auto kind = set.input_kind(0);
   std::vector<std::byte> memory(DenseSet::InputBytes(xnnpack::InputKind::kF32, tokens, columns) +
                                 DenseSet::InputBytes(kind, tokens, columns) + 128);
-  auto* x = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) & ~uintptr_t{63});
+  auto* x =
+      reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) & ~uintptr_t{63});
   for (uint32_t i = 0; i < tokens * columns; ++i) x[i] = static_cast<float>(i % 17) - 8.0f;
-  auto* input = reinterpret_cast<std::byte*>(x) + DenseSet::InputBytes(xnnpack::InputKind::kF32, tokens, columns);
+  auto* input = reinterpret_cast<std::byte*>(x) +
+                DenseSet::InputBytes(xnnpack::InputKind::kF32, tokens, columns);
   set.ConvertInput(kind, x, tokens, columns, input, pool);
   if (kind == xnnpack::InputKind::kF32) input = reinterpret_cast<std::byte*>(x);
   std::vector<float> out(size_t{tokens} * rows);
@@ -118,15 +122,17 @@ double BestSeconds(DenseSet& set, size_t layers, uint32_t rows, uint32_t columns
 }
 
 void Speed(const std::vector<uint32_t>& thread_counts) {
-  std::printf("%s\n%-10s %5s %6s %6s %12s %14s %14s\n", platform::DeviceDescription().c_str(), "type",
-              "N", "K", "thr", "1 row GB/s", "128 GFLOP/s", "512 GFLOP/s");
+  std::printf("%s\n%-10s %5s %6s %6s %12s %14s %14s\n", platform::DeviceDescription().c_str(),
+              "type", "N", "K", "thr", "1 row GB/s", "128 GFLOP/s", "512 GFLOP/s");
   for (const Format& f : kFormats) {
     const uint32_t rows = 2048, columns = 2048;
     const uint64_t bytes = WeightBytes(f, rows, columns) + ScaleBytes(f, rows, columns);
     const size_t layers = (uint64_t{256} << 20) / bytes + 1;
-    std::vector<std::byte> weights(WeightBytes(f, rows, columns)), scales(ScaleBytes(f, rows, columns));
+    std::vector<std::byte> weights(WeightBytes(f, rows, columns)),
+        scales(ScaleBytes(f, rows, columns));
     Fill(f, weights.data(), weights.size(), scales.data(), scales.size());
-    // f16 is multiplied where it lies, so each layer needs its own copy for the rotation to mean anything.
+    // f16 is multiplied where it lies, so each layer needs its own copy for the rotation to mean
+    // anything.
     std::vector<std::vector<std::byte>> copies(f.dtype == DType::kF16 ? layers : 0, weights);
     std::vector<DenseWeights> all(layers, Layer(f, rows, columns, weights.data(), scales.data()));
     for (size_t i = 0; i < copies.size(); ++i) all[i].weight.data = copies[i].data();
@@ -138,7 +144,8 @@ void Speed(const std::vector<uint32_t>& thread_counts) {
       const double most = BestSeconds(*set, layers, rows, columns, 512, *pool);
       const double flop = 2.0 * rows * columns;
       std::printf("%-10s %5u %6u %6u %12.1f %14.0f %14.0f\n", f.name, rows, columns, threads,
-                  static_cast<double>(bytes) / one * 1e-9, flop * 128 / many * 1e-9, flop * 512 / most * 1e-9);
+                  static_cast<double>(bytes) / one * 1e-9, flop * 128 / many * 1e-9,
+                  flop * 512 / most * 1e-9);
       std::fflush(stdout);
     }
   }
@@ -146,10 +153,13 @@ void Speed(const std::vector<uint32_t>& thread_counts) {
 
 void Report(const char* what, double wall, double busy, const platform::ProcessMemory& before) {
   const platform::ProcessMemory now = platform::ReadProcessMemory();
-  std::printf("%-26s %8.1f ms (%7.1f busy)   private dirty %+8.2f MB   resident %+8.2f MB\n", what,
-              (Seconds(false) - wall) * 1e3, (Seconds(true) - busy) * 1e3,
-              (static_cast<double>(now.private_dirty_bytes) - static_cast<double>(before.private_dirty_bytes)) / 1e6,
-              (static_cast<double>(now.resident_bytes) - static_cast<double>(before.resident_bytes)) / 1e6);
+  std::printf(
+      "%-26s %8.1f ms (%7.1f busy)   private dirty %+8.2f MB   resident %+8.2f MB\n", what,
+      (Seconds(false) - wall) * 1e3, (Seconds(true) - busy) * 1e3,
+      (static_cast<double>(now.private_dirty_bytes) -
+       static_cast<double>(before.private_dirty_bytes)) /
+          1e6,
+      (static_cast<double>(now.resident_bytes) - static_cast<double>(before.resident_bytes)) / 1e6);
 }
 
 void Load(const std::string& folder) {
@@ -160,7 +170,8 @@ void Load(const std::string& folder) {
   std::filesystem::create_directories(folder);
   const std::string model = folder + "/dense_bench.model";
   {
-    auto file = OrExit(platform::FileBuilder::Create(model.c_str(), kLayers * (weight_bytes + scale_bytes)));
+    auto file = OrExit(
+        platform::FileBuilder::Create(model.c_str(), kLayers * (weight_bytes + scale_bytes)));
     for (uint32_t i = 0; i < kLayers; ++i) {
       std::byte* at = file.data() + i * (weight_bytes + scale_bytes);
       Fill(kFormat, at, weight_bytes, at + weight_bytes, scale_bytes);
@@ -184,8 +195,8 @@ void Load(const std::string& folder) {
     Report(what, wall, busy, before);
     return set;
   };
-  std::printf("%u layers of %u x %u in %s: %.1f MB of weights\n", kLayers, kRows, kColumns, kFormat.name,
-              kLayers * static_cast<double>(weight_bytes + scale_bytes) / 1e6);
+  std::printf("%u layers of %u x %u in %s: %.1f MB of weights\n", kLayers, kRows, kColumns,
+              kFormat.name, kLayers * static_cast<double>(weight_bytes + scale_bytes) / 1e6);
   auto set = start("cold, packed into a file");
   std::printf("packed %.1f MB\n", static_cast<double>(set->packed().bytes) / 1e6);
   set.reset();

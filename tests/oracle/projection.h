@@ -15,8 +15,8 @@ namespace headroom::oracle {
 enum class WeightFormat { kF32, kF16, kInt8, kInt4 };
 
 // A matrix [N, K] as a model file stores it.
-//   kInt8: int8, f32 scale per row.  kInt4: low nibble = even k, value + 8; block 0: f32 scale per row,
-//   else one bf16 scale per block, [N, K / block].
+//   kInt8: int8, f32 scale per row.  kInt4: low nibble = even k, value + 8; block 0: f32 scale per
+//   row, else one bf16 scale per block, [N, K / block].
 struct StoredMatrix {
   WeightFormat format = WeightFormat::kF32;
   uint32_t rows = 0, columns = 0, block = 0;
@@ -61,10 +61,13 @@ inline double StoredScale(const StoredMatrix& m, uint64_t n, uint64_t k) {
 
 inline double StoredWeight(const StoredMatrix& m, uint64_t n, uint64_t k) {
   switch (m.format) {
-    case WeightFormat::kF32: return LoadAt<float>(m.data, n * m.columns + k);
-    case WeightFormat::kF16: return DecodeF16(LoadAt<uint16_t>(m.data, n * m.columns + k));
+    case WeightFormat::kF32:
+      return LoadAt<float>(m.data, n * m.columns + k);
+    case WeightFormat::kF16:
+      return DecodeF16(LoadAt<uint16_t>(m.data, n * m.columns + k));
     case WeightFormat::kInt8:
-    case WeightFormat::kInt4: return StoredCode(m, n, k) * StoredScale(m, n, k);
+    case WeightFormat::kInt4:
+      return StoredCode(m, n, k) * StoredScale(m, n, k);
   }
   return NAN;
 }
@@ -76,8 +79,8 @@ struct QuantizedRow {
   double scale = 1;
 };
 
-// The definition: the 255 steps between -128 and 127 span [min(0, min x), max(0, max x)], so that 0 is
-// a code exactly; the zero point is taken from the end that loses less, rounded to nearest.
+// The definition: the 255 steps between -128 and 127 span [min(0, min x), max(0, max x)], so that 0
+// is a code exactly; the zero point is taken from the end that loses less, rounded to nearest.
 inline QuantizedRow QuantizeRow(const float* x, uint32_t columns) {
   double low = 0, high = 0;
   for (uint32_t k = 0; k < columns; ++k) {

@@ -1,5 +1,6 @@
-// Tester of dense layers: makes a matrix and activations for a DenseCase, runs a kernel between guards and
-// compares with the double-precision oracle. Real backends and mutants go through the same DenseKernel.
+// Tester of dense layers: makes a matrix and activations for a DenseCase, runs a kernel between
+// guards and compares with the double-precision oracle. Real backends and mutants go through the
+// same DenseKernel.
 #pragma once
 
 #include <cmath>
@@ -84,9 +85,14 @@ class DenseData {
     const float spread = 1.0f / std::sqrt(static_cast<float>(case_.columns));
     for (uint64_t i = 0; i < values; ++i) {
       switch (case_.dtype) {
-        case DType::kF32: weights_.as<float>()[i] = Normal() * spread; break;
-        case DType::kF16: weights_.as<uint16_t>()[i] = FloatToHalf(Normal() * spread); break;
-        default: break;
+        case DType::kF32:
+          weights_.as<float>()[i] = Normal() * spread;
+          break;
+        case DType::kF16:
+          weights_.as<uint16_t>()[i] = FloatToHalf(Normal() * spread);
+          break;
+        default:
+          break;
       }
     }
     if (case_.dtype == DType::kI8 || case_.dtype == DType::kI4) {
@@ -133,7 +139,8 @@ inline oracle::StoredMatrix StoredMatrixOf(const DenseWeights& layer) {
 
 inline bool TakesQuantizedInput(DType dtype) { return dtype == DType::kI8 || dtype == DType::kI4; }
 
-// x f32 [T, K] -> out f32 [T, N]. For integer weights also tells what it made of x, one row per token.
+// x f32 [T, K] -> out f32 [T, N]. For integer weights also tells what it made of x, one row per
+// token.
 using DenseKernel = std::function<void(const DenseWeights& layer, const float* x, uint32_t tokens,
                                        float* out, std::vector<oracle::QuantizedRow>* quantized)>;
 
@@ -146,7 +153,8 @@ inline DenseKernel XnnpackKernel(xnnpack::ThreadPool& pool) {
     if (!set.ok()) throw std::runtime_error(set.status().message());
     const auto kind = set.value()->input_kind(0);
     if (kind == xnnpack::InputKind::kF32) {
-      const Status status = set.value()->Run(0, reinterpret_cast<const std::byte*>(x), tokens, out, pool);
+      const Status status =
+          set.value()->Run(0, reinterpret_cast<const std::byte*>(x), tokens, out, pool);
       if (!status.ok()) throw std::runtime_error(status.message());
       return;
     }
@@ -158,13 +166,14 @@ inline DenseKernel XnnpackKernel(xnnpack::ThreadPool& pool) {
         input.data() + xnnpack::QuantizationOffset(tokens, columns));
     for (uint32_t t = 0; t < tokens; ++t) {
       const int8_t* codes = input.as<int8_t>() + size_t{t} * columns;
-      quantized->push_back({{codes, codes + columns}, parameters[t].zero_point, parameters[t].scale});
+      quantized->push_back(
+          {{codes, codes + columns}, parameters[t].zero_point, parameters[t].scale});
     }
   };
 }
 
-// Roundings a kernel may make, as a multiple of eps times the sum of |terms|. Integer products are exact up
-// to the end of a row or block; float sums in any order err like a random walk.
+// Roundings a kernel may make, as a multiple of eps times the sum of |terms|. Integer products are
+// exact up to the end of a row or block; float sums in any order err like a random walk.
 inline double DenseRoundings(const DenseCase& c) {
   if (!TakesQuantizedInput(c.dtype)) return 8 + 2 * std::sqrt(static_cast<double>(c.columns));
   return c.block == 0 ? 8 : 8 + c.columns / c.block;
@@ -198,16 +207,16 @@ inline std::string CheckQuantized(const float* x, const oracle::QuantizedRow& fo
   for (uint32_t k = 0; k < columns; ++k) {
     const double code = std::clamp(x[k] / exact.scale + found.zero, -128.0, 127.0);
     if (std::fabs(found.codes[k] - code) > 0.501) {
-      return "code " + std::to_string(found.codes[k]) + " at k " + std::to_string(k) + ", expected " +
-             std::to_string(code);
+      return "code " + std::to_string(found.codes[k]) + " at k " + std::to_string(k) +
+             ", expected " + std::to_string(code);
     }
   }
   return "";
 }
 
 struct DenseVerdict {
-  std::string failure;      // empty: accepted
-  double worst_ratio = 0;   // error / allowance
+  std::string failure;     // empty: accepted
+  double worst_ratio = 0;  // error / allowance
   uint64_t compared = 0;
 };
 
@@ -227,7 +236,8 @@ inline DenseVerdict TestDense(const DenseCase& c, const DenseKernel& kernel) {
   DenseVerdict verdict;
   if (std::memcmp(x.data(), x_before.data(), x.bytes()) != 0) verdict.failure = "input changed";
   for (size_t i = 0; i < kGuard; ++i) {
-    if (!std::isnan(out[i]) || !std::isnan(out[out.size() - 1 - i])) verdict.failure = "guard overwritten";
+    if (!std::isnan(out[i]) || !std::isnan(out[out.size() - 1 - i]))
+      verdict.failure = "guard overwritten";
   }
   if (TakesQuantizedInput(c.dtype)) {
     if (quantized.size() != c.tokens) verdict.failure = "no quantised input";

@@ -1,4 +1,5 @@
-// Memory that ends where a forbidden page begins, so that reading or writing past it is a crash and not luck.
+// Memory that ends where a forbidden page begins, so that reading or writing past it is a crash and
+// not luck.
 #pragma once
 
 #include <sys/mman.h>
@@ -19,7 +20,8 @@ class GuardedMemory {
     const size_t padded = (bytes + alignment - 1) / alignment * alignment;
     const size_t body = (padded + page - 1) / page * page;
     mapped_bytes_ = body + page;
-    void* base = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* base =
+        mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) throw std::runtime_error("mmap");
     base_ = static_cast<std::byte*>(base);
     mprotect(base_ + body, page, PROT_NONE);

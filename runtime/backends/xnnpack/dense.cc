@@ -70,8 +70,8 @@ class LoadProgress {
   Status Advance(uint64_t bytes) {
     done_bytes_ += bytes;
     if (options_.progress == nullptr) return {};
-    const float fraction = static_cast<float>(static_cast<double>(done_bytes_) /
-                                              static_cast<double>(total_bytes_));
+    const float fraction =
+        static_cast<float>(static_cast<double>(done_bytes_) / static_cast<double>(total_bytes_));
     if (options_.progress(options_.progress_user_data, fraction)) return {};
     return Status::Make(StatusCode::kCancelled, "loading was cancelled at %.0f %%",
                         static_cast<double>(fraction) * 100);
@@ -109,8 +109,8 @@ Status PieceIsDone(void* context, const PackedPiece& piece) {
 struct DenseSet::Impl {
   struct Layer {
     LayerSlice slice;  // pointers are used after Create for kF16InPlace only
-    // An operator keeps its pointers and shape from set-up to the end of the run, so that threads of
-    // different sessions take turns. Taking a free lock costs nothing beside a matrix.
+    // An operator keeps its pointers and shape from set-up to the end of the run, so that threads
+    // of different sessions take turns. Taking a free lock costs nothing beside a matrix.
     std::mutex busy;
     xnn_operator_t op = nullptr;
     uint32_t shaped_rows = 0;  // what the operator was last reshaped for
@@ -125,14 +125,12 @@ struct DenseSet::Impl {
   }
 
   Status PackInto(const CheckedLayers& checked, CacheLayout& layout, std::byte* file_begin,
-                  platform::FileBuilder* file, const DenseOptions& options,
-                  LoadProgress& progress);
+                  platform::FileBuilder* file, const DenseOptions& options, LoadProgress& progress);
   Status PackFile(const std::string& path, const CheckedLayers& checked, CacheLayout& layout,
                   const DenseOptions& options, LoadProgress& progress);
-  Status PackPrivate(const CheckedLayers& checked, CacheLayout& layout,
-                     const DenseOptions& options, LoadProgress& progress);
-  Status FindOrPack(const CheckedLayers& checked, CacheLayout& layout,
-                    const DenseOptions& options);
+  Status PackPrivate(const CheckedLayers& checked, CacheLayout& layout, const DenseOptions& options,
+                     LoadProgress& progress);
+  Status FindOrPack(const CheckedLayers& checked, CacheLayout& layout, const DenseOptions& options);
   Status CreateOperators(const CheckedLayers& checked, const CacheLayout& layout,
                          const DenseOptions& options);
 
@@ -157,8 +155,8 @@ Status DenseSet::Impl::PackInto(const CheckedLayers& checked, CacheLayout& layou
     std::byte* packed = file_begin + entry.offset;
     LayerPacking layer{&options, &progress, file, entry.offset, packed, {}};
     XXH3_64bits_reset(&layer.checksum);
-    HR_RETURN_IF_ERROR(PackLayer(checked.slices[i], checked.names[i].c_str(),
-                                 {packed, entry.bytes}, PieceIsDone, &layer));
+    HR_RETURN_IF_ERROR(PackLayer(checked.slices[i], checked.names[i].c_str(), {packed, entry.bytes},
+                                 PieceIsDone, &layer));
     entry.checksum = XXH3_64bits_digest(&layer.checksum);
   }
   return {};
@@ -171,8 +169,8 @@ Status DenseSet::Impl::PackFile(const std::string& path, const CheckedLayers& ch
   HR_RETURN_IF_ERROR(PackInto(checked, layout, file.data(), &file, options, progress));
   WriteIndex(layout, file.data());
   HR_RETURN_IF_ERROR(file.Commit());
-  // Read it back through a fresh read-only mapping. Another process may have put its own file in our
-  // place meanwhile; it is the same, or it does not pass.
+  // Read it back through a fresh read-only mapping. Another process may have put its own file in
+  // our place meanwhile; it is the same, or it does not pass.
   CacheLayout found = layout;
   HR_ASSIGN_OR_RETURN(mapping, OpenCache(path, found, /*verify_content=*/false, {}));
   for (size_t i = 0; i < layout.entries.size(); ++i) {
@@ -201,9 +199,10 @@ Status DenseSet::Impl::FindOrPack(const CheckedLayers& checked, CacheLayout& lay
   if (options.cache_directory.empty()) return PackPrivate(checked, layout, options, progress);
 
   const std::string path = CachePath(options.cache_directory, layout);
-  const CacheProgress step{
-      [](void* context, uint64_t bytes) { return static_cast<LoadProgress*>(context)->Advance(bytes); },
-      &progress};
+  const CacheProgress step{[](void* context, uint64_t bytes) {
+                             return static_cast<LoadProgress*>(context)->Advance(bytes);
+                           },
+                           &progress};
   auto found = OpenCache(path, layout, options.verify_content, step);
   Status status = found.status();
   if (found.ok()) {
@@ -221,9 +220,10 @@ Status DenseSet::Impl::FindOrPack(const CheckedLayers& checked, CacheLayout& lay
     // wish to stop, would be the same there.
     if (status.code() == StatusCode::kIo || status.code() == StatusCode::kNotFound ||
         status.code() == StatusCode::kMismatch || status.code() == StatusCode::kCorrupt) {
-      options.log.Line(LogLevel::kWarning, "no cache file: %s; %llu bytes of packed weights go to "
-                       "private memory", status.message(),
-                       static_cast<unsigned long long>(checked.total_bytes));
+      options.log.Line(LogLevel::kWarning,
+                       "no cache file: %s; %llu bytes of packed weights go to "
+                       "private memory",
+                       status.message(), static_cast<unsigned long long>(checked.total_bytes));
       return PackPrivate(checked, layout, options, progress);
     }
     HR_RETURN_IF_ERROR(status);
@@ -244,16 +244,16 @@ Status DenseSet::Impl::CreateOperators(const CheckedLayers& checked, const Cache
     if (layer.slice.form == LayerForm::kF16InPlace) continue;
     const char* name = checked.names[i].c_str();
     provider.Find(packed_begin + layout.entries[i].offset);
-    HR_RETURN_IF_ERROR(StatusFromXnn(
-        CreateOperator(layer.slice, provider.callbacks(), &layer.op), "create its operator", name));
+    HR_RETURN_IF_ERROR(StatusFromXnn(CreateOperator(layer.slice, provider.callbacks(), &layer.op),
+                                     "create its operator", name));
     // XNNPACK has read the block scales once more, to check them.
     if (options.release_source) ReleaseSource(layer.slice);
     layer.slice.weights = nullptr;
     layer.slice.scales = nullptr;
     layer.slice.bias = nullptr;
   }
-  return StatusFromXnn(xnn_create_convert_nc_f32_qd8(/*flags=*/0, &convert),
-                       "create its operator", "input conversion");
+  return StatusFromXnn(xnn_create_convert_nc_f32_qd8(/*flags=*/0, &convert), "create its operator",
+                       "input conversion");
 }
 
 DenseSet::DenseSet() : impl_(new Impl) {}
@@ -325,8 +325,7 @@ void DenseSet::ConvertInput(InputKind kind, const float* x, uint32_t rows, uint3
   xnn_operator_t op = impl_->convert;
   pthreadpool* workers = pool.HandleFor(uint64_t{rows} * columns * 8);  // some eight passes
   // None of these can fail for an operator that exists and a shape that is not empty.
-  xnn_status status =
-      xnn_reshape_convert_nc_f32_qd8(op, rows, columns, columns, columns, workers);
+  xnn_status status = xnn_reshape_convert_nc_f32_qd8(op, rows, columns, columns, columns, workers);
   assert(status == xnn_status_success);
   status = xnn_setup_convert_nc_f32_qd8(op, x, reinterpret_cast<int8_t*>(input), quantization);
   assert(status == xnn_status_success);
@@ -347,14 +346,14 @@ Status DenseSet::Run(size_t index, const std::byte* input, uint32_t rows, float*
   }
   const std::lock_guard lock(layer.busy);
   // One operator serves every number of rows. Reshaping costs a fraction of a microsecond and is
-  // skipped while the number stays the same, as it does during decode. Of the pool it uses the number
-  // of threads only.
+  // skipped while the number stays the same, as it does during decode. Of the pool it uses the
+  // number of threads only.
   const LayerForm form = layer.slice.form;
   pthreadpool* workers = pool.HandleFor(uint64_t{rows} * layer.slice.rows * layer.slice.columns);
   const uint32_t threads = workers == nullptr ? 1 : pool.threads();
   if (layer.shaped_rows != rows || layer.shaped_threads != threads) {
-    HR_RETURN_IF_ERROR(StatusFromXnn(ReshapeOperator(form, layer.op, rows, workers), "reshape",
-                                     "dense layer"));
+    HR_RETURN_IF_ERROR(
+        StatusFromXnn(ReshapeOperator(form, layer.op, rows, workers), "reshape", "dense layer"));
     layer.shaped_rows = rows;
     layer.shaped_threads = threads;
   }

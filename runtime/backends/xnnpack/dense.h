@@ -1,14 +1,14 @@
 // Dense layers through XNNPACK operators, with packed weights in a mapped cache file.
 //
-// out[T, N] = x[T, K] * weight[N, K]^T + bias. Integer weights take activations quantised per row to
-// asymmetric int8 ("qd8"); f32 and f16 weights take f32 activations.
+// out[T, N] = x[T, K] * weight[N, K]^T + bias. Integer weights take activations quantised per row
+// to asymmetric int8 ("qd8"); f32 and f16 weights take f32 activations.
 //
-// f16 weights are multiplied where they lie in the model file, by a Highway kernel that accumulates in
-// f32 (dense_f16.h says why). They have no packed copy, so TensorView::data of f16 layers must stay
-// mapped for the life of the DenseSet; every other layer reads its source only inside Create.
+// f16 weights are multiplied where they lie in the model file, by a Highway kernel that accumulates
+// in f32 (dense_f16.h says why). They have no packed copy, so TensorView::data of f16 layers must
+// stay mapped for the life of the DenseSet; every other layer reads its source only inside Create.
 //
-// Nothing after Create allocates. ConvertInput and Run may be called from several threads at once, each
-// with a pool of its own (sessions of one model do); calls of the same layer take turns.
+// Nothing after Create allocates. ConvertInput and Run may be called from several threads at once,
+// each with a pool of its own (sessions of one model do); calls of the same layer take turns.
 #pragma once
 
 #include <cstddef>
@@ -27,9 +27,10 @@ struct pthreadpool;
 
 namespace headroom::xnnpack {
 
-// The one thread pool, shared by XNNPACK and our own kernels. The calling thread is worker 0. Between
-// two calls of one step the workers spin, because waking them costs more than a small matrix; they
-// fall asleep by themselves after some milliseconds, or at once by Rest. One call at a time.
+// The one thread pool, shared by XNNPACK and our own kernels. The calling thread is worker 0.
+// Between two calls of one step the workers spin, because waking them costs more than a small
+// matrix; they fall asleep by themselves after some milliseconds, or at once by Rest. One call at a
+// time.
 class ThreadPool {
  public:
   // threads >= 1; with 1 there are no workers and everything runs on the caller.
@@ -49,8 +50,8 @@ class ThreadPool {
   void Rest();
   // For XNNPACK; null with one thread.
   pthreadpool* handle() const { return pool_; }
-  // Null, too, for work that one thread has done before a second one could have joined in. A tiny model
-  // on a busy machine would otherwise spend its time waiting for its own workers.
+  // Null, too, for work that one thread has done before a second one could have joined in. A tiny
+  // model on a busy machine would otherwise spend its time waiting for its own workers.
   pthreadpool* HandleFor(uint64_t operations) const {
     return operations < kWorthSharing ? nullptr : pool_;
   }
@@ -118,9 +119,9 @@ class DenseSet {
   static Result<InputKind> InputKindOf(const DenseWeights& layer);
 
   // Finds or builds the packed weights and creates one operator per layer. A damaged, foreign or
-  // truncated cache file is rebuilt; an unwritable directory falls back to private memory with a log
-  // line. While packing, source and destination pages are released piece by piece.
-  // Errors: kUnsupported as PackedBytes; kCorrupt (a scale that is not a normal positive number);
+  // truncated cache file is rebuilt; an unwritable directory falls back to private memory with a
+  // log line. While packing, source and destination pages are released piece by piece. Errors:
+  // kUnsupported as PackedBytes; kCorrupt (a scale that is not a normal positive number);
   // kCancelled (progress said no; no file is left behind); kOutOfMemory.
   static Result<std::unique_ptr<DenseSet>> Create(std::span<const DenseWeights> layers,
                                                   const DenseOptions& options);

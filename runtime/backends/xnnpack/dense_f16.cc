@@ -22,8 +22,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 using F32 = hn::ScalableTag<float>;
 using F16 = hn::Rebind<hwy::float16_t, F32>;
 
-// One tile keeps kTokens x kRows sums in registers. The order of additions within a sum is the same in
-// every tile (one vector of partial sums, ascending k), so prefill and decode agree bit for bit.
+// One tile keeps kTokens x kRows sums in registers. The order of additions within a sum is the same
+// in every tile (one vector of partial sums, ascending k), so prefill and decode agree bit for bit.
 template <size_t kTokens, size_t kRows>
 HWY_INLINE void Tile(const hwy::float16_t* HWY_RESTRICT weights, size_t columns,
                      const float* HWY_RESTRICT x, const float* bias, float* HWY_RESTRICT out,
@@ -48,8 +48,7 @@ HWY_INLINE void Tile(const hwy::float16_t* HWY_RESTRICT weights, size_t columns,
   }
   if (k < columns) {
     for (size_t n = 0; n < kRows; ++n) {
-      const auto w =
-          hn::PromoteTo(d, hn::LoadN(d16, weights + n * columns + k, columns - k));
+      const auto w = hn::PromoteTo(d, hn::LoadN(d16, weights + n * columns + k, columns - k));
       for (size_t t = 0; t < kTokens; ++t) {
         const auto values = hn::LoadN(d, x + t * columns + k, columns - k);
         sum[t][n] = hn::MulAdd(values, w, sum[t][n]);
@@ -122,8 +121,8 @@ void RunF16Layer(const F16Layer& layer, const float* x, uint32_t tokens, float* 
     HWY_DYNAMIC_DISPATCH(RunRows)(layer, 0, layer.rows, x, tokens, out);
     return;
   }
-  // Enough tasks to even out threads of unequal speed; few enough rows that a task's weights stay in
-  // the second-level cache while the tokens pass by.
+  // Enough tasks to even out threads of unequal speed; few enough rows that a task's weights stay
+  // in the second-level cache while the tokens pass by.
   const uint32_t wanted = static_cast<uint32_t>(CeilDiv(layer.rows, uint64_t{pool.threads()} * 8));
   const uint32_t rows_per_task =
       std::clamp(static_cast<uint32_t>(RoundUp(wanted, 8)), 8u, tokens == 1 ? 256u : 32u);

@@ -1,9 +1,10 @@
 // Dense layers with f16 weights, multiplied where they lie in the model file.
 //
-// Why not XNNPACK's: its f16 operator takes and gives f16 activations, which overflow past 65504 (real
-// models do), and on Arm also sums in f16, an error near 1 % at K = 2048; its f32_f16 operator widens a
-// whole tensor on the heap while packing and keeps 4 bytes a weight. Here a weight costs its own 2 bytes
-// in the mapped model and nothing more, activations and sums are f32, and every CPU is served.
+// Why not XNNPACK's: its f16 operator takes and gives f16 activations, which overflow past 65504
+// (real models do), and on Arm also sums in f16, an error near 1 % at K = 2048; its f32_f16
+// operator widens a whole tensor on the heap while packing and keeps 4 bytes a weight. Here a
+// weight costs its own 2 bytes in the mapped model and nothing more, activations and sums are f32,
+// and every CPU is served.
 #pragma once
 
 #include <cstdint>

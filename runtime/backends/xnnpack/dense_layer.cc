@@ -27,9 +27,12 @@ Status Unsupported(const TensorView& tensor, const char* why, unsigned value, un
 Result<LayerForm> FormOf(const TensorView& tensor) {
   const uint32_t columns = tensor.columns();
   switch (tensor.dtype) {
-    case DType::kF32: return LayerForm::kF32;
-    case DType::kF16: return LayerForm::kF16InPlace;
-    case DType::kI8: return LayerForm::kInt8;
+    case DType::kF32:
+      return LayerForm::kF32;
+    case DType::kF16:
+      return LayerForm::kF16InPlace;
+    case DType::kI8:
+      return LayerForm::kInt8;
     case DType::kI4:
       if (tensor.block == 0) {
         // A row of odd length would end in the middle of a byte.
@@ -43,7 +46,8 @@ Result<LayerForm> FormOf(const TensorView& tensor) {
         return Unsupported(tensor, "columns are not a multiple of block", columns, tensor.block);
       }
       return LayerForm::kInt4Block;
-    default: return Unsupported(tensor, "no dense layer takes this type", columns, 0);
+    default:
+      return Unsupported(tensor, "no dense layer takes this type", columns, 0);
   }
 }
 
@@ -62,8 +66,8 @@ Status CheckStorage(const TensorView& tensor, const LayerSlice& all) {
   uint64_t scale_bytes = 0;
   if (!CheckedMul(all.RowBytes(), tensor.rows(), &data_bytes) ||
       !CheckedMul(all.RowScaleBytes(), tensor.rows(), &scale_bytes)) {
-    return Status::Make(StatusCode::kInvalidArgument, "%.*s: its size overflows",
-                        NameChars(tensor), tensor.name.data());
+    return Status::Make(StatusCode::kInvalidArgument, "%.*s: its size overflows", NameChars(tensor),
+                        tensor.name.data());
   }
   if (tensor.data == nullptr || tensor.data_bytes < data_bytes) {
     return Status::Make(StatusCode::kInvalidArgument, "%.*s: %llu bytes of %llu present",
@@ -88,11 +92,15 @@ Status CheckStorage(const TensorView& tensor, const LayerSlice& all) {
 
 uint64_t LayerSlice::RowBytes() const {
   switch (form) {
-    case LayerForm::kF32: return uint64_t{columns} * 4;
-    case LayerForm::kF16InPlace: return uint64_t{columns} * 2;
-    case LayerForm::kInt8: return columns;
+    case LayerForm::kF32:
+      return uint64_t{columns} * 4;
+    case LayerForm::kF16InPlace:
+      return uint64_t{columns} * 2;
+    case LayerForm::kInt8:
+      return columns;
     case LayerForm::kInt4Channel:
-    case LayerForm::kInt4Block: return columns / 2;
+    case LayerForm::kInt4Block:
+      return columns / 2;
   }
   return 0;
 }
@@ -100,10 +108,13 @@ uint64_t LayerSlice::RowBytes() const {
 uint64_t LayerSlice::RowScaleBytes() const {
   switch (form) {
     case LayerForm::kF32:
-    case LayerForm::kF16InPlace: return 0;
+    case LayerForm::kF16InPlace:
+      return 0;
     case LayerForm::kInt8:
-    case LayerForm::kInt4Channel: return 4;
-    case LayerForm::kInt4Block: return uint64_t{columns} / block * 2;
+    case LayerForm::kInt4Channel:
+      return 4;
+    case LayerForm::kInt4Block:
+      return uint64_t{columns} / block * 2;
   }
   return 0;
 }
@@ -186,19 +197,24 @@ xnn_status CreateOperator(const LayerSlice& slice, xnn_weights_cache_provider* p
           columns, rows, columns, rows, slice.block, kInt4ZeroPoint,
           reinterpret_cast<const uint16_t*>(slice.scales), slice.weights, slice.bias, -kInfinity,
           kInfinity, /*flags=*/0, /*code_cache=*/nullptr, provider, out);
-    case LayerForm::kF16InPlace: break;
+    case LayerForm::kF16InPlace:
+      break;
   }
   return xnn_status_unsupported_parameter;
 }
 
 xnn_status ReshapeOperator(LayerForm form, xnn_operator_t op, size_t rows, pthreadpool* pool) {
   switch (form) {
-    case LayerForm::kF32: return xnn_reshape_fully_connected_nc_f32(op, rows, pool);
-    case LayerForm::kInt8: return xnn_reshape_fully_connected_nc_qd8_f32_qc8w(op, rows, pool);
+    case LayerForm::kF32:
+      return xnn_reshape_fully_connected_nc_f32(op, rows, pool);
+    case LayerForm::kInt8:
+      return xnn_reshape_fully_connected_nc_qd8_f32_qc8w(op, rows, pool);
     case LayerForm::kInt4Channel:
       return xnn_reshape_fully_connected_nc_qd8_f32_qc4w(op, rows, pool);
-    case LayerForm::kInt4Block: return xnn_reshape_fully_connected_nc_qd8_f32_qb4w(op, rows, pool);
-    case LayerForm::kF16InPlace: break;
+    case LayerForm::kInt4Block:
+      return xnn_reshape_fully_connected_nc_qd8_f32_qb4w(op, rows, pool);
+    case LayerForm::kF16InPlace:
+      break;
   }
   return xnn_status_unsupported_parameter;
 }
@@ -215,19 +231,22 @@ xnn_status SetupOperator(LayerForm form, xnn_operator_t op, const std::byte* inp
       return xnn_setup_fully_connected_nc_qd8_f32_qc4w(op, codes, out, quantization);
     case LayerForm::kInt4Block:
       return xnn_setup_fully_connected_nc_qd8_f32_qb4w(op, codes, out, quantization);
-    case LayerForm::kF16InPlace: break;
+    case LayerForm::kF16InPlace:
+      break;
   }
   return xnn_status_unsupported_parameter;
 }
 
 Status StatusFromXnn(xnn_status status, const char* what, const char* name) {
   switch (status) {
-    case xnn_status_success: return {};
+    case xnn_status_success:
+      return {};
     case xnn_status_out_of_memory:
       return Status::Make(StatusCode::kOutOfMemory, "%s: XNNPACK cannot %s: out of memory", name,
                           what);
     case xnn_status_unsupported_hardware:
-      return Status::Make(StatusCode::kUnsupported, "%s: XNNPACK cannot %s on this CPU", name, what);
+      return Status::Make(StatusCode::kUnsupported, "%s: XNNPACK cannot %s on this CPU", name,
+                          what);
     default:
       return Status::Make(StatusCode::kInternal, "%s: XNNPACK cannot %s: status %d", name, what,
                           static_cast<int>(status));

@@ -1,4 +1,5 @@
-// One dense layer in XNNPACK's terms: what it must look like, and its operator. Private to this folder.
+// One dense layer in XNNPACK's terms: what it must look like, and its operator. Private to this
+// folder.
 #pragma once
 
 #include <xnnpack.h>
@@ -49,9 +50,9 @@ inline InputKind InputKindOfForm(LayerForm form) {
 }
 
 // A converted qd8 input: int8 codes [T, K] with spare bytes behind them, then at this offset one
-// {int32 zero point, float scale} per row and kSpareQuantization more. value = (code - zero) * scale.
-// XNNPACK documents 10 spare entries, but its widest kernels handle 14 rows at a time and read the
-// parameters of all of them when only one row is wanted.
+// {int32 zero point, float scale} per row and kSpareQuantization more. value = (code - zero) *
+// scale. XNNPACK documents 10 spare entries, but its widest kernels handle 14 rows at a time and
+// read the parameters of all of them when only one row is wanted.
 inline constexpr uint32_t kSpareQuantization = 16;
 static_assert(kSpareQuantization >= XNN_EXTRA_QUANTIZATION_PARAMS);
 uint64_t QuantizationOffset(uint32_t rows, uint32_t columns);

@@ -29,8 +29,8 @@ Result<uint64_t> MeasureOnce(const LayerSlice& slice, const char* name) {
   return StatusFromXnn(status, "make its operator", name);
 }
 
-// XNNPACK reads every block scale before it asks for space, so blocks are measured on a stand-in with
-// scales of our own. Its packed size is linear in full groups of kPackRows rows.
+// XNNPACK reads every block scale before it asks for space, so blocks are measured on a stand-in
+// with scales of our own. Its packed size is linear in full groups of kPackRows rows.
 Result<uint64_t> MeasureBlocks(const LayerSlice& slice, const char* name) {
   std::vector<uint16_t> scales(size_t{kPackRows} * slice.columns / slice.block, kBfloatOne);
   LayerSlice stand_in = slice;
@@ -63,7 +63,8 @@ Status PackOnce(const LayerSlice& slice, const char* name, std::span<std::byte> 
   return StatusFromXnn(status, "pack", name);
 }
 
-// XNNPACK's int8 packing reads 8 bytes at a time, past the end of a row whose length is no multiple of
+// XNNPACK's int8 packing reads 8 bytes at a time, past the end of a row whose length is no multiple
+// of
 // 8. Only behind the last row is that out of bounds, and there it may be the end of the mapping.
 bool ReadsPastTheEnd(const LayerSlice& slice) {
   return slice.form == LayerForm::kInt8 && slice.columns % 8 != 0;
@@ -166,8 +167,8 @@ void* PackingProvider::OffsetToAddress(void*, size_t offset) {
 
 Result<uint64_t> MeasureLayer(const LayerSlice& slice, const char* name) {
   if (slice.form == LayerForm::kF16InPlace) return uint64_t{0};
-  auto bytes = slice.form == LayerForm::kInt4Block ? MeasureBlocks(slice, name)
-                                                   : MeasureOnce(slice, name);
+  auto bytes =
+      slice.form == LayerForm::kInt4Block ? MeasureBlocks(slice, name) : MeasureOnce(slice, name);
   if (!bytes.ok()) return bytes;
   return RoundUp(bytes.value(), kPackedAlignment);
 }
@@ -225,8 +226,8 @@ Result<uint64_t> PackingDigest(std::span<const LayerSlice> layers) {
       size_t space = packed.size();
       std::align(kPackedAlignment, bytes, begin, space);
       uint64_t packed_bytes = 0;
-      HR_RETURN_IF_ERROR(PackOnce(slice, "sample", {static_cast<std::byte*>(begin), bytes},
-                                  &packed_bytes));
+      HR_RETURN_IF_ERROR(
+          PackOnce(slice, "sample", {static_cast<std::byte*>(begin), bytes}, &packed_bytes));
       const uint64_t facts[] = {static_cast<uint64_t>(form), block, rows, packed_bytes};
       XXH3_64bits_update(&state, facts, sizeof(facts));
       XXH3_64bits_update(&state, begin, packed_bytes);

@@ -1,5 +1,5 @@
-// Packing layers into memory of our choosing, by way of XNNPACK's weights-cache callbacks. Private to
-// this folder.
+// Packing layers into memory of our choosing, by way of XNNPACK's weights-cache callbacks. Private
+// to this folder.
 #pragma once
 
 #include <xnnpack.h>
@@ -16,12 +16,12 @@ namespace headroom::xnnpack {
 inline constexpr uint64_t kPackedAlignment = 64;
 
 // A whole number of every row group XNNPACK packs by (its widest today is 64), and enough that its
-// bytes are a multiple of any alignment XNNPACK asks for. Packing this many rows at a time therefore
-// gives the bytes that packing all of them would, minus the wait and the dirty pages.
+// bytes are a multiple of any alignment XNNPACK asks for. Packing this many rows at a time
+// therefore gives the bytes that packing all of them would, minus the wait and the dirty pages.
 inline constexpr uint32_t kPackRows = 128;
 
-// The six callbacks. XNNPACK asks `look_up` first; when that fails it packs into what `reserve_space`
-// returns. Keys are ignored: the caller says beforehand which layer is meant.
+// The six callbacks. XNNPACK asks `look_up` first; when that fails it packs into what
+// `reserve_space` returns. Keys are ignored: the caller says beforehand which layer is meant.
 class PackingProvider {
  public:
   PackingProvider();
@@ -34,8 +34,8 @@ class PackingProvider {
   void Measure();
   // The next operator packs into `destination`; it fails when it needs more.
   void PackInto(std::span<std::byte> destination);
-  // The next operator finds its packed weights at `packed` and packs nothing. Operators made so keep
-  // using this provider until they are deleted.
+  // The next operator finds its packed weights at `packed` and packs nothing. Operators made so
+  // keep using this provider until they are deleted.
   void Find(const std::byte* packed);
 
   uint64_t reserved_bytes() const { return reserved_bytes_; }
@@ -43,8 +43,8 @@ class PackingProvider {
  private:
   static size_t LookUp(void* context, const xnn_weights_cache_look_up_key* key);
   static void* ReserveSpace(void* context, size_t bytes);
-  static size_t LookUpOrInsert(void* context, const xnn_weights_cache_look_up_key* key, void* packed,
-                               size_t bytes);
+  static size_t LookUpOrInsert(void* context, const xnn_weights_cache_look_up_key* key,
+                               void* packed, size_t bytes);
   static void* OffsetToAddress(void* context, size_t offset);
 
   xnn_weights_cache_provider callbacks_ = {};
@@ -70,9 +70,9 @@ using PieceDone = Status (*)(void* context, const PackedPiece& piece);
 Status PackLayer(const LayerSlice& slice, const char* name, std::span<std::byte> destination,
                  PieceDone done, void* context);
 
-// A digest of how this CPU and this XNNPACK pack the forms these layers use: equal digests mean that
-// one's packed bytes are the other's. Found by packing small matrices of every form and hashing them,
-// so no list of CPU features can fall behind XNNPACK's choice of kernels.
+// A digest of how this CPU and this XNNPACK pack the forms these layers use: equal digests mean
+// that one's packed bytes are the other's. Found by packing small matrices of every form and
+// hashing them, so no list of CPU features can fall behind XNNPACK's choice of kernels.
 Result<uint64_t> PackingDigest(std::span<const LayerSlice> layers);
 
 }  // namespace headroom::xnnpack

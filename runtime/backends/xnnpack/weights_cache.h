@@ -1,10 +1,10 @@
 // The file of packed weights: its name, its index and its checks. Private to this folder.
 //
 // Layout (native byte order; a file of another order fails the check of its first bytes):
-//   CacheHeader, one CacheEntry per layer, zeros to a multiple of 4096, then the layers' packed bytes,
-//   each at a multiple of 64.
-// A reader takes nothing on trust: it computes the header and the entries it expects and compares; only
-// the checksums come from the file.
+//   CacheHeader, one CacheEntry per layer, zeros to a multiple of 4096, then the layers' packed
+//   bytes, each at a multiple of 64.
+// A reader takes nothing on trust: it computes the header and the entries it expects and compares;
+// only the checksums come from the file.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,8 @@
 
 namespace headroom::xnnpack {
 
-// What makes packed bytes reusable. XNNPACK's version and our layout version are mixed in by LayOut.
+// What makes packed bytes reusable. XNNPACK's version and our layout version are mixed in by
+// LayOut.
 struct CacheKey {
   uint64_t model_digest = 0;
   uint64_t packing_digest = 0;  // how this CPU packs (dense_packing.h)
