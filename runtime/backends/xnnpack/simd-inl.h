@@ -40,7 +40,12 @@ inline constexpr size_t kLanes = hn::MaxLanes(DF());
 HWY_INLINE VF Exp2(VF x) {
   const DF df;
   const DI di;
-  const VF clamped = hn::Max(hn::Set(df, -127.0f), x);  // in this order x86 passes NaN on
+  const VF least = hn::Set(df, -127.0f);
+#if HWY_ARCH_X86
+  const VF clamped = hn::Max(least, x);  // in this order NaN is passed on
+#else
+  const VF clamped = hn::IfThenElse(hn::Lt(x, least), least, x);  // Arm's maximum prefers the number
+#endif
   // Adding 1.5 * 2^23 leaves round(x) in the low mantissa bits.
   const VF magic = hn::Set(df, 12582912.0f);
   const VF shifted = hn::Add(clamped, magic);
