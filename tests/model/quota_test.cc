@@ -17,14 +17,15 @@ std::atomic<size_t> total_bytes{0};
 
 }  // namespace
 
-void* operator new(size_t bytes) {
+// Not inlined, or gcc compares the malloc in one with the free in the other and sees a mismatch.
+[[gnu::noinline]] void* operator new(size_t bytes) {
   if (counting) total_bytes += bytes;
   void* memory = std::malloc(bytes);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace headroom {
 namespace {
