@@ -187,10 +187,11 @@ function(hr_fuzz_target name)
 endfunction()
 
 # Adds each named sub-folder that exists with a CMakeLists.txt; folders appear as the project grows.
-function(hr_add_folders)
-  foreach(folder IN LISTS ARGN)
-    if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/CMakeLists.txt")
-      add_subdirectory(${folder})
+# A macro, so that what a folder sets with PARENT_SCOPE arrives where the folder was added.
+macro(hr_add_folders)
+  foreach(hr_folder ${ARGN})
+    if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${hr_folder}/CMakeLists.txt")
+      add_subdirectory(${hr_folder})
     endif()
   endforeach()
-endfunction()
+endmacro()
