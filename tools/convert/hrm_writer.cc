@@ -82,6 +82,9 @@ struct HrmWriter::Impl {
   std::vector<TensorPlaces> tensors;
   platform::FileBuilder file;
 
+  uint64_t unflushed_bytes = 0;  // of all tensors together: many small ones add up, too
+
+  Status FlushAll();
   Status Append(Place& place, const char* name, std::span<const std::byte> bytes);
   Status ChecksumSegments();
 };
@@ -131,10 +134,20 @@ Status HrmWriter::Impl::Append(Place& place, const char* name, std::span<const s
   if (!bytes.empty())
     std::memcpy(file.data() + place.offset + place.written, bytes.data(), bytes.size());
   place.written += bytes.size();
-  const uint64_t pending = place.written - place.flushed;
-  if (pending < kFlushBytes) return {};
-  HR_RETURN_IF_ERROR(file.Flush(place.offset + place.flushed, pending));
-  place.flushed = place.written;
+  unflushed_bytes += bytes.size();
+  return unflushed_bytes < kFlushBytes ? Status() : FlushAll();
+}
+
+Status HrmWriter::Impl::FlushAll() {
+  for (TensorPlaces& tensor : tensors) {
+    for (Place* place : {&tensor.data, &tensor.scales}) {
+      if (place->written == place->flushed) continue;
+      HR_RETURN_IF_ERROR(
+          file.Flush(place->offset + place->flushed, place->written - place->flushed));
+      place->flushed = place->written;
+    }
+  }
+  unflushed_bytes = 0;
   return {};
 }
 
