@@ -12,7 +12,7 @@ constexpr uint64_t kAllowanceBytes = uint64_t{8} << 20;  // code, stacks, the C+
 
 std::vector<std::string> LongRun(const std::vector<std::string>& more) {
   std::string prompt;
-  while (prompt.size() < 4500) prompt += "The old lighthouse keeper counts seven ships. ";
+  while (prompt.size() < 4000) prompt += "The old lighthouse keeper counts seven ships. ";
   std::vector<std::string> arguments = {
       "run", Model("example"), "--prompt", prompt,   "--context",   "2048", "--threads",
       "1",   "--max-tokens",   "16",       "--json", "--ignore-end"};
