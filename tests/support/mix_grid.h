@@ -39,7 +39,8 @@ inline std::vector<MixCase> PairedMixCases(RowCodec codec, uint32_t count) {
   return cases;
 }
 
-// Rows that exist for one reason each.
+// Rows that exist for one reason each. Long because it is a list: one entry per edge, nothing
+// nested.
 inline std::vector<MixCase> EdgeMixCases(RowCodec codec) {
   MixCase base;
   base.codec = codec;

@@ -44,7 +44,8 @@ HWY_INLINE VF Exp2(VF x) {
 #if HWY_ARCH_X86
   const VF clamped = hn::Max(least, x);  // in this order NaN is passed on
 #else
-  const VF clamped = hn::IfThenElse(hn::Lt(x, least), least, x);  // Arm's maximum prefers the number
+  const VF clamped =
+      hn::IfThenElse(hn::Lt(x, least), least, x);  // Arm's maximum prefers the number
 #endif
   // Adding 1.5 * 2^23 leaves round(x) in the low mantissa bits.
   const VF magic = hn::Set(df, 12582912.0f);

@@ -1,9 +1,10 @@
 // Softmax mix for few queries (decode): every row is read from memory once for all of them.
 //
-// A block of rows goes through three passes while it is in the first-level cache: scores (dot products of
-// four rows with up to four queries at once, so that sixteen sums share one reduction), online softmax,
-// and the weighted sum of values. int8 rows on x86 multiply in 16-bit integers: queries are quantised to
-// 15 bits per query, weights to 15 bits per block, two orders of magnitude finer than the rows' codes.
+// A block of rows goes through three passes while it is in the first-level cache: scores (dot
+// products of four rows with up to four queries at once, so that sixteen sums share one reduction),
+// online softmax, and the weighted sum of values. int8 rows on x86 multiply in 16-bit integers:
+// queries are quantised to 15 bits per query, weights to 15 bits per block, two orders of magnitude
+// finer than the rows' codes.
 #if defined(HR_SOFTMAX_MIX_DECODE_INL_H_) == defined(HWY_TARGET_TOGGLE)  // NOLINT: per target
 #ifdef HR_SOFTMAX_MIX_DECODE_INL_H_
 #undef HR_SOFTMAX_MIX_DECODE_INL_H_
@@ -32,7 +33,7 @@ inline constexpr size_t kQueryBlock = HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM ? 4
 inline constexpr size_t kBlocksPerVector = kLanes / 4;  // 128-bit blocks
 
 template <RowCodec kCodec>
-inline constexpr bool kIntegerRows = kCodec == RowCodec::kI8Token && HR_MIX_I16;
+inline constexpr bool kIntegerRows = kCodec == RowCodec::kI8Token&& HR_MIX_I16;
 
 // Everything that lives across blocks, carved out of the caller's scratch.
 struct DecodeState {
@@ -65,27 +66,28 @@ struct DecodeState {
   }
 
   uint32_t queries;
-  size_t q_stride;       // elements
-  size_t o_stride;       // floats
-  float* q;              // [queries, q_stride] scaled and padded with 0; int16 for integer rows
-  float* o;              // [queries, o_stride] not normalised; order of lanes: see AddValuesI16
-  float* scores;         // [queries, kMixBlockRows], then the weights p
-  int16_t* weights;      // [queries, kMixBlockRows] for integer rows
-  float* sums;           // l, per lane
-  float* offsets;        // sum of p times the rows' minimum, per lane
-  float* maxima;         // m, log2 domain
-  float* q_scale;        // integer rows: value of one step of q
-  float* q_sum;          // int8 rows: sum of q, for the rows' minimum
-  float* weight_scale;   // integer rows: value of one step of the weights; 0: block unseen
-  float* key_scale;      // [kMixBlockRows]
+  size_t q_stride;      // elements
+  size_t o_stride;      // floats
+  float* q;             // [queries, q_stride] scaled and padded with 0; int16 for integer rows
+  float* o;             // [queries, o_stride] not normalised; order of lanes: see AddValuesI16
+  float* scores;        // [queries, kMixBlockRows], then the weights p
+  int16_t* weights;     // [queries, kMixBlockRows] for integer rows
+  float* sums;          // l, per lane
+  float* offsets;       // sum of p times the rows' minimum, per lane
+  float* maxima;        // m, log2 domain
+  float* q_scale;       // integer rows: value of one step of q
+  float* q_sum;         // int8 rows: sum of q, for the rows' minimum
+  float* weight_scale;  // integer rows: value of one step of the weights; 0: block unseen
+  float* key_scale;     // [kMixBlockRows]
   float* key_minimum;
   float* value_scale;
   float* value_minimum;
-  int32_t* visible;      // [kMixBlockRows] position, or -1 where nobody looks
-  uint8_t* spare_rows;   // a copy of rows when there are fewer than a tile takes
+  int32_t* visible;     // [kMixBlockRows] position, or -1 where nobody looks
+  uint8_t* spare_rows;  // a copy of rows when there are fewer than a tile takes
 };
 
-// --- scores ---------------------------------------------------------------------------------------
+// --- scores
+// ---------------------------------------------------------------------------------------
 
 // In each 128-bit block: the sums over that block of a, b, c and d.
 template <class V>
@@ -104,7 +106,8 @@ template <class V>
 HWY_INLINE V SumAcrossBlocks(const V* v) {
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
   const hn::DFromV<V> dv;
-  const V even = hn::Add(hn::ConcatLowerLower(dv, v[2], v[0]), hn::ConcatUpperUpper(dv, v[2], v[0]));
+  const V even =
+      hn::Add(hn::ConcatLowerLower(dv, v[2], v[0]), hn::ConcatUpperUpper(dv, v[2], v[0]));
   const V odd = hn::Add(hn::ConcatLowerLower(dv, v[3], v[1]), hn::ConcatUpperUpper(dv, v[3], v[1]));
   return hn::Add(hn::OddEvenBlocks(odd, even),
                  hn::SwapAdjacentBlocks(hn::OddEvenBlocks(even, odd)));
@@ -230,8 +233,8 @@ HWY_INLINE void ScoreTileI16(const uint8_t* rows, size_t row_bytes, size_t width
 }
 #endif  // HR_MIX_I16
 
-// Scores of all rows of a block with kQueries queries. `ahead`: rows that will be read next, fetched
-// meanwhile; null for none.
+// Scores of all rows of a block with kQueries queries. `ahead`: rows that will be read next,
+// fetched meanwhile; null for none.
 template <RowCodec kCodec, size_t kQueries>
 HWY_NOINLINE void ScoreRows(const uint8_t* rows, size_t row_bytes, size_t width, size_t count,
                             const DecodeState& state, size_t first_query, const uint8_t* ahead,
@@ -252,7 +255,8 @@ HWY_NOINLINE void ScoreRows(const uint8_t* rows, size_t row_bytes, size_t width,
   };
   if (count < kRows) {  // too few to tile: work on a copy, rows behind `count` repeat the last
     for (size_t r = 0; r < kRows; ++r) {
-      std::memcpy(state.spare_rows + r * row_bytes, rows + std::min(r, count - 1) * row_bytes, row_bytes);
+      std::memcpy(state.spare_rows + r * row_bytes, rows + std::min(r, count - 1) * row_bytes,
+                  row_bytes);
     }
     tile(state.spare_rows, scores);
     return;
@@ -268,9 +272,11 @@ HWY_NOINLINE void ScoreRows(const uint8_t* rows, size_t row_bytes, size_t width,
   if (r < count) tile(rows + (count - kRows) * row_bytes, scores + (count - kRows));
 }
 
-// --- softmax --------------------------------------------------------------------------------------
+// --- softmax
+// --------------------------------------------------------------------------------------
 
-// Scores of int8 rows from dot products of codes: times the row's scale, plus its minimum times sum q.
+// Scores of int8 rows from dot products of codes: times the row's scale, plus its minimum times sum
+// q.
 HWY_INLINE void ScaleCodes(const DecodeState& state, size_t h, size_t rows) {
   const DF df;
   const VF q_sum = hn::Set(df, state.q_sum[h]);
@@ -286,8 +292,8 @@ HWY_INLINE void ScaleCodes(const DecodeState& state, size_t h, size_t rows) {
 }
 
 // Hides from a query the rows it may not see.
-HWY_INLINE void MaskScores(const MixSpec& spec, const int32_t* visible, int32_t query_position, size_t rows,
-                           float* scores) {
+HWY_INLINE void MaskScores(const MixSpec& spec, const int32_t* visible, int32_t query_position,
+                           size_t rows, float* scores) {
   const DF df;
   const DI di;
   const VI left = hn::Set(di, static_cast<int32_t>(std::min<uint32_t>(spec.left, INT32_MAX)));
@@ -298,7 +304,8 @@ HWY_INLINE void MaskScores(const MixSpec& spec, const int32_t* visible, int32_t 
     const auto near = hn::Or(hn::Le(distance, left), hn::Lt(position, sinks));
     const auto past = hn::And(hn::Ge(position, hn::Zero(di)), hn::Ge(distance, hn::Zero(di)));
     const auto seen = hn::RebindMask(df, hn::And(near, past));
-    hn::Store(hn::IfThenElse(seen, hn::Load(df, scores + r), hn::Set(df, kMinusInfinity)), df, scores + r);
+    hn::Store(hn::IfThenElse(seen, hn::Load(df, scores + r), hn::Set(df, kMinusInfinity)), df,
+              scores + r);
   }
 }
 
@@ -318,21 +325,24 @@ HWY_INLINE float CloseScores(float* scores, size_t rows) {
   return hn::ReduceMax(df, maximum);
 }
 
-// Raises the running maximum of query h to at least `maximum` and rescales what was summed under the old.
+// Raises the running maximum of query h to at least `maximum` and rescales what was summed under
+// the old.
 HWY_INLINE void RaiseMaximum(const DecodeState& state, size_t h, float maximum, size_t o_floats) {
   const DF df;
   if (maximum <= state.maxima[h]) return;
   const VF rescale = Exp2(hn::Set(df, state.maxima[h] - maximum));
   state.maxima[h] = maximum;
   float* o = state.o + h * state.o_stride;
-  for (size_t c = 0; c < o_floats; c += kLanes) hn::Store(hn::Mul(hn::Load(df, o + c), rescale), df, o + c);
+  for (size_t c = 0; c < o_floats; c += kLanes)
+    hn::Store(hn::Mul(hn::Load(df, o + c), rescale), df, o + c);
   for (float* lanes : {state.sums + h * kLanes, state.offsets + h * kLanes}) {
     hn::Store(hn::Mul(hn::Load(df, lanes), rescale), df, lanes);
   }
 }
 
 #if HR_MIX_I16
-// Weights of one query in 15 bits, relative to the block's largest; the rest of the block becomes 0.
+// Weights of one query in 15 bits, relative to the block's largest; the rest of the block becomes
+// 0.
 HWY_INLINE void QuantiseWeights(const DecodeState& state, size_t h, size_t rows, VF maximum) {
   const DF df;
   const hn::Rebind<int16_t, DF> d16;
@@ -343,7 +353,8 @@ HWY_INLINE void QuantiseWeights(const DecodeState& state, size_t h, size_t rows,
   const float* p = state.scores + h * kMixBlockRows;
   int16_t* weights = state.weights + h * kMixBlockRows;
   for (size_t r = 0; r < kMixBlockRows; r += kLanes) {
-    const VI code = r < rows ? hn::NearestInt(hn::Mul(hn::Load(df, p + r), factor)) : hn::Zero(DI());
+    const VI code =
+        r < rows ? hn::NearestInt(hn::Mul(hn::Load(df, p + r), factor)) : hn::Zero(DI());
     hn::Store(hn::DemoteTo(d16, code), d16, weights + r);
   }
 }
@@ -380,19 +391,21 @@ HWY_NOINLINE void SoftmaxRows(const DecodeState& state, const MixSpec& spec, siz
 #endif
 }
 
-// --- values ---------------------------------------------------------------------------------------
+// --- values
+// ---------------------------------------------------------------------------------------
 
-// o[h, c0 .. c0 + kColumns * kLanes) += sum over rows of p[h, row] * value; `tail` > 0: only the first
-// `tail` elements of the last vector exist.
+// o[h, c0 .. c0 + kColumns * kLanes) += sum over rows of p[h, row] * value; `tail` > 0: only the
+// first `tail` elements of the last vector exist.
 template <RowCodec kCodec, size_t kQueries, size_t kColumns>
-HWY_INLINE void AddColumns(const uint8_t* rows, size_t row_bytes, size_t count, const float* p, float* o,
-                           size_t o_stride, size_t column, size_t tail) {
+HWY_INLINE void AddColumns(const uint8_t* rows, size_t row_bytes, size_t count, const float* p,
+                           float* o, size_t o_stride, size_t column, size_t tail) {
   const DF df;
   VF acc[kQueries][kColumns];
   HR_UNROLL
   for (size_t h = 0; h < kQueries; ++h) {
     HR_UNROLL
-    for (size_t c = 0; c < kColumns; ++c) acc[h][c] = hn::Load(df, o + h * o_stride + column + c * kLanes);
+    for (size_t c = 0; c < kColumns; ++c)
+      acc[h][c] = hn::Load(df, o + h * o_stride + column + c * kLanes);
   }
   for (size_t r = 0; r < count; ++r) {
     const uint8_t* row = rows + r * row_bytes;
@@ -413,7 +426,8 @@ HWY_INLINE void AddColumns(const uint8_t* rows, size_t row_bytes, size_t count, 
   HR_UNROLL
   for (size_t h = 0; h < kQueries; ++h) {
     HR_UNROLL
-    for (size_t c = 0; c < kColumns; ++c) hn::Store(acc[h][c], df, o + h * o_stride + column + c * kLanes);
+    for (size_t c = 0; c < kColumns; ++c)
+      hn::Store(acc[h][c], df, o + h * o_stride + column + c * kLanes);
   }
 }
 
@@ -431,17 +445,19 @@ HWY_NOINLINE void AddValues(const uint8_t* rows, size_t row_bytes, size_t width,
     AddColumns<kCodec, kQueries, 1>(rows, row_bytes, count, p, o, state.o_stride, column, 0);
   }
   if (column < width) {
-    AddColumns<kCodec, kQueries, 1>(rows, row_bytes, count, p, o, state.o_stride, column, width - column);
+    AddColumns<kCodec, kQueries, 1>(rows, row_bytes, count, p, o, state.o_stride, column,
+                                    width - column);
   }
 }
 
 #if HR_MIX_I16
-// As AddColumns for int8 rows, two at a time: pairs of codes of the same channel times pairs of weights.
-// A group of kLanes16 channels fills two vectors of sums in the order that InterleaveLower and
-// InterleaveUpper leave; ValueOrder says which channel a lane holds. Hidden rows have weight 0.
+// As AddColumns for int8 rows, two at a time: pairs of codes of the same channel times pairs of
+// weights. A group of kLanes16 channels fills two vectors of sums in the order that InterleaveLower
+// and InterleaveUpper leave; ValueOrder says which channel a lane holds. Hidden rows have weight 0.
 template <size_t kQueries, size_t kGroups>
 HWY_INLINE void AddColumnsI16(const uint8_t* rows, size_t row_bytes, size_t count,
-                              const DecodeState& state, size_t first_query, size_t column, size_t tail) {
+                              const DecodeState& state, size_t first_query, size_t column,
+                              size_t tail) {
   const DF df;
   const DI di;
   const DI16 d16;
@@ -462,8 +478,10 @@ HWY_INLINE void AddColumnsI16(const uint8_t* rows, size_t row_bytes, size_t coun
     for (size_t g = 0; g < kGroups; ++g) {
       const size_t d = g * kLanes16;
       const bool partial = HWY_UNLIKELY(tail > 0) && g + 1 == kGroups;
-      const auto a = hn::PromoteTo(d16, partial ? hn::LoadN(d8, first + d, tail) : hn::LoadU(d8, first + d));
-      const auto b = hn::PromoteTo(d16, partial ? hn::LoadN(d8, second + d, tail) : hn::LoadU(d8, second + d));
+      const auto a =
+          hn::PromoteTo(d16, partial ? hn::LoadN(d8, first + d, tail) : hn::LoadU(d8, first + d));
+      const auto b =
+          hn::PromoteTo(d16, partial ? hn::LoadN(d8, second + d, tail) : hn::LoadU(d8, second + d));
       pairs[2 * g] = hn::InterleaveLower(d16, a, b);
       pairs[2 * g + 1] = hn::InterleaveUpper(d16, a, b);
     }
@@ -516,7 +534,8 @@ HWY_INLINE size_t ValueOrder(size_t c) {
   }
 }
 
-// --- the whole call -------------------------------------------------------------------------------
+// --- the whole call
+// -------------------------------------------------------------------------------
 
 // Calls fn<n>(first) for queries in groups of at most kQueryBlock.
 template <class Fn>
@@ -547,7 +566,8 @@ HWY_INLINE void PrepareQuery(const DecodeState& state, size_t h, const float* fr
   const float steps = width <= 512 ? 32767.0f : 16777216.0f / static_cast<float>(width + 1);
   const float most = hn::ReduceMax(df, largest);
   state.q_scale[h] = most / steps * factor;
-  const VF multiplier = hn::Set(df, kIntegerRows<kCodec> ? (most > 0.0f ? steps / most : 0.0f) : factor);
+  const VF multiplier =
+      hn::Set(df, kIntegerRows<kCodec> ? (most > 0.0f ? steps / most : 0.0f) : factor);
   for (size_t d = 0; d < state.q_stride; d += kLanes) {
     const VF x = d < width ? hn::Mul(hn::LoadN(df, from + d, width - d), multiplier) : hn::Zero(df);
     if constexpr (kIntegerRows<kCodec>) {
@@ -561,8 +581,8 @@ HWY_INLINE void PrepareQuery(const DecodeState& state, size_t h, const float* fr
 }
 
 template <RowCodec kCodec>
-HWY_INLINE void BeginDecode(const DecodeState& state, const MixSpec& spec, const float* q, size_t q_stride,
-                            size_t width, size_t o_floats) {
+HWY_INLINE void BeginDecode(const DecodeState& state, const MixSpec& spec, const float* q,
+                            size_t q_stride, size_t width, size_t o_floats) {
   for (size_t h = 0; h < state.queries; ++h) {
     PrepareQuery<kCodec>(state, h, q + h * q_stride, width, QueryFactor(spec));
     state.maxima[h] = kNoMaximum;
@@ -576,16 +596,18 @@ HWY_INLINE void BeginDecode(const DecodeState& state, const MixSpec& spec, const
 HWY_INLINE void ClearHiddenMeta(const DecodeState& state, size_t rows) {
   for (size_t r = 0; r < rows; ++r) {
     if (state.visible[r] >= 0) continue;
-    state.key_scale[r] = state.key_minimum[r] = state.value_scale[r] = state.value_minimum[r] = 0.0f;
+    state.key_scale[r] = state.key_minimum[r] = state.value_scale[r] = state.value_minimum[r] =
+        0.0f;
   }
 }
 
 // Weighted sum of a block's values, skipping rows that nobody sees.
 template <RowCodec kCodec>
-HWY_INLINE void AddBlockValues(const LaneView& lane, const RowBlock& block, const DecodeState& state,
-                               bool masked) {
+HWY_INLINE void AddBlockValues(const LaneView& lane, const RowBlock& block,
+                               const DecodeState& state, bool masked) {
   const size_t row_bytes = RowDataBytes(kCodec, lane.value_width);
-  const uint8_t* rows = reinterpret_cast<const uint8_t*>(lane.values) + uint64_t{block.begin} * row_bytes;
+  const uint8_t* rows =
+      reinterpret_cast<const uint8_t*>(lane.values) + uint64_t{block.begin} * row_bytes;
 #if HR_MIX_I16
   if constexpr (kIntegerRows<kCodec>) {
     ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
@@ -609,25 +631,30 @@ HWY_INLINE void AddBlockValues(const LaneView& lane, const RowBlock& block, cons
 
 template <RowCodec kCodec>
 HWY_INLINE void DecodeBlock(const LaneView& lane, const MixSpec& spec, const RowBlock& block,
-                            bool masked, const int32_t* query_positions, const PositionRange& queries,
-                            size_t o_floats, const DecodeState& state) {
+                            bool masked, const int32_t* query_positions,
+                            const PositionRange& queries, size_t o_floats,
+                            const DecodeState& state) {
   if (masked && VisiblePositions(spec, block, queries, state.visible) == 0) return;
   if constexpr (kCodec == RowCodec::kI8Token) {
-    LoadRowMeta(lane.key_meta + 2 * uint64_t{block.begin}, block.rows, state.key_scale, state.key_minimum);
+    LoadRowMeta(lane.key_meta + 2 * uint64_t{block.begin}, block.rows, state.key_scale,
+                state.key_minimum);
     LoadRowMeta(lane.value_meta + 2 * uint64_t{block.begin}, block.rows, state.value_scale,
                 state.value_minimum);
     if (masked) ClearHiddenMeta(state, block.rows);
   }
   const size_t key_bytes = RowDataBytes(kCodec, lane.key_width);
   const size_t value_bytes = RowDataBytes(kCodec, lane.value_width);
-  const uint8_t* keys = reinterpret_cast<const uint8_t*>(lane.keys) + uint64_t{block.begin} * key_bytes;
-  const uint8_t* values = reinterpret_cast<const uint8_t*>(lane.values) + uint64_t{block.begin} * value_bytes;
+  const uint8_t* keys =
+      reinterpret_cast<const uint8_t*>(lane.keys) + uint64_t{block.begin} * key_bytes;
+  const uint8_t* values =
+      reinterpret_cast<const uint8_t*>(lane.values) + uint64_t{block.begin} * value_bytes;
   ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
     ScoreRows<kCodec, n()>(keys, key_bytes, lane.key_width, block.rows, state, h,
                            h == 0 ? values : nullptr, value_bytes);
   });
   for (size_t h = 0; h < state.queries; ++h) {
-    SoftmaxRows<kCodec == RowCodec::kI8Token>(state, spec, h, block.rows, masked, query_positions[h], o_floats);
+    SoftmaxRows<kCodec == RowCodec::kI8Token>(state, spec, h, block.rows, masked,
+                                              query_positions[h], o_floats);
   }
   AddBlockValues<kCodec>(lane, block, state, masked);
 }
@@ -649,8 +676,8 @@ HWY_INLINE void EndDecode(const DecodeState& state, size_t width, float* partial
 
 template <RowCodec kCodec>
 void DecodeMix(const LaneView& lane, const MixSpec& spec, const float* q, uint32_t q_stride,
-               const int32_t* query_positions, uint32_t queries, uint32_t row_begin, uint32_t row_end,
-               float* partials, std::byte* scratch) {
+               const int32_t* query_positions, uint32_t queries, uint32_t row_begin,
+               uint32_t row_end, float* partials, std::byte* scratch) {
   const DecodeState state(queries, lane.key_width, lane.value_width, scratch);
   const size_t o_floats = (lane.value_width + 2 * kLanes - 1) / (2 * kLanes) * (2 * kLanes);
   BeginDecode<kCodec>(state, spec, q, q_stride, lane.key_width, o_floats);
@@ -659,7 +686,8 @@ void DecodeMix(const LaneView& lane, const MixSpec& spec, const float* q, uint32
     const RowBlock block = MakeRowBlock(lane, begin, std::min(row_end - begin, kMixBlockRows));
     const Sight sight = SightOf(spec, block, range);
     if (sight == Sight::kNone) continue;
-    DecodeBlock<kCodec>(lane, spec, block, sight == Sight::kSome, query_positions, range, o_floats, state);
+    DecodeBlock<kCodec>(lane, spec, block, sight == Sight::kSome, query_positions, range, o_floats,
+                        state);
   }
   EndDecode<kCodec>(state, lane.value_width, partials);
 }
