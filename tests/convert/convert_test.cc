@@ -249,7 +249,8 @@ TEST_CASE("Gemma: norms folded, embedding scaled, caps, windows and bases by lay
 TEST_CASE("windows count without self", "[convert]") {
   const auto c = ConvertCase("mistral");
   for (const auto& a : c->model->attentions) CHECK(a.left == 7);
-  for (const auto& a : ConvertCase("qwen2")->model->attentions) CHECK(a.left == kUnlimited);
+  const auto qwen = ConvertCase("qwen2");  // outlives the loop over its parts
+  for (const auto& a : qwen->model->attentions) CHECK(a.left == kUnlimited);
 }
 
 TEST_CASE("parallel residuals share or do not share their norm", "[convert]") {
