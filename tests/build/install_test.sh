@@ -12,12 +12,14 @@ prefix=$work/prefix
 test -f "$prefix/include/headroom/headroom.h"
 test -s "$prefix/share/doc/headroom/licences/xnnpack.txt"
 
-cmake -S "$consumer" -B "$work/consumer" -DCMAKE_PREFIX_PATH="$prefix" >/dev/null
+# With the generator of the build: a machine may have no other build program.
+generator=$(sed -n 's/^CMAKE_GENERATOR:INTERNAL=//p' "$build/CMakeCache.txt")
+cmake -G "$generator" -S "$consumer" -B "$work/consumer" -DCMAKE_PREFIX_PATH="$prefix" >/dev/null
 cmake --build "$work/consumer"
 "$work/consumer/uses_shared"
 "$work/consumer/uses_static"
 
-command -v pkg-config >/dev/null || exit 0
+command -v pkg-config >/dev/null || { echo "pkg-config is not installed"; exit 4; }
 config=$(find "$prefix" -name headroom.pc)
 # The file names the configured prefix; a moved package says so on the command line.
 read -ra flags < <(PKG_CONFIG_PATH=$(dirname "$config") pkg-config --define-variable=prefix="$prefix" --cflags --libs headroom)
