@@ -55,13 +55,15 @@ struct Converted {
 };
 
 std::unique_ptr<Converted> ConvertFolder(const std::string& source, WeightFormat format,
-                                         uint32_t block = 32) {
+                                         uint32_t block = 32,
+                                         std::optional<WeightFormat> head = std::nullopt) {
   auto converted = std::make_unique<Converted>();
   Options options;
   options.source = source;
   options.out = converted->folder / "model.hrm";
   options.weights = format;
   options.block = block;
+  options.head = head;
   options.log = [&](const std::string& line) { converted->log.push_back(line); };
   auto summary = convert::Convert(options);
   INFO(source << ": " << summary.status().message());
@@ -218,6 +220,26 @@ TEST_CASE("tied embeddings are stored once", "[convert]") {
   CHECK(head.weight.tensor == tied->op(OpKind::kEmbedding).weight.tensor);
   const auto untied = ConvertCase("llama-gqa");
   CHECK(untied->model->ops.back().weight.tensor != untied->op(OpKind::kEmbedding).weight.tensor);
+}
+
+TEST_CASE("a head of another type than its tied embedding is stored beside it", "[convert]") {
+  const auto c = ConvertFolder(GoldenFolder("llama-mqa"), WeightFormat::kF32, 32,
+                               WeightFormat::kInt8);
+  const TensorView& head = c->tensor(c->model->ops.back().weight.tensor);
+  const TensorView& embedding = c->tensor(c->op(OpKind::kEmbedding).weight.tensor);
+  REQUIRE(head.dtype == DType::kI8);
+  REQUIRE(embedding.dtype == DType::kF32);
+  REQUIRE(head.rows() == embedding.rows());
+  const auto* codes = reinterpret_cast<const int8_t*>(head.data);
+  const auto* scales = reinterpret_cast<const float*>(head.scales);
+  for (uint32_t i = 0; i < head.rows() * head.columns(); ++i) {
+    const float scale = scales[i / head.columns()];
+    CHECK(std::abs(static_cast<float>(codes[i]) * scale - embedding.f32()[i]) <= scale * 0.5001f);
+  }
+  const auto four = ConvertFolder(GoldenFolder("llama-gqa"), WeightFormat::kInt4, 32,
+                                  WeightFormat::kInt4);
+  CHECK(four->tensor(four->model->ops.back().weight.tensor).dtype == DType::kI4);
+  CHECK(four->tensor(four->op(OpKind::kEmbedding).weight.tensor).dtype == DType::kI8);
 }
 
 TEST_CASE("Gemma: norms folded, embedding scaled, caps, windows and bases by layer", "[convert]") {

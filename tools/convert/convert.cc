@@ -184,7 +184,7 @@ Result<Summary> Convert(const Options& options) {
   HR_RETURN_IF_ERROR(CheckOptions(options));
   HR_ASSIGN_OR_RETURN(Config config, OpenConfig(options));
   HR_ASSIGN_OR_RETURN(const ModelShape shape, ReadShape(config));
-  GraphPlan plan = BuildGraphPlan(shape, {options.weights, options.block});
+  GraphPlan plan = BuildGraphPlan(shape, {options.weights, options.block, options.head});
   for (const std::string& note : plan.notes) Say(options, note);
 
   MetadataDescription& metadata = plan.description.metadata;

@@ -43,12 +43,18 @@ class Builder {
                      {role, std::move(parts), add, {}});
   }
 
-  // The storage of a matrix of K columns. A vocabulary matrix stays at int8 in an int4 file: its
-  // rows are looked up and scored one by one, and it is where four bits cost the most quality.
+  // A vocabulary matrix stays at int8 in an int4 file unless the user says otherwise: its rows are
+  // looked up and scored one by one, and it is where four bits cost the most quality.
+  WeightFormat VocabularyFormat() const {
+    return choice_.format == WeightFormat::kInt4 ? WeightFormat::kInt8 : choice_.format;
+  }
+  WeightFormat HeadFormat() const { return choice_.head.value_or(VocabularyFormat()); }
+
+  // The storage of a matrix of K columns.
   TensorDescription Stored(const std::string& name, uint32_t rows, uint32_t columns,
-                           bool vocabulary) {
+                           WeightFormat format) {
     TensorDescription tensor{name, DType::kF32, 0, {rows, columns}};
-    switch (choice_.format) {
+    switch (format) {
       case WeightFormat::kF32:
         return tensor;
       case WeightFormat::kF16:
@@ -60,15 +66,13 @@ class Builder {
       case WeightFormat::kInt4:
         break;
     }
-    tensor.dtype = vocabulary || columns % 2 != 0 ? DType::kI8 : DType::kI4;
+    tensor.dtype = columns % 2 != 0 ? DType::kI8 : DType::kI4;
     if (tensor.dtype == DType::kI4) {
       uint32_t block = choice_.block;
       while (block != 0 && columns % block != 0) block = block > 32 ? block / 2 : 0;
       tensor.block = static_cast<uint16_t>(block);
     }
-    if (!vocabulary && (tensor.dtype != DType::kI4 || tensor.block != choice_.block)) {
-      Note(tensor);
-    }
+    if (tensor.dtype != DType::kI4 || tensor.block != choice_.block) Note(tensor);
     return tensor;
   }
 
@@ -89,8 +93,11 @@ class Builder {
 
   // A matrix of the sources' rows one below the other, with their biases when `bias`.
   WeightRef AddMatrix(const std::string& name, const std::string& prefix, uint32_t columns,
-                      const std::vector<MatrixSource>& sources, bool bias,
-                      bool vocabulary = false) {
+                      const std::vector<MatrixSource>& sources, bool bias) {
+    return AddMatrix(name, prefix, columns, sources, bias, choice_.format);
+  }
+  WeightRef AddMatrix(const std::string& name, const std::string& prefix, uint32_t columns,
+                      const std::vector<MatrixSource>& sources, bool bias, WeightFormat format) {
     TensorPlan plan;
     std::vector<RowPart> bias_parts;
     WeightRef weight;
@@ -100,7 +107,7 @@ class Builder {
       bias_parts.push_back({from + ".bias", source.source_rows, source.begin, source.rows});
       weight.rows += static_cast<uint32_t>(source.rows);
     }
-    weight.tensor = AddTensor(Stored(name, weight.rows, columns, vocabulary), std::move(plan));
+    weight.tensor = AddTensor(Stored(name, weight.rows, columns, format), std::move(plan));
     if (bias) weight.bias = AddVector(name + ".bias", TensorRole::kBias, std::move(bias_parts));
     return weight;
   }
@@ -178,7 +185,7 @@ class Builder {
     op.kind = OpKind::kEmbedding;
     op.weight = AddMatrix("embedding", "", shape_.channels,
                           {{names().embedding, shape_.vocabulary, 0, shape_.vocabulary}}, false,
-                          /*vocabulary=*/true);
+                          VocabularyFormat());
     if (recipe().scale_embedding) {
       op.scale = static_cast<float>(std::sqrt(static_cast<double>(shape_.channels)));
     }
@@ -288,10 +295,13 @@ class Builder {
     const int32_t normed = Norm("final_norm", std::string(names().final_norm), residual_);
     WeightRef weight = embedding_;
     const std::vector<MatrixSource> source = {
-        {names().head, shape_.vocabulary, 0, shape_.vocabulary}};
-    if (!shape_.tied) {
-      weight = AddMatrix("head", "", shape_.channels, source, recipe().head_bias, true);
-    } else if (recipe().head_bias) {
+        {shape_.tied ? names().embedding : names().head, shape_.vocabulary, 0, shape_.vocabulary}};
+    const bool apart = !shape_.tied || HeadFormat() != VocabularyFormat();
+    if (apart) {
+      const bool bias = recipe().head_bias && !shape_.tied;
+      weight = AddMatrix("head", "", shape_.channels, source, bias, HeadFormat());
+    }
+    if (shape_.tied && recipe().head_bias) {
       weight.bias = AddVector(
           "head.bias", TensorRole::kBias,
           {{std::string(names().head) + ".bias", shape_.vocabulary, 0, shape_.vocabulary}});

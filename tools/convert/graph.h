@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,7 @@ struct GraphPlan {
 struct WeightChoice {
   WeightFormat format = WeightFormat::kInt4;
   uint32_t block = 32;
+  std::optional<WeightFormat> head;  // unset: int8 in an int4 file, else `format`
 };
 
 // Never fails: the shape has been checked.

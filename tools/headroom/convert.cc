@@ -40,6 +40,7 @@ std::string Footer() {
 struct ConvertArguments {
   convert::Options options;
   std::string weights = "int4";
+  std::string head;
   bool verbose = false;
 };
 
@@ -83,6 +84,11 @@ int Convert(ConvertArguments& arguments, bool json) {
   if (!format.ok()) Throw(format.status(), "--weights");
   convert::Options& options = arguments.options;
   options.weights = format.value();
+  if (!arguments.head.empty()) {
+    format = convert::ParseWeightFormat(arguments.head);
+    if (!format.ok()) Throw(format.status(), "--head");
+    options.head = format.value();
+  }
   ProgressBar bar("converting");
   options.progress = [&bar](const convert::Progress& progress) {
     bar.Update(static_cast<double>(progress.done_bytes) /
@@ -128,6 +134,10 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
                   "int4 only: 32, 64 or 128 values share a scale; 0: a row")
       ->check(CLI::IsMember({0, 32, 64, 128}))
       ->capture_default_str();
+  command
+      .add_option("--head", arguments->head,
+                  "type of the output matrix (default: int8 with int4 weights, else as --weights)")
+      ->type_name("TYPE");
   command.add_flag("--without-tokenizer", options.without_tokenizer, "leave tokenizer.json out");
   command.add_option("--seed", options.seed, "--random only: same seed, same bytes")
       ->capture_default_str();
