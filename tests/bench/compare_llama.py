@@ -28,7 +28,7 @@ def sides(options, test, depth, threads):
     kind, tokens = test[:2], test[2:]
     prompt, generate = (tokens, "0") if kind == "pp" else ("0", tokens)
     ours = (f"{options.ours} bench {shlex.quote(options.model)} --prefill {prompt} --decode {generate} --depth {depth} "
-            f"--threads {threads} --kv {options.kv} -r 1 --json")
+            f"--threads {threads} --kv {options.kv} -r 1 --no-limit --json")
     theirs = (f"{options.llama_bench} -m {shlex.quote(options.gguf)} -p {prompt} -n {generate} -d {depth} "
               f"-t {threads} -r 1 -o json {options.llama_args}")
     return (paired.Side("headroom", ours, "results.0.median_ts", None),

@@ -47,6 +47,7 @@ struct BenchArguments {
   std::vector<std::string> kv = {"auto"};
   uint32_t repetitions = 5;
   uint64_t seed = 1;
+  bool no_limit = false;
 };
 
 // One line of the table.
@@ -202,7 +203,7 @@ Group Bench::RunGroup(uint32_t threads, int32_t kv) {
   }
   // After the session is gone, so that the two never share the memory or the cores.
   for (Row& row : group.rows) {
-    if (!row.is_decode || row.step_read_bytes == 0) continue;
+    if (arguments_.no_limit || !row.is_decode || row.step_read_bytes == 0) continue;
     row.limit_tokens_per_second = MeasureStreamRead(row.step_read_bytes, group.plan.threads) /
                                   static_cast<double>(row.step_read_bytes);
   }
@@ -222,6 +223,8 @@ Json RowJson(const Group& group, const Row& row) {
                {"samples_ts", row.tokens_per_second}};
   if (row.is_decode) {
     json["step_read_bytes"] = row.step_read_bytes;
+  }
+  if (row.limit_tokens_per_second > 0) {
     json["limit_ts"] = row.limit_tokens_per_second;
     json["read_bytes_per_second"] =
         row.limit_tokens_per_second * static_cast<double>(row.step_read_bytes);
@@ -330,6 +333,8 @@ void AddBench(CLI::App& app, Invocation& invocation) {
       ->type_name("TOKENS");
   AddBudgetOptions(command, arguments->session);
   command.add_option("--seed", arguments->seed, "of the random tokens")->capture_default_str();
+  command.add_flag("--no-limit", arguments->no_limit,
+                   "do not measure the read bandwidth, which takes a buffer of up to 512 MiB");
   command.add_flag("--json", invocation.json, "all samples as one JSON object");
   command.callback([arguments, &invocation] {
     invocation.action = [arguments, &invocation] { return RunBench(*arguments, invocation.json); };
