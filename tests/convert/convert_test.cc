@@ -223,8 +223,8 @@ TEST_CASE("tied embeddings are stored once", "[convert]") {
 }
 
 TEST_CASE("a head of another type than its tied embedding is stored beside it", "[convert]") {
-  const auto c = ConvertFolder(GoldenFolder("llama-mqa"), WeightFormat::kF32, 32,
-                               WeightFormat::kInt8);
+  const auto c =
+      ConvertFolder(GoldenFolder("llama-mqa"), WeightFormat::kF32, 32, WeightFormat::kInt8);
   const TensorView& head = c->tensor(c->model->ops.back().weight.tensor);
   const TensorView& embedding = c->tensor(c->op(OpKind::kEmbedding).weight.tensor);
   REQUIRE(head.dtype == DType::kI8);
@@ -236,8 +236,8 @@ TEST_CASE("a head of another type than its tied embedding is stored beside it", 
     const float scale = scales[i / head.columns()];
     CHECK(std::abs(static_cast<float>(codes[i]) * scale - embedding.f32()[i]) <= scale * 0.5001f);
   }
-  const auto four = ConvertFolder(GoldenFolder("llama-gqa"), WeightFormat::kInt4, 32,
-                                  WeightFormat::kInt4);
+  const auto four =
+      ConvertFolder(GoldenFolder("llama-gqa"), WeightFormat::kInt4, 32, WeightFormat::kInt4);
   CHECK(four->tensor(four->model->ops.back().weight.tensor).dtype == DType::kI4);
   CHECK(four->tensor(four->op(OpKind::kEmbedding).weight.tensor).dtype == DType::kI8);
 }
