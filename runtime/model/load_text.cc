@@ -10,6 +10,9 @@ namespace {
 
 constexpr uint32_t kMaxVocabulary = kMaxWidth;
 constexpr uint32_t kMaxTokenBytes = 1u << 16;
+// Of all merges' results together. Real tables join a few MB; without a limit a crafted one of few
+// long tokens and many merges would keep opening busy for an hour.
+constexpr uint64_t kMaxMergedBytes = uint64_t{1} << 28;
 constexpr uint32_t kMaxPatterns = 64;
 constexpr uint32_t kMaxPatternBytes = 1u << 14;
 constexpr uint32_t kMaxTemplateBytes = 1u << 20;
@@ -67,6 +70,7 @@ Status LoadMerges(LoadContext& context, const Where& where, const fb::Tokenizer&
   const TokenTable& tokens = context.model.tokenizer.tokens;
   const std::span<const Merge> merges(reinterpret_cast<const Merge*>(from.merges()->Data()),
                                       from.merges()->size());
+  uint64_t merged_bytes = 0;
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     const Merge& merge = merges[rank];
     for (const uint32_t id : {merge.left, merge.right, merge.result}) {
@@ -76,6 +80,11 @@ Status LoadMerges(LoadContext& context, const Where& where, const fb::Tokenizer&
     const std::string_view left = tokens[merge.left];
     const std::string_view right = tokens[merge.right];
     const std::string_view result = tokens[merge.result];
+    merged_bytes += result.size();
+    if (merged_bytes > kMaxMergedBytes) {
+      return Corrupt(where, "merges up to %zu of %zu join more than %llu bytes", rank,
+                     merges.size(), static_cast<unsigned long long>(kMaxMergedBytes));
+    }
     if (left.empty() || right.empty() || result.size() != left.size() + right.size() ||
         !result.starts_with(left) || !result.ends_with(right)) {
       return Corrupt(where, "merge %zu: token %u is not token %u and token %u joined", rank,

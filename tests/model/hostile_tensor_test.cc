@@ -145,6 +145,20 @@ TEST_CASE("group 11: scales that are no numbers are found by verification", "[mo
   }
 }
 
+TEST_CASE("group 11: block scales that are no numbers are found by verification",
+          "[model][hostile]") {
+  for (const uint16_t bits : {uint16_t{0x7fc0}, uint16_t{0x7f80}, uint16_t{0xff80}}) {  // NaN, inf
+    test::OpenedFile file;
+    const fb::TensorT& tensor = Int4(file.graph);
+    REQUIRE(tensor.block == 32);
+    std::memcpy(file.payload.data() + tensor.scale_offset + 6, &bits, sizeof(bits));
+    const fb::Segment& old = file.graph.segments[0];
+    file.graph.segments[0] = fb::Segment(
+        old.offset(), old.bytes(), model::Checksum(std::span(file.payload).first(old.bytes())));
+    test::ExpectStatus("scale", test::OpenStatus(file.Assemble().span()), kCorrupt, ": scale 3 is");
+  }
+}
+
 TEST_CASE("group 12: tensors that share bytes are refused", "[model][hostile]") {
   ExpectRefused({
       {"data on data", kCorrupt, "overlap",

@@ -58,6 +58,21 @@ TEST_CASE("group 19: merges that join nothing are refused", "[model][hostile]") 
   });
 }
 
+TEST_CASE("group 19: merges that would take hours to compare are refused", "[model][hostile]") {
+  ExpectRefused({{"long tokens, many merges", kCorrupt, "merges up to 4097 of 5002 join more than",
+                  [](auto& g) {
+                    auto& t = *g.tokenizer;
+                    const auto token = [&](size_t bytes) {
+                      t.token_bytes.insert(t.token_bytes.end(), bytes, 'a');
+                      t.token_ends.push_back(static_cast<uint32_t>(t.token_bytes.size()));
+                      return static_cast<uint32_t>(t.token_ends.size() - 1);
+                    };
+                    const uint32_t half = token(1u << 15), whole = token(1u << 16);
+                    t.merges.resize(2);
+                    t.merges.insert(t.merges.end(), 5000, fb::Merge(half, half, whole));
+                  }}});
+}
+
 TEST_CASE("group 19: ids outside the vocabulary are refused", "[model][hostile]") {
   ExpectRefused({
       {"special", kCorrupt, "special token 32 is not in 0..31",
