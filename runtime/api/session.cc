@@ -43,6 +43,7 @@ Result<plan::Limits> LimitsOf(const hr_model& model, const hr_session_options* g
   limits.codec = static_cast<plan::CodecChoice>(options.kv);
   limits.caller_scratch_bytes =
       text::SamplerScratchBytes(model.engine->model().metadata.vocabulary);
+  if (model.tokenizer != nullptr) limits.caller_table_bytes = model.tokenizer->table_bytes();
   return limits;
 }
 

@@ -241,7 +241,8 @@ Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts
   plan.packed_bytes = facts.packed_total_bytes;
   const std::vector<bool> unpacked = UnpackedTensors(model, lowered, facts);
   plan.weight_bytes = DirectBytes(model, lowered, facts, unpacked, chunk);
-  plan.runtime_bytes = kRuntimeBytes + kRuntimeBytesPerDense * lowered.dense.size();
+  plan.runtime_bytes = kRuntimeBytes + kRuntimeBytesPerDense * lowered.dense.size() +
+                       limits.caller_table_bytes;
   plan.decode_read_bytes = plan.packed_bytes + plan.state_bytes;
   for (size_t i = 0; i < unpacked.size(); ++i) {
     if (unpacked[i]) plan.decode_read_bytes += TensorBytes(model.tensors[i]);

@@ -34,6 +34,7 @@ struct Limits {
   uint32_t threads = 1;
   CodecChoice codec = CodecChoice::kAuto;
   uint64_t caller_scratch_bytes = 0;  // scratch that rooms above (sampling) want planned
+  uint64_t caller_table_bytes = 0;    // heap that rooms above hold (the tokenizer's tables)
 };
 
 // How the mix of one chunk is cut into tasks. Fixed sizes, so results do not depend on thread

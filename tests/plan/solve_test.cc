@@ -136,6 +136,17 @@ TEST_CASE("the classes of a plan add up to its total", "[plan][solve]") {
   CHECK(other.private_bytes + plan.packed_bytes == plan.private_bytes);
 }
 
+TEST_CASE("what rooms above hold is planned to the byte", "[plan][solve]") {
+  const TinyModel model({kUnlimited, 31});
+  const Lowered lowered = Lower(model).Take();
+  const Plan plan = Solve(model, lowered, Facts(lowered), {});
+  Limits limits;
+  limits.caller_table_bytes = 54321;
+  const Plan with_tables = Solve(model, lowered, Facts(lowered), limits);
+  CHECK(with_tables.runtime_bytes == plan.runtime_bytes + 54321);
+  CHECK(with_tables.private_bytes == plan.private_bytes + 54321);
+}
+
 TEST_CASE("a plan fits its budget to the byte, and one byte less is refused", "[plan][solve]") {
   const TinyModel model({kUnlimited, 31});
   const Lowered lowered = Lower(model).Take();
