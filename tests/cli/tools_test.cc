@@ -108,8 +108,9 @@ TEST_CASE("logits agree with those of another implementation", "[cli][logits][go
     REQUIRE(theirs.size() == ours.size());
     double largest = 0, difference = 0;
     for (size_t i = 0; i < ours.size(); ++i) {
-      largest = std::fmax(largest, std::fabs(theirs[i]));
-      difference = std::fmax(difference, std::fabs(ours[i] - theirs[i]));
+      REQUIRE(std::isfinite(ours[i]));  // a NaN would pass as no difference
+      largest = std::max<double>(largest, std::abs(theirs[i]));
+      difference = std::max<double>(difference, std::abs(ours[i] - theirs[i]));
     }
     CHECK(difference < 1e-4 * largest);
   }
