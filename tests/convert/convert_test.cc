@@ -1,87 +1,31 @@
-// Whole conversions of the golden checkpoints: what stands in the file, and what is refused by
-// name. That the converted models compute the reference's logits is tests/session/golden_test.cc.
+// Whole conversions of the golden checkpoints: what stands in the file. That the converted models
+// compute the reference's logits is tests/session/golden_test.cc.
 #include "convert/convert.h"
 
-#include <algorithm>
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 
 #include "base/half.h"
-#include "convert/hrm_writer.h"
 #include "convert/presets.h"
 #include "convert/safetensors.h"
-#include "model/model.h"
-#include "tests/convert/fixture.h"
+#include "tests/convert/converted.h"
 
 namespace headroom {
 namespace {
 
 using convert::Options;
 using convert::WeightFormat;
-using model::Model;
 using model::OpKind;
+using test::ConvertCase;
+using test::Converted;
+using test::ConvertFolder;
 using test::GoldenFolder;
-using test::Replaced;
 using test::TempFolder;
 
 const std::vector<std::string> kCases = {
     "llama-gqa", "llama-mqa", "llama-yarn", "llama-bias", "qwen2",    "qwen3",      "gemma2",
     "gemma3",    "mistral",   "stablelm",   "phi",        "gpt-neox", "starcoder2", "cohere"};
-
-struct Converted {
-  TempFolder folder;
-  std::unique_ptr<Model> model;
-  convert::Summary summary;
-  std::vector<std::string> log;
-
-  const TensorView& tensor(int32_t i) const { return model->tensors.at(static_cast<size_t>(i)); }
-  std::vector<float> floats(int32_t i) const {
-    const TensorView& view = tensor(i);
-    REQUIRE(view.dtype == DType::kF32);
-    return {view.f32(), view.f32() + view.data_bytes / 4};
-  }
-  const model::Op& op(OpKind kind, size_t nth = 0) const {
-    for (const model::Op& op : model->ops) {
-      if (op.kind == kind && nth-- == 0) return op;
-    }
-    FAIL("no such operation");
-    return model->ops[0];
-  }
-  size_t count(OpKind kind) const {
-    return static_cast<size_t>(std::count_if(model->ops.begin(), model->ops.end(),
-                                             [&](const model::Op& op) { return op.kind == kind; }));
-  }
-};
-
-std::unique_ptr<Converted> ConvertFolder(const std::string& source, WeightFormat format,
-                                         uint32_t block = 32,
-                                         std::optional<WeightFormat> head = std::nullopt) {
-  auto converted = std::make_unique<Converted>();
-  Options options;
-  options.source = source;
-  options.out = converted->folder / "model.hrm";
-  options.weights = format;
-  options.block = block;
-  options.head = head;
-  options.log = [&](const std::string& line) { converted->log.push_back(line); };
-  auto summary = convert::Convert(options);
-  INFO(source << ": " << summary.status().message());
-  REQUIRE(summary.ok());
-  converted->summary = summary.Take();
-  model::OpenOptions open;
-  open.verify_checksums = true;
-  auto model = Model::OpenPath(options.out.c_str(), open);
-  INFO(model.status().message());
-  REQUIRE(model.ok());
-  converted->model = model.Take();
-  return converted;
-}
-
-std::unique_ptr<Converted> ConvertCase(const std::string& name,
-                                       WeightFormat format = WeightFormat::kF32) {
-  return ConvertFolder(GoldenFolder(name), format);
-}
 
 // A tensor of the checkpoint as floats.
 std::vector<float> Source(const std::string& name, const std::string& tensor) {
@@ -99,29 +43,6 @@ std::vector<float> Joined(std::initializer_list<std::vector<float>> parts) {
   std::vector<float> all;
   for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
   return all;
-}
-
-// The refusal of a golden case whose config.json was changed.
-Status Refusal(const std::string& name, const std::string& from, const std::string& to) {
-  TempFolder folder;
-  std::filesystem::copy(GoldenFolder(name), folder.path());
-  const std::string config = folder / "config.json";
-  std::filesystem::permissions(config, std::filesystem::perms::owner_write,
-                               std::filesystem::perm_options::add);
-  test::WriteText(config, Replaced(test::ReadText(config), from, to));
-  Options options;
-  options.source = folder.path();
-  options.out = folder / "model.hrm";
-  options.weights = WeightFormat::kF32;
-  const auto summary = convert::Convert(options);
-  REQUIRE_FALSE(summary.ok());
-  CHECK_FALSE(std::filesystem::exists(options.out));
-  return summary.status();
-}
-
-bool Says(const Status& status, const std::string& part) {
-  UNSCOPED_INFO(status.message());
-  return std::string(status.message()).find(part) != std::string::npos;
 }
 
 TEST_CASE("every golden checkpoint converts to every format", "[convert]") {
@@ -342,103 +263,6 @@ TEST_CASE("a block that does not divide the columns gets smaller, with a line in
   CHECK(rows->log.size() == 1);  // only that there is no tokenizer
 }
 
-TEST_CASE("keys that may change the result are refused by name", "[convert]") {
-  CHECK(Says(Refusal("llama-gqa", R"("use_cache": true)", R"("use_cache": true, "surprise": 3)"),
-             "\"surprise\" (3) may change the result"));
-  CHECK(Says(Refusal("llama-gqa", R"("llama3")", R"("longrope")"), "\"longrope\""));
-  CHECK(
-      Says(Refusal("llama-gqa", R"("factor": 8.0)", R"("factor": 8.0, "other": 1)"), "\"other\""));
-  CHECK(Says(Refusal("llama-gqa", R"("silu")", R"("snake")"), "\"snake\""));
-  CHECK(Says(Refusal("llama-gqa", "LlamaForCausalLM", "ZebraForCausalLM"), "ZebraForCausalLM"));
-  CHECK(Says(Refusal("llama-gqa", R"("use_cache": true)", R"("quantization_config": {"bits": 4})"),
-             "quantization_config"));
-  CHECK(Says(Refusal("stablelm", R"("qk_layernorm": false)", R"("qk_layernorm": true)"),
-             "qk_layernorm"));
-  CHECK(
-      Says(Refusal("cohere", R"("use_qk_norm": false)", R"("use_qk_norm": true)"), "use_qk_norm"));
-  CHECK(Says(Refusal("gemma2", R"("sliding_attention")", R"("chunked_attention")"),
-             "chunked_attention"));
-  CHECK(Says(Refusal("gemma3", R"("use_bidirectional_attention": false)",
-                     R"("use_bidirectional_attention": true)"),
-             "use_bidirectional_attention"));
-}
-
-TEST_CASE("numbers that cannot be are refused by name", "[convert]") {
-  CHECK(Says(Refusal("llama-gqa", R"("hidden_size": 64)", R"("hidden_size": 0)"),
-             "\"hidden_size\" is 0"));
-  CHECK(
-      Says(Refusal("llama-gqa", R"("hidden_size": 64)", R"("hidden_size": 1e300)"), "hidden_size"));
-  CHECK(
-      Says(Refusal("llama-gqa", R"("hidden_size": 64)", R"("hidden_size": "64")"), "hidden_size"));
-  CHECK(Says(Refusal("llama-gqa", R"("hidden_size": 64,)", ""), "lacks \"hidden_size\""));
-  CHECK(Says(Refusal("llama-gqa", R"("num_key_value_heads": 2)", R"("num_key_value_heads": 3)"),
-             "4 query heads are no multiple of 3 KV heads"));
-  CHECK(Says(Refusal("llama-gqa", R"("head_dim": 16)", R"("head_dim": 15)"), "odd"));
-  CHECK(Says(Refusal("llama-gqa", R"("high_freq_factor": 4.0)", R"("high_freq_factor": 1.0)"),
-             "high_freq_factor"));
-  CHECK(Says(Refusal("llama-gqa", R"("rope_theta": 100.0)", R"("rope_theta": -1)"), "rope_theta"));
-}
-
-TEST_CASE("tensors that do not fit the configuration are named", "[convert]") {
-  CHECK(Says(Refusal("llama-gqa", R"("intermediate_size": 32)", R"("intermediate_size": 48)"),
-             "mlp.gate_proj.weight\" is [32, 64], config.json implies [48, 64]"));
-  CHECK(Says(Refusal("llama-gqa", R"("attention_bias": false)", R"("attention_bias": true)"),
-             "lacks tensor \"model.layers.0.self_attn.q_proj.bias\""));
-  CHECK(Says(Refusal("llama-bias", R"("attention_bias": true)", R"("attention_bias": false)"),
-             "does not use tensor \"model.layers.0.self_attn"));
-  CHECK(Says(Refusal("llama-gqa", R"("num_hidden_layers": 2)", R"("num_hidden_layers": 1)"),
-             "does not use tensor \"model.layers.1."));
-}
-
-// A two-layer checkpoint is too much here: one matrix is damaged in place.
-Status ConvertDamaged(float value, WeightFormat format) {
-  TempFolder folder;
-  std::filesystem::copy(GoldenFolder("llama-gqa"), folder.path());
-  const std::string path = folder / "model.safetensors";
-  std::filesystem::permissions(path, std::filesystem::perms::owner_write,
-                               std::filesystem::perm_options::add);
-  std::string file = test::ReadText(path);
-  std::memcpy(file.data() + file.size() - 4, &value, 4);
-  test::WriteText(path, file);
-  Options options;
-  options.source = folder.path();
-  options.out = folder / "model.hrm";
-  options.weights = format;
-  return convert::Convert(options).status();
-}
-
-TEST_CASE("weights that are not numbers, or too large for the format, are refused", "[convert]") {
-  CHECK(Says(ConvertDamaged(NAN, WeightFormat::kInt8), "holds nan in row"));
-  CHECK(Says(ConvertDamaged(INFINITY, WeightFormat::kF32), "holds inf in row"));
-  CHECK(ConvertDamaged(7e4f, WeightFormat::kF32).ok());
-}
-
-TEST_CASE("progress runs to the end and can cancel without leaving a file", "[convert]") {
-  TempFolder folder;
-  Options options;
-  options.source = GoldenFolder("llama-gqa");
-  options.out = folder / "model.hrm";
-  uint64_t calls = 0, last = 0, total = 0;
-  options.progress = [&](const convert::Progress& p) {
-    CHECK(p.done_bytes >= last);
-    last = p.done_bytes;
-    total = p.total_bytes;
-    return ++calls < 5;
-  };
-  CHECK(convert::Convert(options).status().code() == StatusCode::kCancelled);
-  CHECK(std::filesystem::is_empty(folder.path()));
-  calls = 0;
-  last = 0;
-  options.progress = [&](const convert::Progress& p) {
-    last = p.done_bytes;
-    total = p.total_bytes;
-    return true;
-  };
-  CHECK(convert::Convert(options).ok());
-  CHECK(last > total * 9 / 10);
-  CHECK(last <= total);
-}
-
 TEST_CASE("a tokenizer beside the weights is taken in, or left out when asked", "[convert]") {
   TempFolder folder;
   std::filesystem::copy(GoldenFolder("llama-gqa"), folder.path());
@@ -467,84 +291,6 @@ TEST_CASE("a tokenizer beside the weights is taken in, or left out when asked", 
   options.out = out / "model.hrm";
   options.without_tokenizer = true;
   CHECK(convert::Convert(options).value().tokenizer == "none");
-}
-
-TEST_CASE("random presets: same seed, same file; names are listed on a mistake", "[convert]") {
-  Options options;
-  options.preset = "llama-9";
-  options.out = "/nonexistent/x.hrm";
-  CHECK(Says(convert::Convert(options).status(), "llama-3.2-1b qwen2.5-0.5b gemma-3-1b"));
-  options.source = "also";
-  CHECK(Says(convert::Convert(options).status(), "either"));
-  options.preset.clear();
-  options.block = 48;
-  CHECK(Says(convert::Convert(options).status(), "block 48"));
-  CHECK(convert::PresetNames().size() == 3);
-  CHECK(convert::ArchitectureNames().size() >= 11);
-  CHECK(convert::ParseWeightFormat("int4").value() == WeightFormat::kInt4);
-  CHECK(Says(convert::ParseWeightFormat("int5").status(), "int5"));
-}
-
-// A sanitizer keeps freed memory and would be what is measured.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-constexpr bool kSanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-constexpr bool kSanitized = false;
-#endif
-
-// The largest tensor is 192 MiB of floats (a sparse file: it costs no disk); what the process needs
-// beyond what it had must be far less.
-TEST_CASE("memory stays at a slice, not a tensor", "[convert]") {
-  if (kSanitized) SKIP("measured without sanitizers");
-  TempFolder folder;
-  constexpr uint64_t kRows = 786432, kColumns = 64;
-  test::WriteText(folder / "config.json",
-                  Replaced(test::ReadText(GoldenFolder("llama-mqa") + "/config.json"),
-                           "\"vocab_size\": 64", "\"vocab_size\": " + std::to_string(kRows)));
-  const std::string path = folder / "model.safetensors";
-  const std::string source = test::ReadText(GoldenFolder("llama-mqa") + "/model.safetensors");
-  uint64_t header_bytes = 0;
-  std::memcpy(&header_bytes, source.data(), 8);
-  std::string header = source.substr(8, header_bytes), data = source.substr(8 + header_bytes);
-  // The embedding moves to the end and grows.
-  const std::string name = "\"model.embed_tokens.weight\":";
-  const size_t begin = header.find(name), end = header.find('}', begin);
-  header.replace(begin, end - begin + 1,
-                 name + R"({"dtype":"F32","shape":[)" + std::to_string(kRows) + ",64]," +
-                     R"("data_offsets":[)" + std::to_string(data.size()) + "," +
-                     std::to_string(data.size() + kRows * kColumns * 4) + "]}");
-  test::WriteText(path, test::Safetensors(header, data));
-  std::filesystem::resize_file(path, 8 + header.size() + data.size() + kRows * kColumns * 4);
-  const uint64_t before = platform::ReadProcessMemory().peak_resident_bytes;
-  const auto c = ConvertFolder(folder.path(), WeightFormat::kInt8);
-  const uint64_t after = platform::ReadProcessMemory().peak_resident_bytes;
-  REQUIRE(after > 0);
-  CHECK(c->summary.vocabulary == kRows);
-  INFO("peak grew by " << (after - before) / 1048576 << " MiB");
-  CHECK(after - before < 96u << 20);
-}
-
-TEST_CASE("many small tensors do not add up in memory", "[convert]") {
-  if (kSanitized) SKIP("measured without sanitizers");
-  TempFolder folder;
-  const auto small = ConvertCase("llama-gqa");  // what a conversion needs anyway
-  convert::ModelDescription description;
-  description.values.push_back({0});
-  constexpr size_t kTensors = 128, kFloats = 512 * 1024;
-  for (size_t i = 0; i < kTensors; ++i) {
-    description.tensors.push_back({"t" + std::to_string(i), DType::kF32, 0, {kFloats}});
-  }
-  auto writer = convert::HrmWriter::Create(folder / "x.hrm", description);
-  REQUIRE(writer.ok());
-  const std::vector<float> values(kFloats, 1.0f);
-  const uint64_t before = platform::ReadProcessMemory().resident_bytes;
-  for (size_t i = 0; i < kTensors; ++i) {
-    REQUIRE(writer.value().Append(i, std::as_bytes(std::span(values))).ok());
-    REQUIRE(platform::ReadProcessMemory().resident_bytes < before + (48u << 20));  // of 256
-  }
-  REQUIRE(writer.value().Finish().ok());
 }
 
 TEST_CASE("random weights have zero mean and deviation 1 / sqrt K in every form", "[convert]") {

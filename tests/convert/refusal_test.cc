@@ -1,0 +1,129 @@
+// What the converter refuses, by name.
+#include "convert/convert.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+
+#include "tests/convert/fixture.h"
+
+namespace headroom {
+namespace {
+
+using convert::Options;
+using convert::WeightFormat;
+using test::GoldenFolder;
+using test::Replaced;
+using test::TempFolder;
+
+// The refusal of a golden case whose config.json was changed.
+Status Refusal(const std::string& name, const std::string& from, const std::string& to) {
+  TempFolder folder;
+  std::filesystem::copy(GoldenFolder(name), folder.path());
+  const std::string config = folder / "config.json";
+  std::filesystem::permissions(config, std::filesystem::perms::owner_write,
+                               std::filesystem::perm_options::add);
+  test::WriteText(config, Replaced(test::ReadText(config), from, to));
+  Options options;
+  options.source = folder.path();
+  options.out = folder / "model.hrm";
+  options.weights = WeightFormat::kF32;
+  const auto summary = convert::Convert(options);
+  REQUIRE_FALSE(summary.ok());
+  CHECK_FALSE(std::filesystem::exists(options.out));
+  return summary.status();
+}
+
+bool Says(const Status& status, const std::string& part) {
+  UNSCOPED_INFO(status.message());
+  return std::string(status.message()).find(part) != std::string::npos;
+}
+
+TEST_CASE("keys that may change the result are refused by name", "[convert]") {
+  CHECK(Says(Refusal("llama-gqa", R"("use_cache": true)", R"("use_cache": true, "surprise": 3)"),
+             "\"surprise\" (3) may change the result"));
+  CHECK(Says(Refusal("llama-gqa", R"("llama3")", R"("longrope")"), "\"longrope\""));
+  CHECK(
+      Says(Refusal("llama-gqa", R"("factor": 8.0)", R"("factor": 8.0, "other": 1)"), "\"other\""));
+  CHECK(Says(Refusal("llama-gqa", R"("silu")", R"("snake")"), "\"snake\""));
+  CHECK(Says(Refusal("llama-gqa", "LlamaForCausalLM", "ZebraForCausalLM"), "ZebraForCausalLM"));
+  CHECK(Says(Refusal("llama-gqa", R"("use_cache": true)", R"("quantization_config": {"bits": 4})"),
+             "quantization_config"));
+  CHECK(Says(Refusal("stablelm", R"("qk_layernorm": false)", R"("qk_layernorm": true)"),
+             "qk_layernorm"));
+  CHECK(
+      Says(Refusal("cohere", R"("use_qk_norm": false)", R"("use_qk_norm": true)"), "use_qk_norm"));
+  CHECK(Says(Refusal("gemma2", R"("sliding_attention")", R"("chunked_attention")"),
+             "chunked_attention"));
+  CHECK(Says(Refusal("gemma3", R"("use_bidirectional_attention": false)",
+                     R"("use_bidirectional_attention": true)"),
+             "use_bidirectional_attention"));
+}
+
+TEST_CASE("numbers that cannot be are refused by name", "[convert]") {
+  CHECK(Says(Refusal("llama-gqa", R"("hidden_size": 64)", R"("hidden_size": 0)"),
+             "\"hidden_size\" is 0"));
+  CHECK(
+      Says(Refusal("llama-gqa", R"("hidden_size": 64)", R"("hidden_size": 1e300)"), "hidden_size"));
+  CHECK(
+      Says(Refusal("llama-gqa", R"("hidden_size": 64)", R"("hidden_size": "64")"), "hidden_size"));
+  CHECK(Says(Refusal("llama-gqa", R"("hidden_size": 64,)", ""), "lacks \"hidden_size\""));
+  CHECK(Says(Refusal("llama-gqa", R"("num_key_value_heads": 2)", R"("num_key_value_heads": 3)"),
+             "4 query heads are no multiple of 3 KV heads"));
+  CHECK(Says(Refusal("llama-gqa", R"("head_dim": 16)", R"("head_dim": 15)"), "odd"));
+  CHECK(Says(Refusal("llama-gqa", R"("high_freq_factor": 4.0)", R"("high_freq_factor": 1.0)"),
+             "high_freq_factor"));
+  CHECK(Says(Refusal("llama-gqa", R"("rope_theta": 100.0)", R"("rope_theta": -1)"), "rope_theta"));
+}
+
+TEST_CASE("tensors that do not fit the configuration are named", "[convert]") {
+  CHECK(Says(Refusal("llama-gqa", R"("intermediate_size": 32)", R"("intermediate_size": 48)"),
+             "mlp.gate_proj.weight\" is [32, 64], config.json implies [48, 64]"));
+  CHECK(Says(Refusal("llama-gqa", R"("attention_bias": false)", R"("attention_bias": true)"),
+             "lacks tensor \"model.layers.0.self_attn.q_proj.bias\""));
+  CHECK(Says(Refusal("llama-bias", R"("attention_bias": true)", R"("attention_bias": false)"),
+             "does not use tensor \"model.layers.0.self_attn"));
+  CHECK(Says(Refusal("llama-gqa", R"("num_hidden_layers": 2)", R"("num_hidden_layers": 1)"),
+             "does not use tensor \"model.layers.1."));
+}
+
+// A two-layer checkpoint is too much here: one matrix is damaged in place.
+Status ConvertDamaged(float value, WeightFormat format) {
+  TempFolder folder;
+  std::filesystem::copy(GoldenFolder("llama-gqa"), folder.path());
+  const std::string path = folder / "model.safetensors";
+  std::filesystem::permissions(path, std::filesystem::perms::owner_write,
+                               std::filesystem::perm_options::add);
+  std::string file = test::ReadText(path);
+  std::memcpy(file.data() + file.size() - 4, &value, 4);
+  test::WriteText(path, file);
+  Options options;
+  options.source = folder.path();
+  options.out = folder / "model.hrm";
+  options.weights = format;
+  return convert::Convert(options).status();
+}
+
+TEST_CASE("weights that are not numbers, or too large for the format, are refused", "[convert]") {
+  CHECK(Says(ConvertDamaged(NAN, WeightFormat::kInt8), "holds nan in row"));
+  CHECK(Says(ConvertDamaged(INFINITY, WeightFormat::kF32), "holds inf in row"));
+  CHECK(ConvertDamaged(7e4f, WeightFormat::kF32).ok());
+}
+
+TEST_CASE("random presets: same seed, same file; names are listed on a mistake", "[convert]") {
+  Options options;
+  options.preset = "llama-9";
+  options.out = "/nonexistent/x.hrm";
+  CHECK(Says(convert::Convert(options).status(), "llama-3.2-1b qwen2.5-0.5b gemma-3-1b"));
+  options.source = "also";
+  CHECK(Says(convert::Convert(options).status(), "either"));
+  options.preset.clear();
+  options.block = 48;
+  CHECK(Says(convert::Convert(options).status(), "block 48"));
+  CHECK(convert::PresetNames().size() == 3);
+  CHECK(convert::ArchitectureNames().size() >= 11);
+  CHECK(convert::ParseWeightFormat("int4").value() == WeightFormat::kInt4);
+  CHECK(Says(convert::ParseWeightFormat("int5").status(), "int5"));
+}
+
+}  // namespace
+}  // namespace headroom
