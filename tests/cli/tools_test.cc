@@ -62,6 +62,25 @@ TEST_CASE("convert refuses by name and leaves no half file", "[cli][convert]") {
   CHECK_FALSE(std::filesystem::exists(out));
 }
 
+TEST_CASE("convert replaces files, and nothing that is none", "[cli][convert]") {
+  const std::string source = Source("tests/golden/llama-gqa"), target = Scratch("target.hrm");
+  std::filesystem::create_symlink("/dev/null", Scratch("device"));
+  std::filesystem::create_symlink(target, Scratch("link.hrm"));
+  WriteFile(target, "old");
+  for (const std::string& place : {Scratch("device"), Scratch("")}) {
+    const Outcome outcome = Run({"convert", source, "--out", place});
+    INFO(outcome.err);
+    CHECK(outcome.exit_status == 1);
+    CHECK_THAT(outcome.err, ContainsSubstring("not a regular file"));
+  }
+  CHECK(std::filesystem::is_symlink(Scratch("device")));
+  CHECK(Run({"convert", "/no/such/folder", "--out", target}).exit_status == 1);
+  CHECK(ReadFile(target) == "old");
+  CHECK(Run({"convert", source, "--out", Scratch("link.hrm")}).exit_status == 0);
+  CHECK(std::filesystem::is_symlink(Scratch("link.hrm")));
+  CHECK(Run({"verify", target}).exit_status == 0);
+}
+
 TEST_CASE("convert makes every weight format from one source", "[cli][convert]") {
   for (const char* weights : {"f32", "f16", "int8", "int4"}) {
     INFO(weights);
@@ -121,6 +140,47 @@ TEST_CASE("logits refuses tokens outside the vocabulary and leaves no file", "[c
   const Outcome outcome = Run({"logits", Model("mistral"), "--tokens", "1,64", "--out", out});
   CHECK(outcome.exit_status == 1);
   CHECK_THAT(outcome.err, ContainsSubstring("64"));
+  CHECK_FALSE(std::filesystem::exists(out));
+}
+
+TEST_CASE("logits that fail leave what was there", "[cli][logits]") {
+  const std::string out = Scratch("kept.npy");
+  WriteFile(out, "precious");
+  CHECK(Run({"logits", Model("mistral"), "--tokens", "1,64", "--out", out}).exit_status == 1);
+  CHECK(Run({"logits", Model("mistral"), "--tokens", "1", "--budget", "1K", "--out", out})
+            .exit_status == 3);
+  CHECK(ReadFile(out) == "precious");
+  std::filesystem::create_symlink(out, Scratch("link.npy"));
+  CHECK(Run({"logits", Model("mistral"), "--tokens", "1", "--out", Scratch("link.npy")})
+            .exit_status == 0);
+  CHECK(std::filesystem::is_symlink(Scratch("link.npy")));
+  CHECK(NpyValues(ReadFile(out)).size() == 64);
+  for (const auto& entry : std::filesystem::directory_iterator(Scratch(""))) {
+    CHECK_THAT(entry.path().filename().string(), !ContainsSubstring("npy."));  // a temporary file
+  }
+  // A link to the device, so that a program that removes what it wrote to removes only the link.
+  std::filesystem::create_symlink("/dev/full", Scratch("full"));
+  const Outcome full = Run({"logits", Model("mistral"), "--tokens", "1", "--out", Scratch("full")});
+  CHECK(full.exit_status == 1);
+  CHECK_THAT(full.err, ContainsSubstring("No space left"));
+  CHECK(std::filesystem::is_symlink(Scratch("full")));
+  CHECK(Run({"logits", Model("mistral"), "--tokens", "1", "--out", Scratch("no/such/folder")})
+            .exit_status == 1);
+}
+
+TEST_CASE("logits without tokens are refused", "[cli][logits]") {
+  const std::string out = Scratch("never.npy");
+  for (const char* tokens : {"", "1,,2", "1,x", "-1", ","}) {
+    INFO(tokens);
+    const Outcome outcome =
+        Run({"logits", Model("example"), std::string("--tokens=") + tokens, "--out", out});
+    CHECK(outcome.exit_status == 2);
+    CHECK_THAT(outcome.err, ContainsSubstring("--tokens"));
+  }
+  CHECK(Run({"logits", Model("example"), "--tokens", "", "--out", out}).exit_status == 2);
+  const Outcome text = Run({"logits", Model("example"), "--text", "", "--out", out});
+  CHECK(text.exit_status == 1);
+  CHECK_THAT(text.err, ContainsSubstring("no token"));
   CHECK_FALSE(std::filesystem::exists(out));
 }
 

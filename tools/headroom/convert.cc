@@ -9,6 +9,7 @@
 #include "headroom/api.h"
 #include "headroom/bytes.h"
 #include "headroom/command.h"
+#include "headroom/files.h"
 #include "headroom/progress.h"
 #include "headroom/report.h"
 
@@ -89,6 +90,8 @@ int Convert(ConvertArguments& arguments, bool json) {
     if (!format.ok()) Throw(format.status(), "--head");
     options.head = format.value();
   }
+  const std::string out = options.out;
+  options.out = RegularFilePlace(out);  // it is mapped while it is written
   ProgressBar bar("converting");
   options.progress = [&bar](const convert::Progress& progress) {
     bar.Update(static_cast<double>(progress.done_bytes) /
@@ -106,9 +109,9 @@ int Convert(ConvertArguments& arguments, bool json) {
           "cannot convert " + (options.source.empty() ? options.preset : options.source));
   }
   if (json)
-    PrintJson(SummaryJson(options.out, summary.value()));
+    PrintJson(SummaryJson(out, summary.value()));
   else
-    PrintSummary(options.out, summary.value());
+    PrintSummary(out, summary.value());
   return kOk;
 }
 

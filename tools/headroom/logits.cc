@@ -1,5 +1,6 @@
 // headroom logits: tokens in, logits out, for comparing with other implementations.
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <memory>
 #include <vector>
@@ -33,11 +34,42 @@ struct LogitsArguments {
   std::string out;
 };
 
+// The tokens to feed; every one of the vocabulary, at least one.
+std::vector<int32_t> TokensOf(const LogitsArguments& arguments, const hr_model* model,
+                              uint32_t vocabulary) {
+  std::vector<int32_t> tokens = arguments.tokens;
+  if (tokens.empty()) tokens = Tokenize(model, arguments.text, 0);
+  if (tokens.empty()) throw Failure(HR_INVALID_ARGUMENT, "--text gives no token; give it some");
+  for (const int32_t token : tokens) {
+    if (static_cast<uint32_t>(token) < vocabulary) continue;
+    throw Failure(HR_INVALID_ARGUMENT, "token " + std::to_string(token) +
+                                           " is outside the vocabulary of " +
+                                           std::to_string(vocabulary));
+  }
+  return tokens;
+}
+
+// "1,15043,29892": every place between commas holds an id.
+std::vector<int32_t> ParseTokens(const std::string& text) {
+  std::vector<int32_t> tokens;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  for (;; ++at) {
+    int32_t token = -1;
+    const auto [stop, error] = std::from_chars(at, end, token);
+    if (error != std::errc() || token < 0 || (stop != end && *stop != ',')) {
+      throw CLI::ValidationError("--tokens", "'" + text + "' is not token ids with commas between");
+    }
+    tokens.push_back(token);
+    if (stop == end) return tokens;
+    at = stop;
+  }
+}
+
 int Logits(const LogitsArguments& arguments, bool json) {
   const ModelHandle model = OpenModel(arguments.model.Request());
   const hr_model_facts facts = FactsOf(model.get());
-  std::vector<int32_t> tokens = arguments.tokens;
-  if (tokens.empty()) tokens = Tokenize(model.get(), arguments.text, 0);
+  const std::vector<int32_t> tokens = TokensOf(arguments, model.get(), facts.vocabulary);
   hr_session_options options = arguments.session.options;
   if (options.context_tokens == 0) options.context_tokens = static_cast<uint32_t>(tokens.size());
   const SessionHandle session = CreateSession(model.get(), options);
@@ -77,8 +109,12 @@ void AddLogits(CLI::App& app, Invocation& invocation) {
   command.footer(kFooter);
   AddModelArguments(command, arguments->model);
   auto* group = command.add_option_group("input", "exactly one of");
-  group->add_option("--tokens", arguments->tokens, "token ids, separated by commas")
-      ->delimiter(',');
+  group
+      ->add_option_function<std::string>(
+          "--tokens",
+          [arguments](const std::string& text) { arguments->tokens = ParseTokens(text); },
+          "token ids, separated by commas")
+      ->type_name("IDS");
   group->add_option("--text", arguments->text, "text for the model's tokenizer");
   group->require_option(1);
   command.add_option("--out", arguments->out, "the .npy file to write")->required();
