@@ -22,9 +22,15 @@ struct Limits {
   uint64_t data_bytes = 0;  // RLIMIT_DATA; 0: none
 };
 
+struct Streams {
+  std::string stdout_path;          // stdout goes here, not into Outcome::out
+  bool stderr_is_terminal = false;  // a terminal of its own, read into Outcome::err
+};
+
 // `arguments` without the program's name. Packed weights are cached in the test models' folder,
 // HOME and XDG_CACHE_HOME point into it, so a test run leaves nothing elsewhere.
-Outcome Run(const std::vector<std::string>& arguments, const Limits& limits = {});
+Outcome Run(const std::vector<std::string>& arguments, const Limits& limits = {},
+            const Streams& streams = {});
 
 // A model of tests/models ("example", "mistral", "llama-gqa").
 std::string Model(const std::string& name);

@@ -44,7 +44,12 @@ TEST_CASE("a wrong command line has status 2 and leaves stdout alone", "[cli][us
       {"convert", "folder", "--out", "x.hrm", "--block", "7"},
       {"logits", "x.hrm", "--out", "x.npy"},
       {"bench", "x.hrm", "--kv", "f16,f64"},
+      {"bench", "x.hrm", "--backend", "gpu"},
+      {"convert", "folder", "--out", "x.hrm", "--weights", "f16", "--block", "64"},
+      {"convert", "folder", "--out", "x.hrm", "--weights", "int3"},
+      {"convert", "folder", "--out", "x.hrm", "--head", "int3"},
       {"eval"},
+      {"eval", "dance"},
   };
   for (const auto& arguments : wrong) {
     const Outcome outcome = Run(arguments);
@@ -53,6 +58,68 @@ TEST_CASE("a wrong command line has status 2 and leaves stdout alone", "[cli][us
     CHECK(outcome.out.empty());
     CHECK_FALSE(outcome.err.empty());
   }
+}
+
+TEST_CASE("a command that does not exist is named beside those that do", "[cli][usage]") {
+  const Outcome top = Run({"dance"});
+  CHECK_THAT(top.err, ContainsSubstring("'dance'") && ContainsSubstring("inspect"));
+  const Outcome eval = Run({"eval", "dance"});
+  CHECK_THAT(eval.err, ContainsSubstring("'dance'") && ContainsSubstring("needle"));
+  CHECK_THAT(Run({}).err, ContainsSubstring("inspect"));
+}
+
+TEST_CASE("with --json wrong usage is an object on stdout too", "[cli][usage]") {
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"dance", "--json"},
+        {"plan", "--json"},
+        {"eval", "--json"},
+        {"plan", "x.hrm", "--json", "--budget", "12Q"}}) {
+    const Outcome outcome = Run(arguments);
+    CHECK(outcome.exit_status == 2);
+    CHECK(outcome.Json().at("error").at("code") == 100);
+    CHECK_FALSE(outcome.err.empty());
+  }
+}
+
+TEST_CASE("an option's name stands once before what is wrong with it", "[cli][usage]") {
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"plan", "x", "--kv", "f64"},
+        {"bench", "x", "--kv", "f64"},
+        {"eval", "needle", "x", "--kv", "f64"}}) {
+    const std::string err = Run(arguments).err;
+    CHECK_THAT(err, ContainsSubstring("--kv: 'f64'") && !ContainsSubstring("--kv: --kv"));
+  }
+}
+
+TEST_CASE("help shows what belongs to the command, and real defaults", "[cli][help]") {
+  CHECK_THAT(Run({"eval", "--help"}).out,
+             ContainsSubstring("headroom eval needle") && !ContainsSubstring("headroom plan"));
+  CHECK_THAT(Run({"convert", "--help"}).out, ContainsSubstring("SOURCE]"));
+  CHECK_THAT(Run({"eval", "needle", "--help"}).out, !ContainsSubstring("{}"));
+  CHECK_THAT(Run({"bench", "--help"}).out, ContainsSubstring("--backend"));
+  CHECK_THAT(Run({"--help"}).out, ContainsSubstring("130"));
+}
+
+TEST_CASE("a result that cannot be written is a failure", "[cli][errors]") {
+  Streams full;
+  full.stdout_path = "/dev/full";
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"plan", Model("example")},
+        {"plan", Model("example"), "--json"},
+        {"plan", Model("example"), "--budget", "1K"},
+        {"verify", Model("example")},
+        {"inspect", Model("example")},
+        {"inspect", Model("example"), "--json"},
+        {"run", Model("example"), "--prompt", "The", "--max-tokens", "2"},
+        {"run", Model("example"), "--prompt", "The", "--max-tokens", "2", "--json"},
+        {"--help"}}) {
+    const Outcome outcome = Run(arguments, {}, full);
+    INFO(arguments.front() << " " << arguments.back() << ": " << outcome.err);
+    CHECK(outcome.exit_status == 1);
+    CHECK_THAT(outcome.err, ContainsSubstring("cannot write to stdout"));
+  }
+  CHECK(Run({"plan", "/no/such/model.hrm", "--json"}, {}, full).exit_status == 1);
+  CHECK(Run({"dance", "--json"}, {}, full).exit_status == 2);
 }
 
 TEST_CASE("a missing model is named, with advice, on stderr", "[cli][errors]") {

@@ -32,6 +32,7 @@ bool ShowProgress(void* user_data, float fraction) {
 }  // namespace
 
 std::string Failure::advice() const {
+  if (!advice_.empty()) return advice_;
   switch (status_) {
     case HR_NOT_FOUND:
       return "Check the path.";

@@ -6,21 +6,26 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <headroom/headroom.h>
 
 namespace headroom::cli {
 
-// A failed call. what() says what was tried and why it failed; advice() what the user can do.
+// A failed call. what() says what was tried and why it failed; advice() what the user can do: what
+// was given, else what fits the status.
 class Failure : public std::runtime_error {
  public:
   Failure(hr_status status, const std::string& text) : std::runtime_error(text), status_(status) {}
+  Failure(hr_status status, const std::string& text, std::string advice)
+      : std::runtime_error(text), status_(status), advice_(std::move(advice)) {}
   hr_status status() const { return status_; }
   std::string advice() const;
 
  private:
   hr_status status_;
+  std::string advice_;
 };
 
 // Throws Failure("<doing>: <text of the error>") unless `status` is HR_OK.

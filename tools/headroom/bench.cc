@@ -284,7 +284,7 @@ int RunBench(const BenchArguments& arguments, bool json) {
   std::vector<Group> groups;
   for (const uint32_t threads : arguments.threads) {
     for (const std::string& kv : arguments.kv) {
-      groups.push_back(bench.RunGroup(threads, ParseKv(kv, "--kv")));
+      groups.push_back(bench.RunGroup(threads, ParseKv(kv)));
       if (!json) PrintGroup(groups.back());
     }
   }
@@ -319,18 +319,14 @@ void AddBench(CLI::App& app, Invocation& invocation) {
   AddListOption(command, "--depth", arguments->depth, "tokens already in the context");
   AddListOption(command, "--threads", arguments->threads, "thread counts (0: the fast cores)");
   AddListOption(command, "--kv", arguments->kv, "cache types: f32, f16, int8, auto")
-      ->check([](const std::string& text) {
-        ParseKv(text, "--kv");
-        return std::string();
-      });
+      ->check(KvProblem);
   command.add_option("--repetitions,-r", arguments->repetitions, "measured runs of each test")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
   AddContextOption(command, arguments->session,
                    "tokens to have room for (default: the deepest test)");
-  command
-      .add_option("--chunk", arguments->session.options.chunk_tokens, "tokens of a prefill step")
-      ->type_name("TOKENS");
+  AddChunkOption(command, arguments->session);
+  AddBackendOption(command);
   AddBudgetOptions(command, arguments->session);
   command.add_option("--seed", arguments->seed, "of the random tokens")->capture_default_str();
   command.add_flag("--no-limit", arguments->no_limit,

@@ -80,16 +80,15 @@ void PrintSummary(const std::string& out, const convert::Summary& summary) {
   throw Failure(static_cast<hr_status>(status.code()), doing + ": " + status.message());
 }
 
+// What is wrong with the name of a weight format; empty: nothing.
+std::string FormatProblem(const std::string& text) {
+  return convert::ParseWeightFormat(text).status().message();
+}
+
 int Convert(ConvertArguments& arguments, bool json) {
-  Result<convert::WeightFormat> format = convert::ParseWeightFormat(arguments.weights);
-  if (!format.ok()) Throw(format.status(), "--weights");
   convert::Options& options = arguments.options;
-  options.weights = format.value();
-  if (!arguments.head.empty()) {
-    format = convert::ParseWeightFormat(arguments.head);
-    if (!format.ok()) Throw(format.status(), "--head");
-    options.head = format.value();
-  }
+  options.weights = convert::ParseWeightFormat(arguments.weights).value();
+  if (!arguments.head.empty()) options.head = convert::ParseWeightFormat(arguments.head).value();
   const std::string out = options.out;
   options.out = RegularFilePlace(out);  // it is mapped while it is written
   ProgressBar bar("converting");
@@ -122,31 +121,40 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
   convert::Options& options = arguments->options;
   CLI::App& command = *app.add_subcommand("convert", "make a .hrm file from a checkpoint");
   command.footer(Footer());
-  auto* group = command.add_option_group("source", "exactly one of");
-  group->add_option("SOURCE", options.source, "a Hugging Face folder");
-  group->add_option("--random", options.preset, "a public shape with random weights")
-      ->type_name("PRESET");
-  group->require_option(1);
+  auto* source = command.add_option("SOURCE", options.source, "a Hugging Face folder");
+  command
+      .add_option("--random", options.preset, "instead of SOURCE: a public shape, random weights")
+      ->type_name("PRESET")
+      ->excludes(source);
   command.add_option("--out", options.out, "the .hrm file to write")->required();
   command
       .add_option("--weights", arguments->weights, "f32, f16, int8 (per row) or int4 (in blocks)")
       ->capture_default_str()
+      ->check(FormatProblem)
       ->type_name("TYPE");
-  command
-      .add_option("--block", options.block,
-                  "int4 only: 32, 64 or 128 values share a scale; 0: a row")
-      ->check(CLI::IsMember({0, 32, 64, 128}))
-      ->capture_default_str();
+  auto* block = command
+                    .add_option("--block", options.block,
+                                "int4 only: 32, 64 or 128 values share a scale; 0: a row")
+                    ->check(CLI::IsMember({0, 32, 64, 128}))
+                    ->capture_default_str();
   command
       .add_option("--head", arguments->head,
                   "type of the output matrix (default: int8 with int4 weights, else as --weights)")
+      ->check(FormatProblem)
       ->type_name("TYPE");
   command.add_flag("--without-tokenizer", options.without_tokenizer, "leave tokenizer.json out");
   command.add_option("--seed", options.seed, "--random only: same seed, same bytes")
       ->capture_default_str();
   command.add_option("--name", options.name, "name to store (default: the folder's or preset's)");
   command.add_flag("--json", invocation.json, "a summary as one JSON object");
-  command.callback([arguments, &invocation] {
+  command.callback([arguments, block, &invocation] {
+    const convert::Options& given = arguments->options;
+    if (given.source.empty() && given.preset.empty()) {
+      throw CLI::RequiredError("SOURCE or --random");
+    }
+    if (block->count() > 0 && arguments->weights != "int4" && arguments->head != "int4") {
+      throw CLI::ValidationError("--block", "only int4 has blocks, not " + arguments->weights);
+    }
     invocation.action = [arguments, &invocation] { return Convert(*arguments, invocation.json); };
   });
 }

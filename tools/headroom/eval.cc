@@ -21,6 +21,12 @@
 namespace headroom::cli {
 namespace {
 
+constexpr char kFooter[] =
+    "Example:\n"
+    "  headroom eval needle model.hrm --kv f16,int8\n"
+    "\n"
+    "`headroom eval needle --help` explains it.";
+
 constexpr char kNeedleFooter[] =
     "Each context is read once; each of its questions is then asked by itself after it, answered "
     "greedily\n"
@@ -258,7 +264,7 @@ int Needle(const NeedleArguments& arguments, bool json) {
   Json results = Json::array();
   for (const std::string& kv : arguments.kv) {
     for (const auto& [distance, members] : groups) {
-      const Score score = eval.Run(distance, members, ParseKv(kv, "--kv"));
+      const Score score = eval.Run(distance, members, ParseKv(kv));
       results.push_back(ScoreJson(score));
       if (!json) PrintScore(score);
     }
@@ -273,15 +279,13 @@ void AddEval(CLI::App& app, Invocation& invocation) {
   auto arguments = std::make_shared<NeedleArguments>();
   CLI::App& eval = *app.add_subcommand("eval", "measure how good a model is with a given cache");
   eval.require_subcommand(1);
+  eval.footer(kFooter);
   CLI::App& command =
       *eval.add_subcommand("needle", "questions about facts far back in the context");
   command.footer(kNeedleFooter);
   AddModelArguments(command, arguments->model);
   AddListOption(command, "--kv", arguments->kv, "cache types: f32, f16, int8, auto")
-      ->check([](const std::string& text) {
-        ParseKv(text, "--kv");
-        return std::string();
-      });
+      ->check(KvProblem);
   AddListOption(command, "--distance", arguments->distances, "only these distances");
   command.add_option("--data", arguments->data, "a data set instead of the one in this program")
       ->type_name("FILE");

@@ -1,11 +1,15 @@
 // headroom: one program, one sub-command per job. Results go to stdout, everything else to stderr.
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <new>
 #include <string>
+#include <vector>
 
 #include "headroom/api.h"
 #include "headroom/command.h"
+#include "headroom/files.h"
 #include "headroom/report.h"
 
 namespace headroom::cli {
@@ -18,7 +22,7 @@ constexpr char kDescription[] =
     "instead.\n"
     "Byte counts are plain or carry a unit: 64M, 1.5G, 300MiB (powers of 1024), 64MB (powers of "
     "1000).\n"
-    "Exit status: 0 done, 1 failed, 2 wrong usage, 3 does not fit the budget.";
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 3 does not fit the budget, 130 interrupted.";
 
 constexpr char kFooter[] =
     "Examples:\n"
@@ -34,16 +38,21 @@ std::string VersionLine() {
          "." + std::to_string(version & 255);
 }
 
+// On stderr; with --json also on stdout, where that can still be written.
 void PrintFailure(const Failure& failure, bool json) {
   const std::string advice = failure.advice();
   std::fprintf(stderr, "headroom: %s\n", EscapeControls(failure.what()).c_str());
   if (!advice.empty()) std::fprintf(stderr, "  %s\n", advice.c_str());
-  if (!json) return;
-  PrintJson({{"error",
-              {{"code", failure.status()},
-               {"status", hr_status_name(failure.status())},
-               {"message", failure.what()},
-               {"advice", advice}}}});
+  if (!json || std::ferror(stdout) != 0) return;
+  try {
+    PrintJson({{"error",
+                {{"code", failure.status()},
+                 {"status", hr_status_name(failure.status())},
+                 {"message", failure.what()},
+                 {"advice", advice}}}});
+  } catch (const Failure&) {
+    // stderr has it
+  }
 }
 
 int ExitStatusOf(const Failure& failure) {
@@ -52,7 +61,53 @@ int ExitStatusOf(const Failure& failure) {
   return kFailed;
 }
 
-int Main(int argc, char** argv) {
+// The command line asks for JSON, whether or not the rest of it is understood.
+bool WantsJson(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--json") == 0) return true;
+  }
+  return false;
+}
+
+// The commands that were named: headroom, eval, needle.
+std::vector<const CLI::App*> NamedCommands(const CLI::App& app) {
+  std::vector<const CLI::App*> named = {&app};
+  for (const CLI::App* next = &app; next != nullptr;) {
+    const std::vector<CLI::App*> chosen = next->get_subcommands();
+    next = chosen.empty() ? nullptr : chosen.front();
+    if (next != nullptr) named.push_back(next);
+  }
+  return named;
+}
+
+// What is wrong when `command` needs another one after it; empty when it needs none.
+std::string CommandProblem(const CLI::App& command) {
+  std::string names;
+  for (const CLI::App* each : command.get_subcommands(nullptr)) {
+    if (each->get_name().empty()) continue;  // a group of options
+    names += (names.empty() ? "" : ", ") + each->get_name();
+  }
+  if (names.empty()) return "";
+  for (const std::string& word : command.remaining()) {
+    if (!word.empty() && word[0] != '-') {
+      return "there is no command '" + word + "'; commands: " + names;
+    }
+  }
+  return "a command is missing; commands: " + names;
+}
+
+int PrintUsageFailure(const CLI::App& app, const CLI::ParseError& error, bool json) {
+  const std::vector<const CLI::App*> named = NamedCommands(app);
+  std::string problem = CommandProblem(*named.back());
+  if (problem.empty()) problem = error.what();
+  std::string name;
+  for (const CLI::App* each : named) name += (name.empty() ? "" : " ") + each->get_name();
+  const std::string advice = "`" + name + " --help` says what can be written.";
+  PrintFailure(Failure(HR_INVALID_ARGUMENT, problem, advice), json);
+  return kWrongUsage;
+}
+
+int RunCommandLine(int argc, char** argv) {
   Invocation invocation;
   CLI::App app(kDescription, "headroom");
   app.footer(kFooter);
@@ -70,15 +125,30 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     return invocation.action();
+  } catch (const CLI::Success& asked) {  // --help, --version
+    return app.exit(asked);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kOk : kWrongUsage;
+    return PrintUsageFailure(app, error, WantsJson(argc, argv));
   } catch (const Failure& failure) {
     PrintFailure(failure, invocation.json);
     return ExitStatusOf(failure);
+  } catch (const std::bad_alloc&) {
+    PrintFailure(Failure(HR_OUT_OF_MEMORY, "out of memory"), invocation.json);
+    return kFailed;
   } catch (const std::exception& error) {
     PrintFailure(Failure(HR_INTERNAL, error.what()), invocation.json);
     return kFailed;
   }
+}
+
+int Main(int argc, char** argv) {
+  HoldStandardStreams();
+  const int status = RunCommandLine(argc, argv);
+  const bool was_said = status != kOk && status != kDoesNotFit;
+  // What buffering hid: a result that did not arrive is a failure.
+  if ((std::fflush(stdout) == 0 && std::ferror(stdout) == 0) || was_said) return status;
+  PrintFailure(Failure(HR_IO, "cannot write to stdout"), /*json=*/false);
+  return kFailed;
 }
 
 }  // namespace

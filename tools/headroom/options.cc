@@ -53,34 +53,48 @@ void AddBudgetOptions(CLI::App& command, SessionArguments& arguments) {
 void AddKvOption(CLI::App& command, SessionArguments& arguments) {
   command
       .add_option_function<std::string>(
-          "--kv",
-          [&arguments](const std::string& text) { arguments.options.kv = ParseKv(text, "--kv"); },
+          "--kv", [&arguments](const std::string& text) { arguments.options.kv = ParseKv(text); },
           "how cached rows are kept: f32, f16, int8 or auto (f16 if it fits the budget, else int8)")
+      ->check(KvProblem)
       ->type_name("TYPE");
+}
+
+void AddChunkOption(CLI::App& command, SessionArguments& arguments) {
+  command
+      .add_option("--chunk", arguments.options.chunk_tokens,
+                  "tokens of a prefill step (default: the largest of 512, 256 ... 8 that fits)")
+      ->type_name("TOKENS");
+}
+
+void AddBackendOption(CLI::App& command) {
+  command
+      .add_option_function<std::string>(
+          "--backend", [](const std::string&) {}, "where to compute: cpu")
+      ->check([](const std::string& text) {
+        return text == "cpu" ? std::string() : "'" + text + "': this build has only cpu";
+      })
+      ->type_name("NAME");
 }
 
 void AddThreadOptions(CLI::App& command, SessionArguments& arguments) {
   command.add_option("--threads", arguments.options.threads, "default: the fast cores")
       ->type_name("N");
-  command
-      .add_option("--chunk", arguments.options.chunk_tokens,
-                  "tokens of a prefill step (default: the largest of 512, 256 ... 8 that fits)")
-      ->type_name("TOKENS");
-  command
-      .add_option_function<std::string>(
-          "--backend",
-          [](const std::string& text) {
-            if (text != "cpu") throw CLI::ValidationError("--backend", "this build has only cpu");
-          },
-          "where to compute: cpu")
-      ->type_name("NAME");
+  AddChunkOption(command, arguments);
+  AddBackendOption(command);
 }
 
-int32_t ParseKv(const std::string& text, const std::string& option) {
+std::string KvProblem(const std::string& text) {
   for (const int32_t kv : {HR_KV_AUTO, HR_KV_F32, HR_KV_F16, HR_KV_INT8}) {
+    if (text == KvName(kv)) return "";
+  }
+  return "'" + text + "' is none of f32, f16, int8, auto";
+}
+
+int32_t ParseKv(const std::string& text) {
+  for (const int32_t kv : {HR_KV_F32, HR_KV_F16, HR_KV_INT8}) {
     if (text == KvName(kv)) return kv;
   }
-  throw CLI::ValidationError(option, "'" + text + "' is none of f32, f16, int8, auto");
+  return HR_KV_AUTO;
 }
 
 CLI::Option* AddBytesOption(CLI::App& command, const std::string& name, uint64_t& bytes,

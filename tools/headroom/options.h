@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -35,10 +36,15 @@ struct SessionArguments {
 void AddContextOption(CLI::App& command, SessionArguments& arguments, const char* help);
 void AddBudgetOptions(CLI::App& command, SessionArguments& arguments);
 void AddKvOption(CLI::App& command, SessionArguments& arguments);
+void AddChunkOption(CLI::App& command, SessionArguments& arguments);
+void AddBackendOption(CLI::App& command);
+// --threads, --chunk, --backend.
 void AddThreadOptions(CLI::App& command, SessionArguments& arguments);
 
-// "f32", "f16", "int8" or "auto" to HR_KV_*; throws CLI::ValidationError naming `option`.
-int32_t ParseKv(const std::string& text, const std::string& option);
+// What is wrong with the name of a cache type; empty: nothing. Made for CLI::Option::check.
+std::string KvProblem(const std::string& text);
+// "f32", "f16", "int8" or "auto", checked before, to HR_KV_*.
+int32_t ParseKv(const std::string& text);
 
 // A byte count option.
 CLI::Option* AddBytesOption(CLI::App& command, const std::string& name, uint64_t& bytes,
@@ -48,7 +54,9 @@ CLI::Option* AddBytesOption(CLI::App& command, const std::string& name, uint64_t
 template <typename T>
 CLI::Option* AddListOption(CLI::App& command, const std::string& name, std::vector<T>& values,
                            const std::string& help) {
-  return command.add_option(name, values, help)->delimiter(',')->capture_default_str();
+  std::ostringstream shown;
+  for (const T& value : values) shown << (shown.tellp() == 0 ? "" : ",") << value;
+  return command.add_option(name, values, help)->delimiter(',')->default_str(shown.str());
 }
 
 }  // namespace headroom::cli
