@@ -65,15 +65,34 @@ TEST_CASE("needle data is read line by line", "[cli][needle]") {
       "{\"distance\": 500, \"context\": \"c\", \"questions\": [{\"prompt\": \"p\", \"answer\": \" "
       "a\"}]}\n"
       "\n"
-      "{\"distance\": 9, \"context\": \"\", \"questions\": []}");
+      "{\"distance\": 9, \"context\": \"\", \"questions\": []}",
+      "f");
   REQUIRE(contexts.size() == 2);
   CHECK(contexts[0].distance == 500);
   CHECK(contexts[0].questions.at(0).answer == " a");
   CHECK(contexts[1].questions.empty());
-  CHECK_THROWS_WITH(ParseNeedles("{}\n{"), Catch::Matchers::ContainsSubstring("line 1"));
-  CHECK_THROWS_WITH(ParseNeedles("\n{"), Catch::Matchers::ContainsSubstring("line 2"));
-  CHECK_THROWS_AS(ParseNeedles("{\"distance\": \"far\", \"context\": \"\", \"questions\": []}"),
-                  Failure);
+}
+
+TEST_CASE("needle data that is wrong is refused by file, line and fact", "[cli][needle]") {
+  const auto refused = [](const std::string& text, const std::string& said) {
+    INFO(text);
+    CHECK_THROWS_WITH(ParseNeedles(text, "my.jsonl"), Catch::Matchers::Equals("my.jsonl, " + said));
+  };
+  refused("{}\n{", "line 1: \"distance\" is missing or no count of tokens");
+  refused("\n{", "line 2: is no JSON object");
+  refused("[]", "line 1: is no JSON object");
+  refused(R"({"distance": "far"})", "line 1: \"distance\" is missing or no count of tokens");
+  refused(R"({"distance": -1})", "line 1: \"distance\" is missing or no count of tokens");
+  refused(R"({"distance": 5000000000})", "line 1: \"distance\" is missing or no count of tokens");
+  refused(R"({"distance": 1, "context": 2})", "line 1: \"context\" is missing or no text");
+  refused(R"({"distance": 1, "context": "", "questions": 3})",
+          "line 1: \"questions\" is missing or no list");
+  refused(R"({"distance": 1, "context": "", "questions": [3]})",
+          "line 1: a question is no JSON object");
+  refused(R"({"distance": 1, "context": "", "questions": [{"prompt": "p"}]})",
+          "line 1: \"answer\" is missing or no text");
+  refused(R"({"distance": 1, "context": "", "questions": [{"prompt": "", "answer": "a"}]})",
+          "line 1: a question has an empty \"prompt\"");
 }
 
 TEST_CASE("answers are compared without the blanks around them", "[cli][needle]") {

@@ -65,6 +65,10 @@ TEST_CASE("run reads its prompt from a file and ends at a stop text", "[cli][run
   CHECK(stopped.at("stop_reason") == "stop_sequence");
   CHECK(stopped.at("text") == text.substr(0, text.find(stop)));
   CHECK(Run({"run", Model("example"), "--prompt-file", "/no/such/prompt"}).exit_status == 1);
+  const Outcome directory = Run({"run", Model("example"), "--prompt-file", "/tmp"});
+  CHECK(directory.exit_status == 1);
+  CHECK_THAT(directory.err,
+             ContainsSubstring("/tmp: Is a directory") && !ContainsSubstring("defect"));
 }
 
 TEST_CASE("run on a model without tokenizer says what to use instead", "[cli][run]") {

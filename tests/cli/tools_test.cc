@@ -249,8 +249,41 @@ TEST_CASE("eval needle counts exact answers by distance", "[cli][eval]") {
   CHECK(one.Json().at("results").size() == 1);
   CHECK(Run({"eval", "needle", Model("example"), "--data", data, "--distance", "7"}).exit_status ==
         1);
+}
+
+TEST_CASE("eval needle says what is wrong with its data", "[cli][eval]") {
+  const std::string data = Scratch("wrong.jsonl");
+  const auto said = [&](const std::string& path) {
+    const Outcome outcome = Run({"eval", "needle", Model("example"), "--data", path});
+    CHECK(outcome.exit_status == 1);
+    CHECK_THAT(outcome.err, !ContainsSubstring(".hrm") && !ContainsSubstring("defect") &&
+                                !ContainsSubstring("exception"));
+    return outcome.err;
+  };
   WriteFile(data, "{\"distance\": 1}\n");
-  CHECK(Run({"eval", "needle", Model("example"), "--data", data}).exit_status == 1);
+  CHECK_THAT(said(data), ContainsSubstring(data + ", line 1: \"context\""));
+  for (const char* text : {"", "\n", R"({"distance": 1, "context": "c", "questions": []})"}) {
+    WriteFile(data, text);
+    CHECK_THAT(said(data), ContainsSubstring("holds no question"));
+  }
+  CHECK_THAT(said("/tmp"), ContainsSubstring("Is a directory"));
+  CHECK_THAT(said("/no/such/data"), ContainsSubstring("Check the path"));
+  const Outcome distance = Run({"eval", "needle", Model("example"), "--distance", "7"});
+  CHECK_THAT(distance.err, ContainsSubstring("there are 500, 1000"));
+}
+
+TEST_CASE("convert says what is wrong with its source", "[cli][convert]") {
+  const std::string folder = Scratch("source");
+  std::filesystem::create_directory(folder);
+  const auto said = [&] {
+    const Outcome outcome = Run({"convert", folder, "--out", Scratch("never.hrm")});
+    CHECK(outcome.exit_status == 1);
+    CHECK_THAT(outcome.err, !ContainsSubstring(".hrm model"));
+    return outcome.err;
+  };
+  CHECK_THAT(said(), ContainsSubstring("holds config.json"));
+  WriteFile(folder + "/config.json", "{");
+  CHECK_THAT(said(), ContainsSubstring("config.json: is not JSON") && ContainsSubstring("source"));
 }
 
 }  // namespace

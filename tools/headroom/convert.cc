@@ -77,7 +77,16 @@ void PrintSummary(const std::string& out, const convert::Summary& summary) {
 }
 
 [[noreturn]] void Throw(const Status& status, const std::string& doing) {
-  throw Failure(static_cast<hr_status>(status.code()), doing + ": " + status.message());
+  const auto code = static_cast<hr_status>(status.code());
+  const std::string text = doing + ": " + status.message();
+  if (code == HR_CORRUPT) {
+    throw Failure(code, text, "The source is not as it should be; get it again, or correct it.");
+  }
+  if (code == HR_NOT_FOUND) {
+    throw Failure(code, text,
+                  "SOURCE is a folder that holds config.json and *.safetensors; check the path.");
+  }
+  throw Failure(code, text);
 }
 
 // What is wrong with the name of a weight format; empty: nothing.

@@ -2,16 +2,16 @@
 #include <algorithm>
 #include <cinttypes>
 #include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "headroom/api.h"
 #include "headroom/bytes.h"
 #include "headroom/command.h"
+#include "headroom/files.h"
 #include "headroom/needle.h"
 #include "headroom/options.h"
 #include "headroom/process.h"
@@ -31,6 +31,10 @@ constexpr char kNeedleFooter[] =
     "Each context is read once; each of its questions is then asked by itself after it, answered "
     "greedily\n"
     "up to the end of the line, and counts only when the answer agrees exactly.\n"
+    "\n"
+    "A line of --data FILE is one context:\n"
+    "  {\"distance\": 500, \"context\": \"...\", \"questions\": [{\"prompt\": \"...\", \"answer\": "
+    "\"...\"}]}\n"
     "\n"
     "Examples:\n"
     "  headroom eval needle model.hrm\n"
@@ -71,18 +75,14 @@ struct TokenizedContext {
   std::vector<TokenizedQuestion> questions;
 };
 
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Failure(HR_NOT_FOUND, "cannot read " + path);
-  return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-}
-
 std::vector<NeedleContext> LoadNeedles(const NeedleArguments& arguments) {
-  if (!arguments.data.empty()) return ParseNeedles(ReadFile(arguments.data));
+  if (!arguments.data.empty()) {
+    return ParseNeedles(ReadWholeFile(arguments.data, "the needle data"), arguments.data);
+  }
   if (EmbeddedNeedles().empty()) {
     throw Failure(HR_UNSUPPORTED, "this build carries no needle data; give a file with --data");
   }
-  return ParseNeedles(EmbeddedNeedles());
+  return ParseNeedles(EmbeddedNeedles(), "the needle data of this program");
 }
 
 class NeedleEval {
@@ -231,14 +231,27 @@ using ByDistance = std::map<uint32_t, std::vector<const NeedleContext*>>;
 
 ByDistance Group(const NeedleArguments& arguments, const std::vector<NeedleContext>& contexts) {
   ByDistance groups;
+  std::set<uint32_t> there;
   for (const NeedleContext& context : contexts) {
+    if (context.questions.empty()) continue;
+    there.insert(context.distance);
     const auto& wanted = arguments.distances;
     if (!wanted.empty() && std::count(wanted.begin(), wanted.end(), context.distance) == 0)
       continue;
     groups[context.distance].push_back(&context);
   }
-  if (groups.empty())
-    throw Failure(HR_INVALID_ARGUMENT, "no context of the data has such a distance");
+  if (there.empty()) {
+    throw Failure(HR_INVALID_ARGUMENT, "the needle data " + arguments.data + " holds no question",
+                  "`headroom eval needle --help` shows what a line of it looks like.");
+  }
+  if (groups.empty()) {
+    std::string distances;
+    for (const uint32_t distance : there) {
+      distances += (distances.empty() ? "" : ", ") + std::to_string(distance);
+    }
+    throw Failure(HR_INVALID_ARGUMENT,
+                  "no question of the data has such a --distance; there are " + distances);
+  }
   return groups;
 }
 

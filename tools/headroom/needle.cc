@@ -21,6 +21,47 @@ extern "C" const char headroom_needles_end[];
 #endif
 
 namespace headroom::cli {
+namespace {
+
+using nlohmann::json;
+
+// Where in the data we are, for the text of a failure.
+struct Place {
+  std::string text;
+
+  [[noreturn]] void Refuse(const std::string& problem) const {
+    throw Failure(HR_CORRUPT, text + problem,
+                  "`headroom eval needle --help` shows what a line of it looks like.");
+  }
+  std::string String(const json& object, const char* key) const {
+    const json value = object.value(key, json());
+    if (!value.is_string()) Refuse(std::string("\"") + key + "\" is missing or no text");
+    return value.get<std::string>();
+  }
+};
+
+NeedleContext ParseContext(std::string_view line, const Place& place) {
+  const json object = json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) place.Refuse("is no JSON object");
+  const json distance = object.value("distance", json());
+  if (!distance.is_number_unsigned() || distance.get<uint64_t>() > UINT32_MAX) {
+    place.Refuse("\"distance\" is missing or no count of tokens");
+  }
+  NeedleContext context;
+  context.distance = distance.get<uint32_t>();
+  context.text = place.String(object, "context");
+  const json questions = object.value("questions", json());
+  if (!questions.is_array()) place.Refuse("\"questions\" is missing or no list");
+  for (const json& question : questions) {
+    if (!question.is_object()) place.Refuse("a question is no JSON object");
+    context.questions.push_back(
+        {place.String(question, "prompt"), place.String(question, "answer")});
+    if (context.questions.back().prompt.empty()) place.Refuse("a question has an empty \"prompt\"");
+  }
+  return context;
+}
+
+}  // namespace
 
 std::string_view EmbeddedNeedles() {
 #if defined(HEADROOM_NEEDLES)
@@ -31,27 +72,14 @@ std::string_view EmbeddedNeedles() {
 #endif
 }
 
-std::vector<NeedleContext> ParseNeedles(std::string_view json_lines) {
+std::vector<NeedleContext> ParseNeedles(std::string_view json_lines, const std::string& file) {
   std::vector<NeedleContext> contexts;
   for (size_t number = 1; !json_lines.empty(); ++number) {
     const size_t end = json_lines.find('\n');
     const std::string_view line = json_lines.substr(0, end);
     json_lines.remove_prefix(end == std::string_view::npos ? json_lines.size() : end + 1);
     if (Trim(line).empty()) continue;
-    try {
-      const auto json = nlohmann::json::parse(line);
-      NeedleContext context;
-      context.distance = json.at("distance").get<uint32_t>();
-      context.text = json.at("context").get<std::string>();
-      for (const auto& question : json.at("questions")) {
-        context.questions.push_back(
-            {question.at("prompt").get<std::string>(), question.at("answer").get<std::string>()});
-      }
-      contexts.push_back(std::move(context));
-    } catch (const nlohmann::json::exception& error) {
-      throw Failure(HR_CORRUPT,
-                    "needle data, line " + std::to_string(number) + ": " + error.what());
-    }
+    contexts.push_back(ParseContext(line, {file + ", line " + std::to_string(number) + ": "}));
   }
   return contexts;
 }

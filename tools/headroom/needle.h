@@ -27,8 +27,8 @@ struct NeedleContext {
 // The data set that is part of this program; empty when it was built without one.
 std::string_view EmbeddedNeedles();
 
-// Throws Failure naming the line that is not as above.
-std::vector<NeedleContext> ParseNeedles(std::string_view json_lines);
+// Throws Failure naming `file`, the line that is not as above, and what is wrong with it.
+std::vector<NeedleContext> ParseNeedles(std::string_view json_lines, const std::string& file);
 
 // Without the blanks (space, tab, newline) at both ends.
 std::string_view Trim(std::string_view text);

@@ -3,9 +3,6 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
-#include <fstream>
-#include <iostream>
-#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +11,7 @@
 #include "headroom/api.h"
 #include "headroom/bytes.h"
 #include "headroom/command.h"
+#include "headroom/files.h"
 #include "headroom/options.h"
 #include "headroom/process.h"
 #include "headroom/report.h"
@@ -69,18 +67,10 @@ class CancelOnInterrupt {
   CancelOnInterrupt& operator=(const CancelOnInterrupt&) = delete;
 };
 
-std::string ReadAll(const std::string& path) {
-  if (path == "-") {
-    return std::string(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
-  }
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Failure(HR_NOT_FOUND, "cannot read the prompt file " + path);
-  return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-}
-
 std::string PromptText(const RunArguments& arguments) {
-  std::string text =
-      arguments.prompt.has_value() ? *arguments.prompt : ReadAll(arguments.prompt_file);
+  std::string text = arguments.prompt.has_value()
+                         ? *arguments.prompt
+                         : ReadWholeFile(arguments.prompt_file, "the prompt file");
   if (text.empty()) throw Failure(HR_INVALID_ARGUMENT, "the prompt is empty; give it some text");
   return text;
 }
