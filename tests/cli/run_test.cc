@@ -96,6 +96,84 @@ TEST_CASE("a budget that is too small is refused with the missing bytes", "[cli]
   CHECK(json.Json().at("plan").at("missing_bytes").get<uint64_t>() > 0);
 }
 
+TEST_CASE("what to do about a budget is said only where it helps", "[cli][budget]") {
+  const auto advice = [](const Strings& more) -> std::string {
+    return Run(RunArguments(more)).Json().at("error").at("advice");
+  };
+  const auto total = [](const char* kv, const char* context) {
+    return Run({"plan", Model("example"), "--kv", kv, "--context", context, "--json"})
+        .Json()
+        .at("plan")
+        .at("total_bytes")
+        .get<uint64_t>();
+  };
+  const std::string nothing = advice({"--budget", "100K", "--json"});
+  CHECK_THAT(nothing, ContainsSubstring("Raise --budget to ") && !ContainsSubstring("--context") &&
+                          !ContainsSubstring("int8"));
+  const std::string smaller =
+      advice({"--budget", "7M", "--kv", "f32", "--context", "4096", "--json"});
+  CHECK_THAT(smaller, ContainsSubstring("Lower --context to ") && !ContainsSubstring("int8"));
+  const std::string bytes = std::to_string(total("int8", "4096"));
+  CHECK_THAT(advice({"--budget", bytes, "--kv", "f32", "--context", "4096", "--json"}),
+             ContainsSubstring("--kv int8"));
+  CHECK_THAT(advice({"--private-budget", "10K", "--json"}),
+             ContainsSubstring("Raise --private-budget to ") && !ContainsSubstring("--budget "));
+}
+
+TEST_CASE("a prompt longer than the context is told what helps", "[cli][run]") {
+  const std::string prompt = Scratch("long.txt");
+  std::string text;
+  while (text.size() < 60000) text += "The old lighthouse keeper counts seven ships. ";
+  WriteFile(prompt, text);
+  const Outcome trained = Run({"run", Model("example"), "--prompt-file", prompt});
+  CHECK(trained.exit_status == 1);
+  CHECK_THAT(trained.err, ContainsSubstring("at most 8192") && ContainsSubstring("Shorten") &&
+                              !ContainsSubstring("Raise"));
+  const Outcome asked = Run(RunArguments({"--context", "2"}));
+  CHECK(asked.exit_status == 1);
+  CHECK_THAT(asked.err, ContainsSubstring("Raise --context"));
+  WriteFile(prompt, text.substr(0, 12000));
+  const Outcome planned = Run(
+      {"run", Model("example"), "--prompt-file", prompt, "--max-tokens", "0", "--budget", "7M"});
+  CHECK(planned.exit_status == 3);
+  CHECK_THAT(planned.err, ContainsSubstring("Raise --budget"));
+}
+
+TEST_CASE("a prompt is read alike with a bar on a terminal and without", "[cli][run]") {
+  std::string prompt;
+  while (prompt.size() < 8000) prompt += "The old lighthouse keeper counts seven ships. ";
+  const Strings arguments = {"run",    Model("example"), "--prompt", prompt,         "--chunk",
+                             "8",      "--threads",      "1",        "--max-tokens", "12",
+                             "--json", "--ignore-end"};
+  const Outcome plain = Run(arguments);
+  REQUIRE(plain.exit_status == 0);
+  CHECK(plain.err.empty());
+  Streams streams;
+  streams.stderr_is_terminal = true;
+  const Outcome terminal = Run(arguments, {}, streams);
+  CHECK(terminal.Json().at("text") == plain.Json().at("text"));
+  CHECK_THAT(terminal.err, ContainsSubstring("reading the prompt ["));
+}
+
+TEST_CASE("weights that are not packed are said to be read in place", "[cli][run]") {
+  const Outcome outcome = Run(RunArguments({}));
+  CHECK_THAT(outcome.err, ContainsSubstring("read in place") && !ContainsSubstring("packed"));
+}
+
+TEST_CASE("plan says what the largest context takes", "[cli][plan]") {
+  const Outcome table = Run({"plan", Model("example"), "--budget", "7M"});
+  const auto plan = Run({"plan", Model("example"), "--budget", "7M", "--json"}).Json().at("plan");
+  const std::string largest = std::to_string(plan.at("max_context_tokens").get<int>());
+  REQUIRE(plan.at("max_context_tokens") > plan.at("context_tokens"));
+  CHECK_THAT(table.out, ContainsSubstring(largest + " tokens, with --chunk 8"));
+  const auto small =
+      Run({"plan", Model("example"), "--budget", "7M", "--chunk", "8", "--json"}).Json().at("plan");
+  CHECK(small.at("context_tokens") == plan.at("max_context_tokens"));
+  CHECK_THAT(Run({"plan", Model("example"), "--budget", "7M", "--chunk", "8"}).out,
+             !ContainsSubstring("with --chunk"));
+  CHECK_THAT(Run({"plan", "--help"}).out, ContainsSubstring("at least 32 tokens"));
+}
+
 TEST_CASE("plan adds up and finds the largest context of a budget", "[cli][plan]") {
   for (const char* model : {"example", "mistral", "llama-gqa"}) {
     INFO(model);

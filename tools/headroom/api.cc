@@ -29,6 +29,35 @@ bool ShowProgress(void* user_data, float fraction) {
   return true;
 }
 
+// What would make a session that does not fit, fit; only what is true for this one.
+std::string BudgetAdvice(const hr_model* model, const hr_session_options& options,
+                         size_t needed_tokens) {
+  const hr_plan_report plan = PlanOf(model, options);
+  std::vector<std::string> ways;
+  const uint32_t largest = plan.max_context_tokens;
+  if (largest > 0 && largest >= needed_tokens && largest < plan.context_tokens) {
+    ways.push_back("lower --context to " + std::to_string(largest));
+  }
+  hr_session_options smaller = options;
+  smaller.kv = HR_KV_INT8;
+  if (plan.kv != HR_KV_INT8 && PlanOf(model, smaller).fits) ways.push_back("choose --kv int8");
+  const auto raise = [&ways](const char* option, uint64_t limit, uint64_t bytes) {
+    if (limit == 0 || bytes <= limit) return;
+    ways.push_back(std::string("raise ") + option + " to " + std::to_string(bytes));
+  };
+  raise("--budget", options.budget_bytes, plan.total_bytes);
+  raise("--private-budget", options.private_budget_bytes, plan.private_bytes);
+  if (ways.empty()) return "";
+  std::string advice = ways.front();
+  const bool both = options.private_budget_bytes != 0 && options.budget_bytes != 0;
+  for (size_t i = 1; i < ways.size(); ++i) {
+    const bool with = both && ways[i - 1].find("--budget") != std::string::npos;
+    advice += (with ? " and " : i + 1 < ways.size() ? ", " : " or ") + ways[i];
+  }
+  advice[0] = static_cast<char>(advice[0] - 'a' + 'A');
+  return advice + "; `headroom plan` shows what fits.";
+}
+
 }  // namespace
 
 std::string Failure::advice() const {
@@ -44,8 +73,7 @@ std::string Failure::advice() const {
       return "The session file belongs to another model or cache type; open it with the one that "
              "made it.";
     case HR_OVER_BUDGET:
-      return "Lower --context, choose --kv int8, or raise --budget; `headroom plan` shows what "
-             "fits.";
+      return "Raise --budget; `headroom plan` shows what fits.";
     case HR_OUT_OF_MEMORY:
       return "The system refused the memory; lower --context or --budget.";
     case HR_CONTEXT_FULL:
@@ -101,11 +129,16 @@ hr_plan_report PlanOf(const hr_model* model, const hr_session_options& options) 
   return report;
 }
 
-SessionHandle CreateSession(hr_model* model, const hr_session_options& options) {
+SessionHandle CreateSession(hr_model* model, const hr_session_options& options,
+                            size_t needed_tokens) {
   hr_session* session = nullptr;
   hr_error error = {};
   const hr_status status = hr_session_create(model, &options, &session, &error);
   Surroundings().bar.Finish();
+  if (status == HR_OVER_BUDGET) {
+    throw Failure(status, std::string("cannot start a session: ") + error.text,
+                  BudgetAdvice(model, options, needed_tokens));
+  }
   Check(status, error, "cannot start a session");
   return SessionHandle(session);
 }

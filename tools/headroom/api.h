@@ -51,7 +51,9 @@ ModelHandle OpenModel(const OpenRequest& request);
 
 hr_model_facts FactsOf(const hr_model* model);
 hr_plan_report PlanOf(const hr_model* model, const hr_session_options& options);
-SessionHandle CreateSession(hr_model* model, const hr_session_options& options);
+// `needed_tokens`: what the work takes; no smaller context is advised when it does not fit.
+SessionHandle CreateSession(hr_model* model, const hr_session_options& options,
+                            size_t needed_tokens);
 hr_session_stats StatsOf(const hr_session* session);
 
 // `flags` are HR_TOKENIZE_*.

@@ -173,7 +173,7 @@ Group Bench::RunGroup(uint32_t threads, int32_t kv) {
   hr_session_options options = Options(threads, kv);
   Group group;
   {
-    const SessionHandle session = CreateSession(model_, options);
+    const SessionHandle session = CreateSession(model_, options, options.context_tokens);
     group.plan.struct_size = sizeof(group.plan);
     Check(hr_session_get_plan(session.get(), &group.plan), hr_error{}, "cannot read the plan");
     options.kv = group.plan.kv;  // what auto became

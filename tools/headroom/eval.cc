@@ -140,7 +140,7 @@ Score NeedleEval::Run(uint32_t distance, const std::vector<const NeedleContext*>
   options.kv = kv;
   if (options.context_tokens == 0)
     options.context_tokens = static_cast<uint32_t>(longest) + kAnswerTokens;
-  const SessionHandle session = CreateSession(model_, options);
+  const SessionHandle session = CreateSession(model_, options, longest);
   hr_plan_report plan = {};
   plan.struct_size = sizeof(plan);
   Check(hr_session_get_plan(session.get(), &plan), hr_error{}, "cannot read the plan");

@@ -72,7 +72,7 @@ int Logits(const LogitsArguments& arguments, bool json) {
   const std::vector<int32_t> tokens = TokensOf(arguments, model.get(), facts.vocabulary);
   hr_session_options options = arguments.session.options;
   if (options.context_tokens == 0) options.context_tokens = static_cast<uint32_t>(tokens.size());
-  const SessionHandle session = CreateSession(model.get(), options);
+  const SessionHandle session = CreateSession(model.get(), options, tokens.size());
 
   NpyWriter file(arguments.out, tokens.size(), facts.vocabulary);
   std::vector<float> rows(std::min(kRowsPerCall, tokens.size()) * facts.vocabulary);

@@ -17,10 +17,20 @@ namespace {
 constexpr char kFooter[] =
     "Nothing is allocated and no weight is read. Exit status 3 when the plan does not fit.\n"
     "\n"
+    "What is left open is chosen so: prefill chunks of at least 32 tokens are kept, even where "
+    "smaller "
+    "ones\n"
+    "would leave room for a longer context, unless --context or --chunk asks for that; --kv auto "
+    "is f16 "
+    "only\n"
+    "while the asked context, or without one the trained maximum, fits with it, else int8.\n"
+    "\n"
     "Examples:\n"
     "  headroom plan model.hrm --context 8192\n"
     "  headroom plan model.hrm --budget 900M               the largest context inside 900 MiB\n"
     "  headroom plan model.hrm --private-budget 200M --kv int8 --layers";
+
+constexpr uint32_t kGoodChunk = 32;  // the planner's preference, see runtime/plan/solve.h
 
 struct PlanArguments {
   ModelArguments model;
@@ -68,7 +78,20 @@ void PrintLayers(const std::vector<hr_plan_layer>& layers) {
   }
 }
 
-void PrintVerdict(const hr_plan_report& plan, const hr_session_options& options) {
+// ", with --chunk 8" where the largest context takes smaller prefill chunks than this plan has.
+std::string LargestNeeds(const hr_model* model, const hr_plan_report& plan,
+                         const hr_session_options& options) {
+  hr_session_options largest = options;
+  largest.context_tokens = plan.max_context_tokens;
+  largest.kv = plan.kv;
+  const uint32_t chunk = PlanOf(model, largest).chunk_tokens;
+  if (chunk >= plan.chunk_tokens || chunk >= kGoodChunk) return "";
+  return ", with --chunk " + std::to_string(chunk) + " (unless asked, chunks stay at " +
+         std::to_string(kGoodChunk) + " tokens or more)";
+}
+
+void PrintVerdict(const hr_model* model, const hr_plan_report& plan,
+                  const hr_session_options& options) {
   const bool limited = options.budget_bytes != 0 || options.private_budget_bytes != 0;
   if (!plan.fits) {
     std::printf("DOES NOT FIT: %s (%" PRIu64 " bytes) more are needed.",
@@ -80,9 +103,9 @@ void PrintVerdict(const hr_plan_report& plan, const hr_session_options& options)
     }
     return;
   }
-  std::printf("%s The largest context %s is %" PRIu32 " tokens.\n",
+  std::printf("%s The largest context %s is %" PRIu32 " tokens%s.\n",
               limited ? "Fits." : "No limit given.", limited ? "that fits" : "of this model",
-              plan.max_context_tokens);
+              plan.max_context_tokens, LargestNeeds(model, plan, options).c_str());
 }
 
 int Plan(const PlanArguments& arguments, bool json) {
@@ -110,7 +133,7 @@ int Plan(const PlanArguments& arguments, bool json) {
         "%s\n%s", ModelLine(facts).c_str(),
         PlanTable(plan, options, !arguments.model.ResolvedCacheDirectory().empty()).c_str());
     if (arguments.layers) PrintLayers(layers);
-    PrintVerdict(plan, options);
+    PrintVerdict(model.get(), plan, options);
   }
   return plan.fits ? kOk : kDoesNotFit;
 }

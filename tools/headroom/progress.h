@@ -13,6 +13,8 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
+  // False when nothing will ever be drawn.
+  bool visible() const { return terminal_; }
   void SetLabel(std::string label) { label_ = std::move(label); }
   // `fraction` 0..1. Redraws at most ten times a second.
   void Update(double fraction);

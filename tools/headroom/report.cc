@@ -145,10 +145,11 @@ std::string PlanTable(const hr_plan_report& plan, const hr_session_options& opti
   table += Row(4, "activations", plan.activation_bytes);
   table += Row(4, "scratch", plan.scratch_bytes);
   table += Row(4, "runtime", plan.runtime_bytes);
-  if (!packed_are_mapped) table += Row(4, "packed weights", plan.packed_bytes);
+  const bool packed = plan.packed_bytes > 0;  // f16 weights are read where they lie
+  if (packed && !packed_are_mapped) table += Row(4, "packed weights", plan.packed_bytes);
   table += Row(2, "mapped", plan.mapped_bytes, "clean file pages, the system can");
   table += Row(4, "weights in the model", plan.weight_bytes);
-  if (packed_are_mapped) table += Row(4, "packed weights", plan.packed_bytes);
+  if (packed && packed_are_mapped) table += Row(4, "packed weights", plan.packed_bytes);
   const auto share = [](uint64_t limit) {
     return limit == 0 ? std::string() : "of a budget of " + FormatBytes(limit);
   };

@@ -14,6 +14,7 @@
 #include "headroom/files.h"
 #include "headroom/options.h"
 #include "headroom/process.h"
+#include "headroom/progress.h"
 #include "headroom/report.h"
 
 namespace headroom::cli {
@@ -135,6 +136,20 @@ void ChooseContext(const RunArguments& arguments, size_t prompt_tokens, uint32_t
       std::min<uint64_t>(std::max<uint64_t>(trained, 1), (needed + 63) / 64 * 64));
 }
 
+// A prompt that cannot go into the context is refused here, where we know what can be done about
+// it.
+void RequireRoom(size_t prompt_tokens, uint32_t asked, uint32_t trained) {
+  const std::string has = "the prompt has " + std::to_string(prompt_tokens) + " tokens, ";
+  if (prompt_tokens > trained) {
+    throw Failure(HR_CONTEXT_FULL, has + "the model reads at most " + std::to_string(trained),
+                  "Shorten the prompt.");
+  }
+  if (asked != 0 && prompt_tokens > asked) {
+    throw Failure(HR_CONTEXT_FULL, has + "--context is " + std::to_string(asked),
+                  "Raise --context, or shorten the prompt.");
+  }
+}
+
 hr_generate_options GenerateOptions(const RunArguments& arguments,
                                     const std::vector<const char*>& stops, TextSink& sink) {
   hr_generate_options options = {};
@@ -167,7 +182,9 @@ void PrintStatistics(const Outcome& outcome, const hr_session_options& options, 
                outcome.result.tokens, TokensPerSecond(stats.decode_tokens, stats.decode_ns),
                StopReasonName(outcome.result.stop_reason));
   std::fprintf(stderr, "start %.0f ms (weights %s)\n", static_cast<double>(stats.load_ns) * 1e-6,
-               stats.weights_packed_now ? "packed now" : "found packed");
+               outcome.plan.packed_bytes == 0 ? "read in place"
+               : stats.weights_packed_now     ? "packed now"
+                                              : "found packed");
   std::fprintf(stderr, "plan: %s", PlanTable(outcome.plan, options, mapped).c_str());
   std::fprintf(stderr, "arenas: planned %s, measured peak %s\n",
                FormatBytes(stats.planned_bytes).c_str(), FormatBytes(stats.peak_bytes).c_str());
@@ -199,6 +216,25 @@ Json OutcomeJson(const Outcome& outcome, const std::string& text, const hr_model
           {"device", DeviceLine()}};
 }
 
+// The prompt into the session; on a terminal in pieces, with a bar. Pieces end where chunks end, so
+// the result is that of one call, and none is a single token, which would count as decode.
+void ReadPrompt(hr_session* session, const std::vector<int32_t>& tokens, uint32_t chunk) {
+  constexpr size_t kPieceTokens = 256;  // each costs one more pass of the output matrix
+  ProgressBar bar("reading the prompt");
+  size_t piece = tokens.size();
+  if (bar.visible() && chunk > 0) piece = std::max<size_t>(chunk, kPieceTokens / chunk * chunk);
+  bar.Update(0);
+  for (size_t done = 0; done < tokens.size();) {
+    const size_t left = tokens.size() - done;
+    const size_t count = left <= piece + 1 ? left : piece;
+    hr_error error = {};
+    Check(hr_session_prefill(session, tokens.data() + done, count, &error), error,
+          "cannot read the prompt");
+    done += count;
+    bar.Update(static_cast<double>(done) / static_cast<double>(tokens.size()));
+  }
+}
+
 // Prefill and generation on a fresh session.
 void Generate(hr_session* session, const RunArguments& arguments,
               const std::vector<int32_t>& tokens, TextSink& sink, Outcome& outcome) {
@@ -208,10 +244,9 @@ void Generate(hr_session* session, const RunArguments& arguments,
   for (const std::string& stop : stop_texts) stops.push_back(stop.c_str());
 
   CancelOnInterrupt interrupt(session);
-  hr_error error = {};
-  Check(hr_session_prefill(session, tokens.data(), tokens.size(), &error), error,
-        "cannot read the prompt");
+  ReadPrompt(session, tokens, outcome.plan.chunk_tokens);
   outcome.memory.Look();
+  hr_error error = {};
   const hr_generate_options options = GenerateOptions(arguments, stops, sink);
   outcome.result.struct_size = sizeof(outcome.result);
   Check(hr_session_generate(session, &options, &outcome.result, &error), error, "cannot generate");
@@ -232,18 +267,26 @@ int Run(const RunArguments& arguments, bool json) {
                          (arguments.no_special ? HR_TOKENIZE_NO_SPECIAL : 0);
   const std::vector<int32_t> tokens = Tokenize(model.get(), prompt, flags);
   hr_session_options options = arguments.session.options;
+  RequireRoom(tokens.size(), options.context_tokens, facts.context_tokens);
   ChooseContext(arguments, tokens.size(), facts.context_tokens, options);
 
-  const SessionHandle session = CreateSession(model.get(), options);
+  const SessionHandle session = CreateSession(model.get(), options, tokens.size());
   Outcome outcome;
   outcome.prompt_tokens = tokens.size();
+  outcome.plan.struct_size = sizeof(outcome.plan);
+  Check(hr_session_get_plan(session.get(), &outcome.plan), hr_error{}, "cannot read the plan");
+  if (tokens.size() > outcome.plan.context_tokens) {  // the context was the planner's choice
+    throw Failure(HR_OVER_BUDGET,
+                  "the prompt has " + std::to_string(tokens.size()) +
+                      " tokens, the largest context that fits the budget has " +
+                      std::to_string(outcome.plan.context_tokens),
+                  "Raise --budget, or shorten the prompt.");
+  }
   outcome.memory.Look();
   TextSink sink;
   sink.stream = !json;
   Generate(session.get(), arguments, tokens, sink, outcome);
   outcome.stats = StatsOf(session.get());
-  outcome.plan.struct_size = sizeof(outcome.plan);
-  Check(hr_session_get_plan(session.get(), &outcome.plan), hr_error{}, "cannot read the plan");
 
   if (json) {
     PrintJson(OutcomeJson(outcome, sink.text, facts));
