@@ -2,6 +2,7 @@
 #include <new>
 #include <utility>
 
+#include "api/guard.h"
 #include "api/handles.h"
 
 using headroom::Result;
@@ -9,6 +10,7 @@ using headroom::Status;
 using headroom::StatusCode;
 using headroom::api::CopyIn;
 using headroom::api::CopyOut;
+using headroom::api::Guarded;
 using headroom::api::NullArgument;
 using headroom::api::Report;
 
@@ -59,10 +61,12 @@ hr_status OpenModel(const hr_model_options* given, hr_model** out_model, hr_erro
   open_options.log = {hooks.log, hooks.user_data};
   open_options.progress = options.progress;
   open_options.progress_user_data = options.progress_user_data;
-  Result<hr_model*> model = MakeModel(open(open_options), options, mapped);
-  if (!model.ok()) return Report(model.status(), error);
-  *out_model = model.value();
-  return Report({}, error);
+  return Guarded(error, [&]() -> hr_status {
+    Result<hr_model*> model = MakeModel(open(open_options), options, mapped);
+    if (!model.ok()) return Report(model.status(), error);
+    *out_model = model.value();
+    return Report({}, error);
+  });
 }
 
 template <size_t N>
@@ -137,25 +141,29 @@ hr_status hr_model_get_facts(const hr_model* model, hr_model_facts* out_facts) {
 
 hr_status hr_tokenize(const hr_model* model, const char* text, size_t bytes, uint32_t flags,
                       int32_t* tokens, size_t capacity, size_t* out_count, hr_error* error) {
-  if (model == nullptr) return NullArgument("model", error);
-  if (out_count == nullptr) return NullArgument("out_count", error);
-  *out_count = 0;
-  if (text == nullptr && bytes != 0) return NullArgument("text", error);
-  if (tokens == nullptr && capacity != 0) return NullArgument("tokens", error);
-  if (model->tokenizer == nullptr) return Report(NoTokenizer(), error);
-  return Report(model->tokenizer->Encode({text, bytes}, flags, {tokens, capacity}, out_count),
-                error);
+  return Guarded(error, [&]() -> hr_status {
+    if (model == nullptr) return NullArgument("model", error);
+    if (out_count == nullptr) return NullArgument("out_count", error);
+    *out_count = 0;
+    if (text == nullptr && bytes != 0) return NullArgument("text", error);
+    if (tokens == nullptr && capacity != 0) return NullArgument("tokens", error);
+    if (model->tokenizer == nullptr) return Report(NoTokenizer(), error);
+    return Report(model->tokenizer->Encode({text, bytes}, flags, {tokens, capacity}, out_count),
+                  error);
+  });
 }
 
 hr_status hr_detokenize(const hr_model* model, const int32_t* tokens, size_t count, char* text,
                         size_t capacity, size_t* out_bytes, hr_error* error) {
-  if (model == nullptr) return NullArgument("model", error);
-  if (out_bytes == nullptr) return NullArgument("out_bytes", error);
-  *out_bytes = 0;
-  if (tokens == nullptr && count != 0) return NullArgument("tokens", error);
-  if (text == nullptr && capacity != 0) return NullArgument("text", error);
-  if (model->tokenizer == nullptr) return Report(NoTokenizer(), error);
-  return Report(model->tokenizer->Decode({tokens, count}, {text, capacity}, out_bytes), error);
+  return Guarded(error, [&]() -> hr_status {
+    if (model == nullptr) return NullArgument("model", error);
+    if (out_bytes == nullptr) return NullArgument("out_bytes", error);
+    *out_bytes = 0;
+    if (tokens == nullptr && count != 0) return NullArgument("tokens", error);
+    if (text == nullptr && capacity != 0) return NullArgument("text", error);
+    if (model->tokenizer == nullptr) return Report(NoTokenizer(), error);
+    return Report(model->tokenizer->Decode({tokens, count}, {text, capacity}, out_bytes), error);
+  });
 }
 
 bool hr_is_end_token(const hr_model* model, int32_t token) {

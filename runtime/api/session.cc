@@ -2,6 +2,7 @@
 #include <array>
 #include <utility>
 
+#include "api/guard.h"
 #include "api/handles.h"
 #include "base/platform.h"
 #include "text/generate.h"
@@ -11,6 +12,7 @@ using headroom::Status;
 using headroom::StatusCode;
 using headroom::api::CopyIn;
 using headroom::api::CopyOut;
+using headroom::api::Guarded;
 using headroom::api::NullArgument;
 using headroom::api::Report;
 namespace plan = headroom::plan;
@@ -99,57 +101,66 @@ extern "C" {
 
 hr_status hr_plan(const hr_model* model, const hr_session_options* options,
                   hr_plan_report* out_report, hr_error* error) {
-  if (model == nullptr) return NullArgument("model", error);
-  if (out_report == nullptr) return NullArgument("out_report", error);
-  const auto plan = PlanOf(*model, options);
-  if (plan.ok()) CopyOut(ReportOf(plan.value()), out_report);
-  return Report(plan.status(), error);
+  return Guarded(error, [&]() -> hr_status {
+    if (model == nullptr) return NullArgument("model", error);
+    if (out_report == nullptr) return NullArgument("out_report", error);
+    const auto plan = PlanOf(*model, options);
+    if (plan.ok()) CopyOut(ReportOf(plan.value()), out_report);
+    return Report(plan.status(), error);
+  });
 }
 
 hr_status hr_plan_get_layer(const hr_model* model, const hr_session_options* options,
                             uint32_t layer, hr_plan_layer* out_layer, hr_error* error) {
-  if (model == nullptr) return NullArgument("model", error);
-  if (out_layer == nullptr) return NullArgument("out_layer", error);
-  const auto plan = PlanOf(*model, options);
-  if (!plan.ok()) return Report(plan.status(), error);
-  const auto& layers = plan.value().layers;
-  if (layer >= layers.size()) {
-    return Report(
-        Status::Make(StatusCode::kInvalidArgument, "layer %u of %zu", layer, layers.size()), error);
-  }
-  const headroom::store::LayerSpec& spec = layers[layer];
-  hr_plan_layer facts = {};
-  facts.kv_heads = spec.kv_heads;
-  facts.key_width = spec.key_width;
-  facts.value_width = spec.value_width;
-  facts.capacity_tokens = spec.capacity;
-  facts.window_tokens = spec.left == headroom::kUnlimited ? 0 : spec.left + 1;
-  facts.state_bytes = headroom::store::LayerBytes(spec);
-  CopyOut(facts, out_layer);
-  return Report({}, error);
+  return Guarded(error, [&]() -> hr_status {
+    if (model == nullptr) return NullArgument("model", error);
+    if (out_layer == nullptr) return NullArgument("out_layer", error);
+    const auto plan = PlanOf(*model, options);
+    if (!plan.ok()) return Report(plan.status(), error);
+    const auto& layers = plan.value().layers;
+    if (layer >= layers.size()) {
+      return Report(
+          Status::Make(StatusCode::kInvalidArgument, "layer %u of %zu", layer, layers.size()),
+          error);
+    }
+    const headroom::store::LayerSpec& spec = layers[layer];
+    hr_plan_layer facts = {};
+    facts.kv_heads = spec.kv_heads;
+    facts.key_width = spec.key_width;
+    facts.value_width = spec.value_width;
+    facts.capacity_tokens = spec.capacity;
+    facts.window_tokens = spec.left == headroom::kUnlimited ? 0 : spec.left + 1;
+    facts.state_bytes = headroom::store::LayerBytes(spec);
+    CopyOut(facts, out_layer);
+    return Report({}, error);
+  });
 }
 
 hr_status hr_session_create(hr_model* model, const hr_session_options* options,
                             hr_session** out_session, hr_error* error) {
-  if (model == nullptr) return NullArgument("model", error);
-  if (out_session == nullptr) return NullArgument("out_session", error);
-  *out_session = nullptr;
-  const auto limits = LimitsOf(*model, options);
-  if (!limits.ok()) return Report(limits.status(), error);
-  auto session = headroom::session::Session::Create(model->engine, limits.value());
-  if (!session.ok()) return Report(session.status(), error);
-  *out_session = Wrap(session.Take(), model->tokenizer);
-  return Report({}, error);
+  return Guarded(error, [&]() -> hr_status {
+    if (model == nullptr) return NullArgument("model", error);
+    if (out_session == nullptr) return NullArgument("out_session", error);
+    *out_session = nullptr;
+    const auto limits = LimitsOf(*model, options);
+    if (!limits.ok()) return Report(limits.status(), error);
+    auto session = headroom::session::Session::Create(model->engine, limits.value());
+    if (!session.ok()) return Report(session.status(), error);
+    *out_session = Wrap(session.Take(), model->tokenizer);
+    return Report({}, error);
+  });
 }
 
 void hr_session_release(hr_session* session) { delete session; }
 
 hr_status hr_session_prefill(hr_session* session, const int32_t* tokens, size_t count,
                              hr_error* error) {
-  if (session == nullptr) return NullArgument("session", error);
-  if (tokens == nullptr && count != 0) return NullArgument("tokens", error);
-  session->session->ClearCancel();
-  return Report(session->session->Append({tokens, count}, nullptr), error);
+  return Guarded(error, [&]() -> hr_status {
+    if (session == nullptr) return NullArgument("session", error);
+    if (tokens == nullptr && count != 0) return NullArgument("tokens", error);
+    session->session->ClearCancel();
+    return Report(session->session->Append({tokens, count}, nullptr), error);
+  });
 }
 
 hr_status hr_session_decode(hr_session* session, int32_t token, hr_error* error) {
@@ -158,18 +169,21 @@ hr_status hr_session_decode(hr_session* session, int32_t token, hr_error* error)
 
 hr_status hr_session_prefill_logits(hr_session* session, const int32_t* tokens, size_t count,
                                     float* logits, size_t capacity_floats, hr_error* error) {
-  if (session == nullptr) return NullArgument("session", error);
-  if (tokens == nullptr && count != 0) return NullArgument("tokens", error);
-  if (logits == nullptr) return NullArgument("logits", error);
-  const uint64_t vocabulary = session->session->engine().model().metadata.vocabulary;
-  if (capacity_floats / vocabulary < count) {
-    return Report(Status::Make(StatusCode::kBufferTooSmall,
-                               "logits: %zu floats < %zu tokens x vocabulary %llu", capacity_floats,
-                               count, static_cast<unsigned long long>(vocabulary)),
-                  error);
-  }
-  session->session->ClearCancel();
-  return Report(session->session->Append({tokens, count}, logits), error);
+  return Guarded(error, [&]() -> hr_status {
+    if (session == nullptr) return NullArgument("session", error);
+    if (tokens == nullptr && count != 0) return NullArgument("tokens", error);
+    if (logits == nullptr) return NullArgument("logits", error);
+    const uint64_t vocabulary = session->session->engine().model().metadata.vocabulary;
+    if (capacity_floats / vocabulary < count) {
+      return Report(
+          Status::Make(StatusCode::kBufferTooSmall,
+                       "logits: %zu floats < %zu tokens x vocabulary %llu", capacity_floats, count,
+                       static_cast<unsigned long long>(vocabulary)),
+          error);
+    }
+    session->session->ClearCancel();
+    return Report(session->session->Append({tokens, count}, logits), error);
+  });
 }
 
 hr_status hr_session_logits(const hr_session* session, const float** out_logits, size_t* out_count,
@@ -199,39 +213,49 @@ hr_status hr_session_tokens(const hr_session* session, const int32_t** out_token
 }
 
 hr_status hr_session_rewind(hr_session* session, uint32_t position, hr_error* error) {
-  if (session == nullptr) return NullArgument("session", error);
-  return Report(session->session->Rewind(position), error);
+  return Guarded(error, [&]() -> hr_status {
+    if (session == nullptr) return NullArgument("session", error);
+    return Report(session->session->Rewind(position), error);
+  });
 }
 
 hr_status hr_session_fork(const hr_session* session, hr_session** out_session, hr_error* error) {
-  if (session == nullptr) return NullArgument("session", error);
-  if (out_session == nullptr) return NullArgument("out_session", error);
-  *out_session = nullptr;
-  auto fork = session->session->Fork();
-  if (!fork.ok()) return Report(fork.status(), error);
-  *out_session = Wrap(fork.Take(), session->tokenizer);
-  return Report({}, error);
+  return Guarded(error, [&]() -> hr_status {
+    if (session == nullptr) return NullArgument("session", error);
+    if (out_session == nullptr) return NullArgument("out_session", error);
+    *out_session = nullptr;
+    auto fork = session->session->Fork();
+    if (!fork.ok()) return Report(fork.status(), error);
+    *out_session = Wrap(fork.Take(), session->tokenizer);
+    return Report({}, error);
+  });
 }
 
 hr_status hr_session_save(const hr_session* session, const char* path, hr_error* error) {
-  if (session == nullptr) return NullArgument("session", error);
-  if (path == nullptr) return NullArgument("path", error);
-  return Report(session->session->Save(path), error);
+  return Guarded(error, [&]() -> hr_status {
+    if (session == nullptr) return NullArgument("session", error);
+    if (path == nullptr) return NullArgument("path", error);
+    return Report(session->session->Save(path), error);
+  });
 }
 
 hr_status hr_session_restore(hr_session* session, const char* path, hr_error* error) {
-  if (session == nullptr) return NullArgument("session", error);
-  if (path == nullptr) return NullArgument("path", error);
-  return Report(session->session->Restore(path), error);
+  return Guarded(error, [&]() -> hr_status {
+    if (session == nullptr) return NullArgument("session", error);
+    if (path == nullptr) return NullArgument("path", error);
+    return Report(session->session->Restore(path), error);
+  });
 }
 
 hr_status hr_session_trim(hr_session* session, uint64_t target_bytes, uint64_t* out_freed_bytes,
                           hr_error* error) {
-  if (session == nullptr) return NullArgument("session", error);
-  uint64_t freed = 0;
-  const Status status = session->session->Trim(target_bytes, &freed);
-  if (out_freed_bytes != nullptr) *out_freed_bytes = freed;
-  return Report(status, error);
+  return Guarded(error, [&]() -> hr_status {
+    if (session == nullptr) return NullArgument("session", error);
+    uint64_t freed = 0;
+    const Status status = session->session->Trim(target_bytes, &freed);
+    if (out_freed_bytes != nullptr) *out_freed_bytes = freed;
+    return Report(status, error);
+  });
 }
 
 void hr_session_cancel(hr_session* session) {
@@ -264,53 +288,57 @@ hr_status hr_session_get_plan(const hr_session* session, hr_plan_report* out_rep
 
 hr_status hr_session_sample(hr_session* session, const hr_sampler_options* options,
                             int32_t* out_token, hr_error* error) {
-  if (session == nullptr) return NullArgument("session", error);
-  if (out_token == nullptr) return NullArgument("out_token", error);
-  const text::SamplerOptions sampler = SamplerOptionsOf(CopyIn(options));
-  if (const Status status = text::CheckSamplerOptions(sampler); !status.ok()) {
-    return Report(status, error);
-  }
-  const auto token = text::SampleNext(*session->session, sampler);
-  if (token.ok()) *out_token = token.value();
-  return Report(token.status(), error);
+  return Guarded(error, [&]() -> hr_status {
+    if (session == nullptr) return NullArgument("session", error);
+    if (out_token == nullptr) return NullArgument("out_token", error);
+    const text::SamplerOptions sampler = SamplerOptionsOf(CopyIn(options));
+    if (const Status status = text::CheckSamplerOptions(sampler); !status.ok()) {
+      return Report(status, error);
+    }
+    const auto token = text::SampleNext(*session->session, sampler);
+    if (token.ok()) *out_token = token.value();
+    return Report(token.status(), error);
+  });
 }
 
 hr_status hr_session_generate(hr_session* session, const hr_generate_options* given,
                               hr_generate_result* out_result, hr_error* error) {
-  if (session == nullptr) return NullArgument("session", error);
-  const hr_generate_options options = CopyIn(given);
-  std::array<std::string_view, text::TextStream::kMaxStops> stops;
-  if (options.stop_sequence_count > stops.size()) {
-    return Report(Status::Make(StatusCode::kInvalidArgument, "%zu stop sequences > %zu",
-                               options.stop_sequence_count, stops.size()),
-                  error);
-  }
-  if (options.stop_sequences == nullptr && options.stop_sequence_count != 0) {
-    return NullArgument("stop_sequences", error);
-  }
-  for (size_t i = 0; i < options.stop_sequence_count; ++i) {
-    if (options.stop_sequences[i] == nullptr) return NullArgument("a stop sequence", error);
-    stops[i] = options.stop_sequences[i];
-  }
-  text::GenerateOptions generate;
-  generate.sampler = SamplerOptionsOf(CopyIn(&options.sampler));
-  generate.max_tokens = options.max_tokens;
-  generate.stop_sequences = {stops.data(), options.stop_sequence_count};
-  generate.ignore_end_token = options.ignore_end_token;
-  generate.on_text = options.on_text;
-  generate.user_data = options.user_data;
-  session->session->ClearCancel();
-  text::GenerateResult result;
-  const Status status = text::Generate(*session->session, session->tokenizer.get(),
-                                       session->session->engine().model().tokenizer.end_tokens,
-                                       generate, session->stream, &result);
-  if (status.ok() && out_result != nullptr) {
-    hr_generate_result filled = {};
-    filled.tokens = result.tokens;
-    filled.stop_reason = static_cast<int32_t>(result.reason);
-    CopyOut(filled, out_result);
-  }
-  return Report(status, error);
+  return Guarded(error, [&]() -> hr_status {
+    if (session == nullptr) return NullArgument("session", error);
+    const hr_generate_options options = CopyIn(given);
+    std::array<std::string_view, text::TextStream::kMaxStops> stops;
+    if (options.stop_sequence_count > stops.size()) {
+      return Report(Status::Make(StatusCode::kInvalidArgument, "%zu stop sequences > %zu",
+                                 options.stop_sequence_count, stops.size()),
+                    error);
+    }
+    if (options.stop_sequences == nullptr && options.stop_sequence_count != 0) {
+      return NullArgument("stop_sequences", error);
+    }
+    for (size_t i = 0; i < options.stop_sequence_count; ++i) {
+      if (options.stop_sequences[i] == nullptr) return NullArgument("a stop sequence", error);
+      stops[i] = options.stop_sequences[i];
+    }
+    text::GenerateOptions generate;
+    generate.sampler = SamplerOptionsOf(CopyIn(&options.sampler));
+    generate.max_tokens = options.max_tokens;
+    generate.stop_sequences = {stops.data(), options.stop_sequence_count};
+    generate.ignore_end_token = options.ignore_end_token;
+    generate.on_text = options.on_text;
+    generate.user_data = options.user_data;
+    session->session->ClearCancel();
+    text::GenerateResult result;
+    const Status status = text::Generate(*session->session, session->tokenizer.get(),
+                                         session->session->engine().model().tokenizer.end_tokens,
+                                         generate, session->stream, &result);
+    if (status.ok() && out_result != nullptr) {
+      hr_generate_result filled = {};
+      filled.tokens = result.tokens;
+      filled.stop_reason = static_cast<int32_t>(result.reason);
+      CopyOut(filled, out_result);
+    }
+    return Report(status, error);
+  });
 }
 
 }  // extern "C"

@@ -93,6 +93,7 @@ Status PatternSplitter::Build(const std::vector<std::string_view>& patterns) {
     return Status::Make(StatusCode::kUnsupported, "tokenizer: %zu split patterns > %zu",
                         patterns.size(), kMaxPatterns);
   }
+  codes_.reserve(patterns.size());  // so that keeping a compiled pattern cannot fail
   for (size_t i = 0; i < patterns.size(); ++i) {
     if (patterns[i].size() > kMaxPatternBytes) {
       return Status::Make(StatusCode::kUnsupported,
@@ -108,8 +109,10 @@ Status PatternSplitter::Build(const std::vector<std::string_view>& patterns) {
     if (!compiled) {
       char reason[96] = "";
       pcre2_get_error_message(code, reinterpret_cast<PCRE2_UCHAR*>(reason), sizeof(reason));
-      return Status::Make(StatusCode::kUnsupported, "tokenizer: split pattern %zu at byte %zu: %s",
-                          i, static_cast<size_t>(place), reason);
+      const bool heap = code == PCRE2_ERROR_HEAP_FAILED;
+      return Status::Make(heap ? StatusCode::kOutOfMemory : StatusCode::kUnsupported,
+                          "tokenizer: split pattern %zu at byte %zu: %s", i,
+                          static_cast<size_t>(place), reason);
     }
     codes_.push_back(compiled);
   }
@@ -124,6 +127,7 @@ Status PatternSplitter::Prepare(size_t text_bytes, SplitScratch* scratch) const 
       std::min<uint64_t>(kMatchSteps + kMatchStepsPerByte * text_bytes, UINT32_MAX);
   pcre2_set_match_limit(scratch->context_, static_cast<uint32_t>(steps));
   pcre2_set_heap_limit(scratch->context_, kMatchHeapKib);
+  scratch->matches_.reserve(codes_.size());
   for (size_t i = 0; i < codes_.size(); ++i) {
     pcre2_match_data* match = pcre2_match_data_create(1, nullptr);
     if (!match) return MatchError(PCRE2_ERROR_NOMEMORY, i);

@@ -40,7 +40,8 @@ endif()
 
 add_library(hr_runtime_flags INTERFACE)  # runtime/ and ports/ only
 target_compile_options(hr_runtime_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions> $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>)
+  # Nothing in it throws, but a refusal by the C++ heap must unwind through it: api/guard.h.
+  $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>)
 target_compile_definitions(hr_runtime_flags INTERFACE HR_BUILDING_LIBRARY)
 
 add_library(hr_host_flags INTERFACE)  # tools/ and tests/
