@@ -1,4 +1,5 @@
 // Pages, mappings and files on Linux and Android.
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -17,6 +18,23 @@ namespace {
 
 Status ErrnoStatus(StatusCode code, const char* what, const char* path) {
   return Status::Make(code, "%s %s: %s", what, path, std::strerror(errno));
+}
+
+// posix_fallocate, and where the C library or the file system has none, zeros written out. False
+// with errno set.
+bool ReserveBlocks(int fd, uint64_t bytes) {
+  errno = posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+  if (errno == 0) return true;
+  if (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS) return false;
+  static constexpr char kZeros[64 * 1024] = {};
+  for (uint64_t offset = 0; offset < bytes;) {
+    const ssize_t written = pwrite(fd, kZeros, std::min<uint64_t>(sizeof(kZeros), bytes - offset),
+                                   static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return false;
+    offset += static_cast<uint64_t>(written);
+  }
+  return true;
 }
 
 }  // namespace
@@ -64,7 +82,8 @@ FileMapping::~FileMapping() {
 }
 
 Result<FileMapping> FileMapping::OpenPath(const char* path) {
-  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  // Not blocking, or a FIFO nobody writes to would keep us here before we can refuse it.
+  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0)
     return ErrnoStatus(errno == ENOENT ? StatusCode::kNotFound : StatusCode::kIo, "open", path);
   Result<FileMapping> mapping = OpenFd(fd, 0, 0);
@@ -134,8 +153,7 @@ Result<FileBuilder> FileBuilder::Create(const char* final_path, uint64_t bytes) 
   builder.temporary_path_ = temporary;
   builder.bytes_ = bytes;
   // Reserve the blocks now: a full disk must be an error here, not a SIGBUS in a store later.
-  if (const int error = posix_fallocate(builder.fd_, 0, static_cast<off_t>(bytes)); error != 0) {
-    errno = error;
+  if (!ReserveBlocks(builder.fd_, bytes)) {
     return ErrnoStatus(StatusCode::kIo, "reserve space for", temporary.c_str());
   }
   void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, builder.fd_, 0);

@@ -4,11 +4,16 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 
 namespace headroom::platform {
+
+// Sizes are 64 bits everywhere and cross to the system as size_t.
+static_assert(sizeof(size_t) == 8, "32-bit systems are not supported");
 
 // Monotonic clock, nanoseconds since an arbitrary start.
 uint64_t NowNs();
@@ -19,6 +24,29 @@ uint64_t PageBytes();
 // Cores worth running dense algebra on: the fast cluster of a big.LITTLE chip, or the physical
 // cores available to this process; at least 1. Never counts cores that affinity or a cgroup denies.
 uint32_t FastCoreCount();
+
+// Threads that exist before there is work for them, with small stacks. pthreadpool does not notice
+// that the system refused it a thread; given only threads that exist, it cannot be refused.
+class ReservedThreads {
+ public:
+  ReservedThreads();
+  // Those not given away end; those given away must have ended (their taker has joined them).
+  ~ReservedThreads();
+  ReservedThreads(const ReservedThreads&) = delete;
+  ReservedThreads& operator=(const ReservedThreads&) = delete;
+
+  // kOutOfMemory: which one of how many, and why.
+  Status Make(uint32_t count);
+  // While on, pthreadpool takes its threads from here when called from the calling thread.
+  void Offer(bool on);
+  // The next thread runs start(argument). False when none is left.
+  bool Give(void* (*start)(void*), void* argument, unsigned long* id);
+
+ private:
+  struct Thread;
+  std::vector<std::unique_ptr<Thread>> threads_;
+  size_t given_ = 0;
+};
 
 // Anonymous zeroed memory, page-aligned, a region of its own so that giving it back really returns
 // it to the system. `bytes` is rounded up to pages.

@@ -15,7 +15,7 @@ std::vector<std::string> LongRun(const std::vector<std::string>& more) {
   while (prompt.size() < 4000) prompt += "The old lighthouse keeper counts seven ships. ";
   std::vector<std::string> arguments = {
       "run", Model("example"), "--prompt", prompt,   "--context",   "2048", "--threads",
-      "1",   "--max-tokens",   "16",       "--json", "--ignore-end"};
+      "2",   "--max-tokens",   "16",       "--json", "--ignore-end"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   sync();  // pages of a file just written count as dirty until they are on disk
   return arguments;

@@ -20,6 +20,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "base/platform.h"
 #include "base/status.h"
 #include "tensor/tensor_view.h"
 
@@ -58,9 +59,10 @@ class ThreadPool {
   static constexpr uint64_t kWorthSharing = 512 * 1024;  // multiply-adds, some 10 us of one core
 
  private:
-  ThreadPool(pthreadpool* pool, uint32_t threads) : pool_(pool), threads_(threads) {}
-  pthreadpool* pool_;
+  explicit ThreadPool(uint32_t threads) : threads_(threads) {}
+  pthreadpool* pool_ = nullptr;
   uint32_t threads_;
+  platform::ReservedThreads reserved_;  // outlives the pool, which runs on them
 };
 
 // Rows [row_begin, row_begin + rows) of a weight matrix, as one dense layer.
@@ -94,6 +96,10 @@ struct DenseOptions {
   // speed, which the first step would have done anyway). Without it only the index and the file's
   // length are checked, and a flipped weight goes unnoticed.
   bool verify_content = true;
+  // Asked once before a cache file is made, so that damaged weights never get into one that an
+  // undamaged model of the same digest would find. Its error is Create's. Null: not asked.
+  Status (*check_source)(void* context) = nullptr;
+  void* check_source_context = nullptr;
   AllocatorHooks hooks;
   Log log;
   bool (*progress)(void* user_data, float fraction) = nullptr;  // false cancels

@@ -2,6 +2,7 @@
 #include <pthreadpool.h>
 
 #include "backends/xnnpack/dense.h"
+#include "base/platform.h"
 
 namespace headroom::xnnpack {
 
@@ -9,15 +10,20 @@ Result<std::unique_ptr<ThreadPool>> ThreadPool::Create(uint32_t threads) {
   if (threads == 0 || threads > 1024) {
     return Status::Make(StatusCode::kInvalidArgument, "threads %u is not in [1, 1024]", threads);
   }
+  std::unique_ptr<ThreadPool> pool(new ThreadPool(threads));
+  HR_RETURN_IF_ERROR(pool->reserved_.Make(threads - 1));
   // A pool of one would still take its lock and write its barrier on every call.
-  pthreadpool* pool = threads == 1 ? nullptr : pthreadpool_create(threads);
-  if (threads > 1 && pool == nullptr) {
-    return Status::Make(StatusCode::kOutOfMemory, "the system refused %u threads", threads);
+  if (threads == 1) return pool;
+  pool->reserved_.Offer(true);
+  pool->pool_ = pthreadpool_create(threads);
+  pool->reserved_.Offer(false);
+  if (pool->pool_ == nullptr) {
+    return Status::Make(StatusCode::kOutOfMemory, "no memory for a pool of %u threads", threads);
   }
-  return std::unique_ptr<ThreadPool>(new ThreadPool(pool, threads));
+  return pool;
 }
 
-ThreadPool::~ThreadPool() { pthreadpool_destroy(pool_); }  // null is allowed
+ThreadPool::~ThreadPool() { pthreadpool_destroy(pool_); }  // joins its threads; null is allowed
 
 void ThreadPool::ParallelFor(uint32_t count, void (*task)(void* context, size_t index),
                              void* context) {
