@@ -19,8 +19,8 @@ namespace headroom::model {
 
 // Limits that keep every later product of sizes inside 64 bits and every file's cost proportionate.
 inline constexpr uint32_t kMaxTensors = 1u << 16;
-inline constexpr uint32_t kMaxValues = 1u << 16;
-inline constexpr uint32_t kMaxOps = 1u << 16;
+inline constexpr uint32_t kMaxValues = 1u << 14;
+inline constexpr uint32_t kMaxOps = 1u << 14;
 inline constexpr uint32_t kMaxRopes = 1u << 10;
 inline constexpr uint32_t kMaxAttentions = 1u << 12;
 inline constexpr uint32_t kMaxSegments = 1u << 16;
@@ -61,6 +61,9 @@ class Where {
 [[gnu::format(printf, 2, 3)]] Status Corrupt(const Where& where, const char* format, ...);
 [[gnu::format(printf, 2, 3)]] Status Unsupported(const Where& where, const char* format, ...);
 
+// For %llu.
+inline unsigned long long Number(uint64_t value) { return value; }
+
 template <typename V>
 uint32_t Count(const V* list) {
   return list == nullptr ? 0 : list->size();
@@ -99,9 +102,5 @@ Status LoadAttentions(LoadContext& context);  // plans; sets rope, view and mix
 Status LoadGraph(LoadContext& context);       // values, operations, logits
 Status LoadTokenizer(LoadContext& context);
 Status CheckProfiles(LoadContext& context);
-
-// Reads every segment and compares checksums, then checks that every scale is finite. kCorrupt,
-// kCancelled. Pages are given back while reading when `mapped`.
-Status VerifySegments(const LoadContext& context, const OpenOptions& options, bool mapped);
 
 }  // namespace headroom::model

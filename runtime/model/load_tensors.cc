@@ -4,9 +4,6 @@
 #include <cstring>
 #include <vector>
 
-#include <xxhash.h>
-
-#include "base/half.h"
 #include "base/math.h"
 #include "model/container.h"
 #include "model/load.h"
@@ -14,9 +11,7 @@
 namespace headroom::model {
 namespace {
 
-unsigned long long Number(uint64_t value) { return value; }
-
-Status CheckSegments(const LoadContext& context) {
+Status LoadSegments(LoadContext& context) {
   const auto* segments = context.graph.segments();
   HR_RETURN_IF_ERROR(CheckCount("segments", Count(segments), kMaxSegments));
   if (Count(segments) == 0) return {};
@@ -24,6 +19,8 @@ Status CheckSegments(const LoadContext& context) {
   if (reinterpret_cast<uintptr_t>(segments->Data()) % alignof(fb::Segment) != 0) {
     return Corrupt(Where("segments"), "the list is not aligned to %zu bytes", alignof(fb::Segment));
   }
+  HR_RETURN_IF_ERROR(context.Charge(segments->size(), sizeof(Model::Segment), "segments"));
+  context.model.segments.reserve(segments->size());
   uint64_t previous_end = context.graph_end;
   for (uint32_t i = 0; i < segments->size(); ++i) {
     const fb::Segment& segment = *segments->Get(i);
@@ -42,6 +39,8 @@ Status CheckSegments(const LoadContext& context) {
       return Corrupt(where, "starts at %llu inside what ends at %llu", Number(segment.offset()),
                      Number(previous_end));
     }
+    context.model.segments.push_back(
+        {context.file.data() + segment.offset(), segment.bytes(), segment.checksum()});
     previous_end = end;
   }
   return {};
@@ -158,63 +157,10 @@ Status CheckNames(LoadContext& context) {
                  static_cast<int>(std::min<size_t>(twice->size(), 80)), twice->data());
 }
 
-Status CheckScales(const TensorView& tensor) {
-  const bool per_row = tensor.dtype == DType::kI8 || tensor.block == 0;
-  const uint64_t count = tensor.scale_bytes / (per_row ? sizeof(float) : sizeof(uint16_t));
-  for (uint64_t i = 0; i < count; ++i) {
-    const float scale = per_row
-                            ? reinterpret_cast<const float*>(tensor.scales)[i]
-                            : BfloatToFloat(reinterpret_cast<const uint16_t*>(tensor.scales)[i]);
-    if (std::isfinite(scale)) continue;
-    return Corrupt(
-        Where("tensor \"%.*s\"", static_cast<int>(std::min<size_t>(tensor.name.size(), 80)),
-              tensor.name.data()),
-        "scale %llu is %g", Number(i), static_cast<double>(scale));
-  }
-  return {};
-}
-
-struct VerifyProgress {
-  const OpenOptions& options;
-  uint64_t done = 0;
-  uint64_t total = 1;
-
-  Status Advance(uint64_t bytes) {
-    done += bytes;
-    if (options.progress == nullptr) return {};
-    const float fraction =
-        static_cast<float>(static_cast<double>(done) / static_cast<double>(total));
-    if (options.progress(options.progress_user_data, fraction)) return {};
-    return Status::Make(StatusCode::kCancelled, "verification was cancelled at %llu of %llu bytes",
-                        Number(done), Number(total));
-  }
-};
-
-Status VerifySegment(const LoadContext& context, uint32_t index, bool mapped,
-                     VerifyProgress& progress) {
-  constexpr uint64_t kChunkBytes = 4u << 20;
-  const fb::Segment& segment = *context.graph.segments()->Get(index);
-  const std::byte* begin = context.file.data() + segment.offset();
-  XXH3_state_t state;
-  XXH3_INITSTATE(&state);
-  XXH3_64bits_reset(&state);
-  for (uint64_t done = 0; done < segment.bytes();) {
-    const uint64_t bytes = std::min(kChunkBytes, segment.bytes() - done);
-    XXH3_64bits_update(&state, begin + done, bytes);
-    if (mapped) platform::Advise(begin + done, bytes, platform::Advice::kRelease);
-    done += bytes;
-    HR_RETURN_IF_ERROR(progress.Advance(bytes));
-  }
-  const uint64_t actual = XXH3_64bits_digest(&state);
-  if (actual == segment.checksum()) return {};
-  return Corrupt(Where("segment %u", index), "checksum %016llx, stored %016llx", Number(actual),
-                 Number(segment.checksum()));
-}
-
 }  // namespace
 
 Status LoadTensors(LoadContext& context) {
-  HR_RETURN_IF_ERROR(CheckSegments(context));
+  HR_RETURN_IF_ERROR(LoadSegments(context));
   const auto* entries = context.graph.tensors();
   HR_RETURN_IF_ERROR(CheckCount("tensors", Count(entries), kMaxTensors));
   HR_RETURN_IF_ERROR(context.Charge(Count(entries), sizeof(TensorView), "tensors"));
@@ -225,21 +171,6 @@ Status LoadTensors(LoadContext& context) {
   }
   HR_RETURN_IF_ERROR(CheckNames(context));
   return CheckOverlap(context);
-}
-
-Status VerifySegments(const LoadContext& context, const OpenOptions& options, bool mapped) {
-  VerifyProgress progress{options};
-  uint64_t total = 0;
-  for (uint32_t i = 0; i < Count(context.graph.segments()); ++i) {
-    total +=
-        context.graph.segments()->Get(i)->bytes();  // disjoint and inside the file: cannot wrap
-  }
-  progress.total = std::max<uint64_t>(total, 1);
-  for (uint32_t i = 0; i < Count(context.graph.segments()); ++i) {
-    HR_RETURN_IF_ERROR(VerifySegment(context, i, mapped, progress));
-  }
-  for (const TensorView& tensor : context.model.tensors) HR_RETURN_IF_ERROR(CheckScales(tensor));
-  return {};
 }
 
 }  // namespace headroom::model

@@ -83,7 +83,7 @@ Status LoadMerges(LoadContext& context, const Where& where, const fb::Tokenizer&
     merged_bytes += result.size();
     if (merged_bytes > kMaxMergedBytes) {
       return Corrupt(where, "merges up to %zu of %zu join more than %llu bytes", rank,
-                     merges.size(), static_cast<unsigned long long>(kMaxMergedBytes));
+                     merges.size(), Number(kMaxMergedBytes));
     }
     if (left.empty() || right.empty() || result.size() != left.size() + right.size() ||
         !result.starts_with(left) || !result.ends_with(right)) {

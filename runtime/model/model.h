@@ -53,8 +53,8 @@ struct RopeSpec {
   float attention_factor = 1.0f;        // multiplies cos and sin (YaRN)
 };
 
-// One attention layer in the five words of design.md section 1, restricted to what this build
-// executes.
+// One attention layer in its five parts (projection, store, view, mix, output), restricted to what
+// this build executes.
 struct AttentionSpec {
   // Projection
   uint32_t query_heads = 0;  // H
@@ -185,6 +185,13 @@ class Model {
   static Result<std::unique_ptr<Model>> OpenMemory(const void* data, uint64_t bytes,
                                                    const OpenOptions& options);
 
+  struct Segment {
+    const std::byte* data;
+    uint64_t bytes;
+    uint64_t checksum;
+  };
+
+  std::vector<Segment> segments;
   std::vector<TensorView> tensors;
   std::vector<Value> values;  // values[0]: token ids
   std::vector<Op> ops;        // in execution order
@@ -193,6 +200,11 @@ class Model {
   TokenizerSpec tokenizer;
   SamplingHints sampling;
   Metadata metadata;
+  // Reads every segment and compares its checksum, then checks that every scale is finite; once, so
+  // that a second call costs nothing. Pages are given back while reading. Errors: kCorrupt,
+  // kCancelled.
+  Status VerifyContent(bool (*progress)(void* user_data, float fraction), void* user_data);
+
   uint64_t file_bytes = 0;
   // XXH3-64 of the 64-byte header, which holds the graph's checksum, which holds every segment's:
   // two files with one digest hold the same model.
@@ -202,6 +214,8 @@ class Model {
   static Result<std::unique_ptr<Model>> OpenMapping(platform::FileMapping mapping,
                                                     const OpenOptions& options);
   platform::FileMapping mapping_;
+  bool mapped_ = false;    // pages may be dropped and come back
+  bool verified_ = false;  // VerifyContent has passed
 };
 
 }  // namespace headroom::model

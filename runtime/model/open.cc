@@ -38,8 +38,7 @@ Status LoadAll(LoadContext& context) {
   return CheckProfiles(context);
 }
 
-Status Load(std::span<const std::byte> file, const OpenOptions& options, bool mapped,
-            Model& model) {
+Status Load(std::span<const std::byte> file, const OpenOptions& options, Model& model) {
   // Kernels and FlatBuffers read in place; offsets inside are multiples of 64.
   if (reinterpret_cast<uintptr_t>(file.data()) % kTensorAlignment != 0) {
     return Status::Make(StatusCode::kInvalidArgument,
@@ -55,7 +54,9 @@ Status Load(std::span<const std::byte> file, const OpenOptions& options, bool ma
   LoadContext context{*graph, file, header.graph_offset + header.graph_bytes, model,
                       std::max<uint64_t>(kExpansionFloorBytes, file.size() * kExpansion)};
   HR_RETURN_IF_ERROR(LoadAll(context));
-  if (options.verify_checksums) HR_RETURN_IF_ERROR(VerifySegments(context, options, mapped));
+  if (options.verify_checksums) {
+    HR_RETURN_IF_ERROR(model.VerifyContent(options.progress, options.progress_user_data));
+  }
   options.log.Line(LogLevel::kInfo, "model \"%.*s\": %zu operations, %zu tensors, %llu bytes",
                    static_cast<int>(model.metadata.name.size()), model.metadata.name.data(),
                    model.ops.size(), model.tensors.size(),
@@ -69,8 +70,8 @@ Result<std::unique_ptr<Model>> Model::OpenMapping(platform::FileMapping mapping,
                                                   const OpenOptions& options) {
   auto model = std::make_unique<Model>();
   model->mapping_ = std::move(mapping);
-  HR_RETURN_IF_ERROR(
-      Load({model->mapping_.data(), model->mapping_.bytes()}, options, true, *model));
+  model->mapped_ = true;
+  HR_RETURN_IF_ERROR(Load({model->mapping_.data(), model->mapping_.bytes()}, options, *model));
   return model;
 }
 
@@ -94,7 +95,7 @@ Result<std::unique_ptr<Model>> Model::OpenMemory(const void* data, uint64_t byte
   if (data == nullptr)
     return Status::Make(StatusCode::kInvalidArgument, "the model's memory is null");
   auto model = std::make_unique<Model>();
-  HR_RETURN_IF_ERROR(Load({static_cast<const std::byte*>(data), bytes}, options, false, *model));
+  HR_RETURN_IF_ERROR(Load({static_cast<const std::byte*>(data), bytes}, options, *model));
   return model;
 }
 

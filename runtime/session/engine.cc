@@ -60,6 +60,10 @@ Result<xnnpack::DenseSet*> Engine::Dense() {
   options.cache_directory = options_.cache_directory;
   options.model_digest = model_->digest;
   options.release_source = options_.weights_are_mapped;
+  options.check_source = [](void* model) {
+    return static_cast<model::Model*>(model)->VerifyContent(nullptr, nullptr);
+  };
+  options.check_source_context = model_.get();
   options.hooks = options_.hooks;
   options.log = options_.log;
   options.progress = options_.progress;

@@ -71,7 +71,7 @@ TEST_CASE("lists that repeat one element cannot multiply the file in memory", "[
   const auto value = fb::CreateValue(builder);
   const auto op = fb::CreateOp(builder);
   const auto values = builder.CreateVector(&value, 1);
-  const auto ops = builder.CreateVector(std::vector<flatbuffers::Offset<fb::Op>>(60000, op));
+  const auto ops = builder.CreateVector(std::vector<flatbuffers::Offset<fb::Op>>(16000, op));
   fb::ModelBuilder model(builder);
   model.add_metadata(metadata);
   model.add_values(values);
@@ -79,7 +79,7 @@ TEST_CASE("lists that repeat one element cannot multiply the file in memory", "[
   fb::FinishModelBuffer(builder, model.Finish());
   const test::AlignedBytes file = BareFile(builder);
   const Opened opened = Open(file);
-  test::ExpectStatus("60000 operations", opened.status, StatusCode::kCorrupt, "bytes of heap");
+  test::ExpectStatus("16000 operations", opened.status, StatusCode::kCorrupt, "bytes of heap");
   CHECK(opened.heap_bytes <= Allowance(file.size()));
 }
 

@@ -214,6 +214,9 @@ Status DenseSet::Impl::FindOrPack(const CheckedLayers& checked, CacheLayout& lay
       options.log.Line(LogLevel::kWarning, "%s: %s; packing the weights anew", path.c_str(),
                        status.message());
     }
+    if (options.check_source != nullptr) {
+      HR_RETURN_IF_ERROR(options.check_source(options.check_source_context));
+    }
     status = platform::MakeDirectories(options.cache_directory.c_str());
     if (status.ok()) status = PackFile(path, checked, layout, options, progress);
     // Only trouble with the file sends us to private memory; trouble with the weights, or the app's
@@ -352,6 +355,7 @@ Status DenseSet::Run(size_t index, const std::byte* input, uint32_t rows, float*
   pthreadpool* workers = pool.HandleFor(uint64_t{rows} * layer.slice.rows * layer.slice.columns);
   const uint32_t threads = workers == nullptr ? 1 : pool.threads();
   if (layer.shaped_rows != rows || layer.shaped_threads != threads) {
+    layer.shaped_rows = 0;  // should reshaping fail, the operator is not as it was
     HR_RETURN_IF_ERROR(
         StatusFromXnn(ReshapeOperator(form, layer.op, rows, workers), "reshape", "dense layer"));
     layer.shaped_rows = rows;
