@@ -14,6 +14,9 @@ namespace headroom {
   return !__builtin_mul_overflow(a, b, out);
 }
 
+// The largest number stands for "more than can be counted": sums of sizes from a file never wrap.
+constexpr uint64_t SaturatingAdd(uint64_t a, uint64_t b) { return a + b < a ? UINT64_MAX : a + b; }
+
 constexpr uint64_t RoundUp(uint64_t value, uint64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }

@@ -10,11 +10,14 @@ namespace {
 
 constexpr uint32_t kChunks[] = {512, 256, 128, 64, 32, 16, 8};
 constexpr uint32_t kGoodChunk = 32;
-// Operators, step list, tables and the session object: measured, see tests/session/memory_test.cc.
+// Operators, step list, tables and the session object: measured, see tests/cli/memory_test.cc.
 constexpr uint64_t kRuntimeBytes = 256 * 1024;
+constexpr uint64_t kRuntimeBytesPerThread = 16 * 1024;  // the pages of its stack that are touched
 constexpr uint64_t kRuntimeBytesPerDense = 4 * 1024;
 // Backends may read, never write, this far past a dense layer's input.
 constexpr uint64_t kSpareBytes = 64;
+// No machine maps more; what a file asks beyond it never fits, budget or not.
+constexpr uint64_t kMostBytes = uint64_t{1} << 47;
 
 uint32_t LongestRows(const std::vector<store::LayerSpec>& layers) {
   uint32_t rows = 0;
@@ -123,7 +126,8 @@ uint64_t DirectBytes(const model::Model& model, const Lowered& lowered, const Ba
 
 uint64_t MissingBytes(const Plan& plan, const Limits& limits) {
   auto over = [](uint64_t bytes, uint64_t limit) {
-    return limit != 0 && bytes > limit ? bytes - limit : 0;
+    const uint64_t most = limit == 0 ? kMostBytes : std::min(limit, kMostBytes);
+    return bytes > most ? bytes - most : 0;
   };
   return std::max(over(plan.total_bytes, limits.budget_bytes),
                   over(plan.private_bytes, limits.private_budget_bytes));
@@ -145,7 +149,7 @@ class Solver {
     Plan plan;
     for (uint32_t chunk : kChunks) {
       if (chunk < smallest) break;
-      if (chunk > context && chunk > kChunks[6]) continue;
+      if (chunk > context && chunk > smallest) continue;
       plan = At(context, std::min(chunk, context), codec);
       if (plan.fits) break;
     }
@@ -232,9 +236,10 @@ Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts
   for (const auto& spec : model.attentions) {
     plan.layers.push_back(store::PlanLayer(spec.kv_heads, spec.key_width, spec.value_width, codec,
                                            spec.left, spec.sinks, context, chunk));
-    plan.state_bytes += store::LayerBytes(plan.layers.back());
+    plan.state_bytes = SaturatingAdd(plan.state_bytes, store::LayerBytes(plan.layers.back()));
     plan.state_bytes_per_token += store::LayerBytesPerToken(plan.layers.back());
   }
+  plan.state_bytes = std::min(plan.state_bytes, kMostBytes * 2);  // room for the sums below
   plan.state_bytes = RoundUp(plan.state_bytes, 64);
   plan.values = PlaceBuffers(lowered.buffers, chunk);
   LayOutArena(model, lowered, facts, limits, &plan);
@@ -242,7 +247,7 @@ Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts
   const std::vector<bool> unpacked = UnpackedTensors(model, lowered, facts);
   plan.weight_bytes = DirectBytes(model, lowered, facts, unpacked, chunk);
   plan.runtime_bytes = kRuntimeBytes + kRuntimeBytesPerDense * lowered.dense.size() +
-                       limits.caller_table_bytes;
+                       kRuntimeBytesPerThread * limits.threads + limits.caller_table_bytes;
   plan.decode_read_bytes = plan.packed_bytes + plan.state_bytes;
   for (size_t i = 0; i < unpacked.size(); ++i) {
     if (unpacked[i]) plan.decode_read_bytes += TensorBytes(model.tensors[i]);

@@ -48,6 +48,10 @@ inline constexpr uint32_t kSplitRows = 1024;  // rows per decode task
 inline constexpr uint32_t kEmbeddingReleaseRows = 256;
 inline constexpr uint64_t kFaultAroundBytes = 128 * 1024;
 
+// Longest chunk a caller may ask for: no step gains from a longer one, and sizes stay far from
+// 2^64.
+inline constexpr uint32_t kMaxChunk = 1u << 16;
+
 // One region of the activation arena: [offset, offset + bytes).
 struct Region {
   uint64_t offset = 0, bytes = 0;

@@ -30,6 +30,10 @@ Result<plan::Plan> PlanSession(Engine& engine, const plan::Limits& limits) {
     return Status::Make(StatusCode::kInvalidArgument, "context %u > trained maximum %u",
                         limits.context, trained);
   }
+  if (limits.chunk > plan::kMaxChunk) {
+    return Status::Make(StatusCode::kInvalidArgument, "chunk %u > %u", limits.chunk,
+                        plan::kMaxChunk);
+  }
   HR_ASSIGN_OR_RETURN(const plan::BackendFacts facts, engine.Facts());
   return plan::Solve(engine.model(), engine.lowered(), facts, limits);
 }

@@ -136,6 +136,34 @@ TEST_CASE("the classes of a plan add up to its total", "[plan][solve]") {
   CHECK(other.private_bytes + plan.packed_bytes == plan.private_bytes);
 }
 
+TEST_CASE("a model trained on less than a good chunk still gets its longest context",
+          "[plan][solve]") {
+  TinyModel model({kUnlimited});
+  model.metadata.context_tokens = 40;
+  const Lowered lowered = Lower(model).Take();
+  Limits limits;
+  limits.budget_bytes =
+      Price(model, lowered, Facts(lowered), {}, 20, 20, RowCodec::kI8Token).total_bytes;
+  const Plan plan = Solve(model, lowered, Facts(lowered), limits);
+  REQUIRE(plan.fits);
+  CHECK(plan.context >= 20);
+}
+
+TEST_CASE("sizes past any machine never fit and never wrap", "[plan][solve]") {
+  TinyModel model(std::vector<uint32_t>(128, kUnlimited));
+  for (auto& spec : model.attentions) {
+    spec.kv_heads = 4096;
+    spec.key_width = spec.value_width = 8192;
+  }
+  model.metadata.context_tokens = 1u << 30;
+  const Lowered lowered = Lower(model).Take();
+  const Plan plan = Price(model, lowered, Facts(lowered), {}, 1u << 30, 8, RowCodec::kF16);
+  CHECK_FALSE(plan.fits);
+  CHECK(plan.total_bytes > uint64_t{1} << 47);
+  CHECK(plan.total_bytes >= plan.private_bytes);
+  CHECK(plan.private_bytes >= plan.state_bytes);
+}
+
 TEST_CASE("what rooms above hold is planned to the byte", "[plan][solve]") {
   const TinyModel model({kUnlimited, 31});
   const Lowered lowered = Lower(model).Take();
