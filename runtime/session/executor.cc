@@ -60,8 +60,7 @@ void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
   bound->factor = op.scale;
   if (step.kind == StepKind::kEmbed) {
     bound->table = op.weight.tensor;
-    // A dense layer that reads the same pages at every step (a tied f16 head) keeps them.
-    bound->release = b_.release_embeddings && tensors[op.weight.tensor].dtype != DType::kF16;
+    bound->release = b_.release_embeddings && !ReadByDense(op.weight.tensor);
   }
   if (step.kind == StepKind::kNorm) {
     bound->norm = op.norm.kind == model::NormKind::kRms ? kernels.rms_norm : kernels.layer_norm;
@@ -75,6 +74,15 @@ void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
     bound->activation = kernels.activation[static_cast<int>(op.activation)];
     bound->gated = op.kind == model::OpKind::kGatedActivation;
   }
+}
+
+// Whether a dense layer reads the tensor's own pages at every step (a tied f16 head), so that
+// dropping them would only bring them back. Other types have a packed copy.
+bool Executor::ReadByDense(int32_t tensor) const {
+  if (b_.model->tensors[tensor].dtype != DType::kF16) return false;
+  const auto& dense = b_.lowered->dense;
+  return std::any_of(dense.begin(), dense.end(),
+                     [&](const plan::DenseLayer& layer) { return layer.tensor == tensor; });
 }
 
 void Executor::BindAttention(const plan::Step& step) {
@@ -159,6 +167,14 @@ Status Executor::RunSteps(size_t begin, size_t end) {
 
 Status Executor::RunEmbed(const BoundStep& step) {
   const TensorView& table = b_.model->tensors[step.table];
+  // Before the pages of more rows than planned could be in use.
+  if (step.release &&
+      step.looked_up + rows_ > std::max(b_.plan->chunk, plan::kEmbeddingReleaseRows)) {
+    platform::Advise(table.data, table.data_bytes, platform::Advice::kRelease);
+    platform::Advise(table.scales, table.scale_bytes, platform::Advice::kRelease);
+    step.looked_up = 0;
+  }
+  step.looked_up += rows_;
   ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
     for (uint32_t row = begin; row < end; ++row) {
       const int32_t token = tokens_[tail_ ? row_ : row];
@@ -166,12 +182,6 @@ Status Executor::RunEmbed(const BoundStep& step) {
                         step.output + uint64_t{row} * step.width);
     }
   });
-  looked_up_ += rows_;
-  if (step.release && looked_up_ >= plan::kEmbeddingReleaseRows) {
-    platform::Advise(table.data, table.data_bytes, platform::Advice::kRelease);
-    platform::Advise(table.scales, table.scale_bytes, platform::Advice::kRelease);
-    looked_up_ = 0;
-  }
   return {};
 }
 
@@ -199,6 +209,8 @@ Status Executor::RunDense(const BoundStep& step) {
     }
     input = input_scratch_;
   }
+  // The output may take the place of an older input that was converted.
+  if (step.output == converted_) converted_ = nullptr;
   return b_.dense->Run(layer, input, rows_, step.output, *b_.pool);
 }
 
@@ -221,7 +233,7 @@ Status Executor::RunAdd(const BoundStep& step) {
   ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
     const uint64_t offset = uint64_t{begin} * step.width;
     b_.kernels->pointwise.add(a + offset, b + offset, step.output + offset,
-                              (end - begin) * step.width);
+                              size_t{end - begin} * step.width);
   });
   return {};
 }
@@ -230,7 +242,7 @@ Status Executor::RunUnary(const BoundStep& step) {
   const float* x = Input(step, 0);
   ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
     const uint64_t offset = uint64_t{begin} * step.width;
-    step.unary(x + offset, step.factor, step.output + offset, (end - begin) * step.width);
+    step.unary(x + offset, step.factor, step.output + offset, size_t{end - begin} * step.width);
   });
   return {};
 }

@@ -62,9 +62,10 @@ class Executor {
     ops::ScaleKernel unary = nullptr;  // kScale, kSoftcap
     ops::ActivationKernel activation = nullptr;
     bool gated = false;
-    float factor = 1.0f;           // kEmbed, kScale, kSoftcap
-    int32_t table = model::kNone;  // kEmbed
-    bool release = false;          // kEmbed: drop the table's pages from time to time
+    float factor = 1.0f;             // kEmbed, kScale, kSoftcap
+    int32_t table = model::kNone;    // kEmbed
+    bool release = false;            // kEmbed: drop the table's pages from time to time
+    mutable uint32_t looked_up = 0;  // kEmbed: rows since then
   };
   // An attention layer with everything looked up.
   struct BoundAttention {
@@ -83,6 +84,7 @@ class Executor {
   void Bind();
   void BindStep(const plan::Step& step, BoundStep* bound);
   void BindAttention(const plan::Step& step);
+  bool ReadByDense(int32_t tensor) const;
   float* BufferData(int32_t buffer) const;
   // Row 0 of input i as the running step sees it.
   const float* Input(const BoundStep& step, int i) const;
@@ -129,7 +131,6 @@ class Executor {
   uint32_t rows_ = 0;      // rows the running step works on
   uint32_t row_ = 0;       // tail: which row of the chunk
   bool tail_ = false;
-  uint32_t looked_up_ = 0;            // embedding rows since their pages were last dropped
   const float* converted_ = nullptr;  // what input_scratch_ holds a converted form of
   xnnpack::InputKind converted_kind_ = xnnpack::InputKind::kF32;
 };
