@@ -37,17 +37,19 @@ bool MergeScratch::Reserve(size_t count) {
 
 Status ByteBpe::Build(const model::TokenizerSpec& spec) {
   spec_ = &spec;
-  HR_RETURN_IF_ERROR(BuildVocabulary(spec));
-  return BuildMerges(spec);
+  std::vector<bool> special;
+  HR_RETURN_IF_ERROR(BuildVocabulary(spec, &special));
+  return BuildMerges(spec, special);
 }
 
-Status ByteBpe::BuildVocabulary(const model::TokenizerSpec& spec) {
+Status ByteBpe::BuildVocabulary(const model::TokenizerSpec& spec, std::vector<bool>* out_special) {
   const size_t count = spec.tokens.size();
   if (count == 0 || count >= kEmpty / 4) {
     return Status::Make(StatusCode::kCorrupt, "tokenizer: %zu tokens, must be 1 to %u", count,
                         kEmpty / 4);
   }
-  std::vector<bool> special(count);
+  std::vector<bool>& special = *out_special;
+  special.assign(count, false);
   for (const uint32_t id : spec.special_tokens) {
     if (id >= count) {
       return Status::Make(StatusCode::kCorrupt, "tokenizer: special token %u >= vocabulary %zu", id,
@@ -73,7 +75,7 @@ Status ByteBpe::BuildVocabulary(const model::TokenizerSpec& spec) {
   return {};
 }
 
-Status ByteBpe::BuildMerges(const model::TokenizerSpec& spec) {
+Status ByteBpe::BuildMerges(const model::TokenizerSpec& spec, const std::vector<bool>& special) {
   const size_t count = spec.tokens.size();
   if (spec.merges.size() >= kEmpty / 4) {
     return Status::Make(StatusCode::kCorrupt, "tokenizer: %zu merges > %u", spec.merges.size(),
@@ -88,6 +90,7 @@ Status ByteBpe::BuildMerges(const model::TokenizerSpec& spec) {
                           "tokenizer: merge %u of tokens %u and %u to %u; vocabulary %zu", rank,
                           merge.left, merge.right, merge.result, count);
     }
+    if (special[merge.result]) continue;  // see BuildVocabulary
     if (FindMerge(merge.left, merge.right) != kEmpty)
       continue;  // listed twice: the earlier rank counts
     size_t slot = HashPair(merge.left, merge.right) & mask;

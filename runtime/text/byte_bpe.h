@@ -68,8 +68,8 @@ class ByteBpe {
  private:
   static constexpr uint32_t kEmpty = 0xffffffffu;
 
-  Status BuildVocabulary(const model::TokenizerSpec& spec);
-  Status BuildMerges(const model::TokenizerSpec& spec);
+  Status BuildVocabulary(const model::TokenizerSpec& spec, std::vector<bool>* out_special);
+  Status BuildMerges(const model::TokenizerSpec& spec, const std::vector<bool>& special);
   uint32_t FindMerge(uint32_t left, uint32_t right) const;  // rank or kEmpty
   void Merge(MergeScratch& scratch, size_t count) const;
 

@@ -63,6 +63,7 @@ Status CheckLogits(std::span<const float> logits, uint64_t position) {
 
 void ApplyPenalty(std::span<Candidate> candidates, std::span<const int32_t> history,
                   const SamplerOptions& options) {
+  constexpr float kLargest = std::numeric_limits<float>::max();
   const float penalty = options.repetition_penalty;
   if (penalty == 0.0f || penalty == 1.0f) return;
   const size_t window =
@@ -73,10 +74,12 @@ void ApplyPenalty(std::span<Candidate> candidates, std::span<const int32_t> hist
     Candidate& candidate = candidates[id];
     if (candidate.id & kPenalised) continue;  // once, however often it occurred
     candidate.id |= kPenalised;
+    const bool finite = candidate.logit > -std::numeric_limits<float>::infinity();
     candidate.logit =
         candidate.logit > 0.0f ? candidate.logit / penalty : candidate.logit * penalty;
-    // A tiny penalty must not turn a logit into an infinity that wins over everything.
-    candidate.logit = std::min(candidate.logit, std::numeric_limits<float>::max());
+    // An extreme penalty must not turn a logit into an infinity that wins over everything, nor the
+    // best one into -inf, which has no differences. One that was -inf stays it.
+    if (finite) candidate.logit = std::clamp(candidate.logit, -kLargest, kLargest);
   }
   for (const int32_t id : recent) {
     if (id >= 0 && static_cast<size_t>(id) < candidates.size()) candidates[id].id &= ~kPenalised;

@@ -240,6 +240,12 @@ TEST_CASE("extreme options stay defined", "[text][sampler]") {
   SamplerOptions boost;
   boost.repetition_penalty = 1e-38f;
   CHECK(Draw({1.0f, 1e30f, -1.0f}, boost, 0, {1}) == 1);
+  // The only possible token, punished past the range of floats, stays the only possible one.
+  SamplerOptions punish;
+  punish.repetition_penalty = 3e38f;
+  punish.temperature = 1.0f;
+  punish.min_p = 0.5f;
+  CHECK(Draw({-kInfinity, -5.0f}, punish, 0, {1}) == 1);
 }
 
 TEST_CASE("options outside their ranges are refused by name", "[text][sampler]") {

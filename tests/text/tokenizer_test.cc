@@ -174,6 +174,12 @@ TEST_CASE("untrusted text cannot spell a special token", "[text][tokenizer]") {
   owned.spec().ignore_merges = true;  // takes whole words from the vocabulary
   const auto tokenizer = Make(owned);
   CHECK(Encode(*tokenizer, "<e>", text::kNoSpecial) == Ids{'<', 'e', '>'});
+
+  OwnedSpec merging;  // nor by merges that a file lists
+  merging.AddAllBytes();
+  merging.AddSpecial("<e");
+  merging.AddMerge("<", "e");
+  CHECK(Encode(*Make(merging), "<e", text::kNoSpecial) == Ids{'<', 'e'});
 }
 
 TEST_CASE("the begin token is prepended unless the caller says no", "[text][tokenizer]") {
