@@ -35,9 +35,9 @@ struct Options {
 
   std::string out;  // the .hrm file; replaced only when the conversion succeeds
   WeightFormat weights = WeightFormat::kInt4;
-  uint32_t block = 32;             // kInt4 only: 32, 64, 128; 0 = one scale per row
-  // The output matrix, which every generated token reads whole. Unset: int8 in an int4 file, else as
-  // `weights`. A tied one whose format differs from the embedding's is stored beside it.
+  uint32_t block = 32;  // kInt4 only: 32, 64, 128; 0 = one scale per row
+  // The output matrix, which every generated token reads whole. Unset: int8 in an int4 file, else
+  // as `weights`. A tied one whose format differs from the embedding's is stored beside it.
   std::optional<WeightFormat> head;
   bool without_tokenizer = false;  // leave tokenizer.json out
   uint64_t seed = 1;               // presets only: same seed, same bytes
