@@ -114,6 +114,7 @@ Status Session::Append(std::span<const int32_t> tokens, float* all_logits) {
   HR_RETURN_IF_ERROR(CheckTokens(tokens));
   const uint64_t start = platform::NowNs();
   const size_t count = tokens.size();
+  const bool is_decode = count == 1 && position_ > 0;  // the first token is a prompt, not an answer
   const uint32_t vocabulary = engine_->model().metadata.vocabulary;
   while (!tokens.empty()) {
     const size_t size = std::min<size_t>(plan_.chunk, tokens.size());
@@ -122,8 +123,8 @@ Status Session::Append(std::span<const int32_t> tokens, float* all_logits) {
     if (all_logits != nullptr) all_logits += size * vocabulary;
   }
   const uint64_t elapsed = platform::NowNs() - start;
-  (count == 1 ? stats_.decode_tokens : stats_.prefill_tokens) += count;
-  (count == 1 ? stats_.decode_ns : stats_.prefill_ns) += elapsed;
+  (is_decode ? stats_.decode_tokens : stats_.prefill_tokens) += count;
+  (is_decode ? stats_.decode_ns : stats_.prefill_ns) += elapsed;
   return {};
 }
 

@@ -40,6 +40,14 @@ TEST_CASE("run streams text to stdout and statistics to stderr", "[cli][run]") {
   CHECK(measured.at("arena_peak_bytes") == measured.at("arena_planned_bytes"));
 }
 
+TEST_CASE("a prompt of one token is a prompt", "[cli][run]") {
+  const Outcome outcome = Run({"run", Model("example"), "--prompt", "The", "--max-tokens", "4"});
+  INFO(outcome.err);
+  REQUIRE(outcome.exit_status == 0);
+  CHECK_THAT(outcome.err, ContainsSubstring("prefill 1 tokens"));
+  CHECK_THAT(outcome.err, !ContainsSubstring("at 0.0 tokens/s"));
+}
+
 TEST_CASE("run repeats itself with one seed and not with another", "[cli][run]") {
   const auto text = [](const char* seed) {
     return Run(RunArguments({"--temp", "3", "--seed", seed, "--json", "--ignore-end"}))
