@@ -1,6 +1,7 @@
 #include "session/session.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -12,14 +13,23 @@ namespace {
 
 unsigned long long Ull(uint64_t value) { return value; }
 
+struct LimitText {
+  char text[24];
+};
+LimitText TextOf(uint64_t limit) {
+  LimitText made = {"no limit"};
+  if (limit != 0) std::snprintf(made.text, sizeof(made.text), "%llu", Ull(limit));
+  return made;
+}
+
 Status OverBudget(const plan::Plan& plan, const plan::Limits& limits) {
-  return Status::Make(
-      StatusCode::kOverBudget,
-      "needs %llu bytes (%llu private) for context %u, cache %s; the budget is %llu "
-      "(%llu private): %llu bytes missing; largest context that fits: %u",
-      Ull(plan.total_bytes), Ull(plan.private_bytes), plan.context, RowCodecName(plan.codec),
-      Ull(limits.budget_bytes), Ull(limits.private_budget_bytes), Ull(plan.missing_bytes),
-      plan.max_context);
+  return Status::Make(StatusCode::kOverBudget,
+                      "needs %llu bytes (%llu private) for context %u, cache %s; the budget is %s "
+                      "(private: %s): %llu bytes missing; largest context that fits: %u",
+                      Ull(plan.total_bytes), Ull(plan.private_bytes), plan.context,
+                      RowCodecName(plan.codec), TextOf(limits.budget_bytes).text,
+                      TextOf(limits.private_budget_bytes).text, Ull(plan.missing_bytes),
+                      plan.max_context);
 }
 
 }  // namespace

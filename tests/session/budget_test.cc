@@ -26,6 +26,7 @@ TEST_CASE("creation succeeds at the planned byte and not one below", "[session][
     REQUIRE(session.status().code() == StatusCode::kOverBudget);
     const std::string missing = std::to_string(plan.total_bytes - budget) + " bytes missing";
     REQUIRE(std::string(session.status().message()).find(missing) != std::string::npos);
+    REQUIRE(std::string(session.status().message()).find("private: no limit") != std::string::npos);
   }
   CHECK(refusals == 64);
 }
