@@ -145,6 +145,11 @@ void FileBuilder::Discard() {
 }
 
 Result<FileBuilder> FileBuilder::Create(const char* final_path, uint64_t bytes) {
+  // Committing renames over the path, and would replace a device or a FIFO by a file.
+  struct stat facts;
+  if (stat(final_path, &facts) == 0 && !S_ISREG(facts.st_mode)) {
+    return Status::Make(StatusCode::kIo, "%s is not a regular file", final_path);
+  }
   FileBuilder builder;
   builder.final_path_ = final_path;
   std::string temporary = builder.final_path_ + ".XXXXXX";

@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <sys/stat.h>
+
 #include <catch2/catch_test_macros.hpp>
 
 namespace headroom::platform {
@@ -79,6 +81,10 @@ TEST_CASE("a built file appears whole or not at all", "[base][platform]") {
   const auto mapping = FileMapping::OpenPath(path.c_str());
   CHECK(mapping.value().data()[8191] == std::byte{2});
   CHECK(std::distance(fs::directory_iterator(folder.path), {}) == 1);
+  const std::string pipe = folder.File("pipe");
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK(FileBuilder::Create(pipe.c_str(), 1).status().code() == StatusCode::kIo);
+  CHECK(FileMapping::OpenPath(pipe.c_str()).status().code() == StatusCode::kIo);  // no waiting
   CHECK(FileBuilder::Create(folder.File("no/such/folder").c_str(), 1).status().code() ==
         StatusCode::kIo);
 }
