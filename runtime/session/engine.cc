@@ -54,8 +54,32 @@ Result<plan::BackendFacts> Engine::Facts() {
 }
 
 Result<xnnpack::DenseSet*> Engine::Dense() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (dense_ != nullptr) return dense_.get();
+  HR_ASSIGN_OR_RETURN(const bool mine, TakePackingTurn());
+  if (!mine) return dense_.get();
+  auto packed = Pack();
+  const Status status = packed.status();
+  EndPackingTurn(packed.ok() ? packed.Take() : nullptr);
+  HR_RETURN_IF_ERROR(status);
+  return dense_.get();
+}
+
+// Waits while another thread packs. False: the weights are there. True: the caller packs, with the
+// mutex free, because the app's callbacks may make any call on the model meanwhile.
+Result<bool> Engine::TakePackingTurn() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const std::thread::id self = std::this_thread::get_id();
+  if (packer_ == self) {
+    return Status::Make(StatusCode::kWrongState,
+                        "a session cannot be created from a callback of the creation that packs "
+                        "this model's weights");
+  }
+  packing_ended_.wait(lock, [this] { return packer_ == std::thread::id(); });
+  if (dense_ != nullptr) return false;
+  packer_ = self;
+  return true;
+}
+
+Result<std::unique_ptr<xnnpack::DenseSet>> Engine::Pack() const {
   xnnpack::DenseOptions options;
   options.cache_directory = options_.cache_directory;
   options.model_digest = model_->digest;
@@ -68,12 +92,23 @@ Result<xnnpack::DenseSet*> Engine::Dense() {
   options.log = options_.log;
   options.progress = options_.progress;
   options.progress_user_data = options_.progress_user_data;
-  HR_ASSIGN_OR_RETURN(dense_, xnnpack::DenseSet::Create(DenseLayers(), options));
-  // The cache directory may have turned out to be unwritable: plans made from here on say so.
-  const xnnpack::PackedFacts& packed = dense_->packed();
-  facts_.packed_is_mapped = packed.mapped;
-  facts_.packed_total_bytes = packed.mapped ? packed.mapped_bytes : packed.private_bytes;
-  return dense_.get();
+  return xnnpack::DenseSet::Create(DenseLayers(), options);
+}
+
+// `dense` is null when packing failed: the next creator tries again.
+void Engine::EndPackingTurn(std::unique_ptr<xnnpack::DenseSet> dense) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    packer_ = {};
+    dense_ = std::move(dense);
+    if (dense_ != nullptr) {
+      // The cache directory may have turned out to be unwritable: plans made from here on say so.
+      const xnnpack::PackedFacts& packed = dense_->packed();
+      facts_.packed_is_mapped = packed.mapped;
+      facts_.packed_total_bytes = packed.mapped ? packed.mapped_bytes : packed.private_bytes;
+    }
+  }
+  packing_ended_.notify_all();
 }
 
 }  // namespace headroom::session

@@ -2,9 +2,11 @@
 // weights.
 #pragma once
 
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 
 #include "backends/xnnpack/dense.h"
 #include "base/arena.h"
@@ -37,20 +39,27 @@ class Engine {
 
   // What the backend would need; measured without packing at the first call, then remembered.
   Result<plan::BackendFacts> Facts();
-  // Packs or maps the weights at the first call. Errors: as DenseSet::Create.
+  // Packs or maps the weights at the first call; calls from other threads wait for it, and try
+  // themselves when it failed. Errors: as DenseSet::Create; kWrongState when called from a callback
+  // of the packing itself, which would wait for its own end.
   Result<xnnpack::DenseSet*> Dense();
 
  private:
   Engine() = default;
   std::vector<xnnpack::DenseWeights> DenseLayers() const;
+  Result<bool> TakePackingTurn();
+  Result<std::unique_ptr<xnnpack::DenseSet>> Pack() const;
+  void EndPackingTurn(std::unique_ptr<xnnpack::DenseSet> dense);
 
   std::unique_ptr<model::Model> model_;
   plan::Lowered lowered_;
   EngineOptions options_;
-  std::mutex mutex_;
+  std::mutex mutex_;  // guards all below; never held while the app is called back
+  std::condition_variable packing_ended_;
+  std::thread::id packer_;  // none: nobody packs
   bool facts_known_ = false;
   plan::BackendFacts facts_;
-  std::unique_ptr<xnnpack::DenseSet> dense_;
+  std::unique_ptr<xnnpack::DenseSet> dense_;  // once there, it stays
 };
 
 }  // namespace headroom::session

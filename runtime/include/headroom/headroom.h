@@ -107,7 +107,9 @@ typedef struct hr_model_options {
   const char* cache_directory; /* where packed weights are kept between runs; NULL: nowhere, they
                                   are packed into private memory at every start */
   bool verify_checksums; /* read and check every weight byte now; otherwise only the structure */
-  /* Progress of opening and of packing weights, fraction 0..1; return false to cancel. */
+  /* Progress of opening and of packing weights, fraction 0..1; return false to cancel. Weights are
+   * packed by the first hr_session_create; callbacks during it may plan, tokenize and ask for facts
+   * of the model, but not create a session of it (WRONG_STATE). */
   bool (*progress)(void* user_data, float fraction);
   void* progress_user_data;
 } hr_model_options;
@@ -233,7 +235,8 @@ typedef struct hr_session hr_session;
 
 /* Plans, then allocates everything once. After it returns no call below allocates memory, except
  * fork (a new session) and the file buffers of save and restore. Errors: OVER_BUDGET (text: bytes
- * missing), OUT_OF_MEMORY, UNSUPPORTED, IO, CANCELLED. */
+ * missing), OUT_OF_MEMORY, UNSUPPORTED, IO, CANCELLED, WRONG_STATE (called from a callback of the
+ * creation that packs this model's weights). While one thread packs, others that create wait. */
 HR_API hr_status hr_session_create(hr_model* model, const hr_session_options* options,
                                    hr_session** out_session, hr_error* error);
 HR_API void hr_session_release(hr_session* session);
