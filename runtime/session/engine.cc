@@ -53,14 +53,14 @@ Result<plan::BackendFacts> Engine::Facts() {
   return facts_;
 }
 
-Result<xnnpack::DenseSet*> Engine::Dense() {
+Result<PackedWeights> Engine::Dense() {
   HR_ASSIGN_OR_RETURN(const bool mine, TakePackingTurn());
-  if (!mine) return dense_.get();
+  if (!mine) return PackedWeights{dense_.get(), false};
   auto packed = Pack();
   const Status status = packed.status();
   EndPackingTurn(packed.ok() ? packed.Take() : nullptr);
   HR_RETURN_IF_ERROR(status);
-  return dense_.get();
+  return PackedWeights{dense_.get(), dense_->packed().built};
 }
 
 // Waits while another thread packs. False: the weights are there. True: the caller packs, with the

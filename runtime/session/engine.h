@@ -27,6 +27,11 @@ struct EngineOptions {
   void* progress_user_data = nullptr;
 };
 
+struct PackedWeights {
+  xnnpack::DenseSet* dense = nullptr;  // lives as long as the engine
+  bool packed_now = false;             // by this call, rather than found or made by another one
+};
+
 // Thread-safe after Create.
 class Engine {
  public:
@@ -42,7 +47,7 @@ class Engine {
   // Packs or maps the weights at the first call; calls from other threads wait for it, and try
   // themselves when it failed. Errors: as DenseSet::Create; kWrongState when called from a callback
   // of the packing itself, which would wait for its own end.
-  Result<xnnpack::DenseSet*> Dense();
+  Result<PackedWeights> Dense();
 
  private:
   Engine() = default;

@@ -53,15 +53,14 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<Engine> engine,
   const uint64_t start = platform::NowNs();
   HR_ASSIGN_OR_RETURN(plan::Plan plan, PlanSession(*engine, limits));
   if (!plan.fits) return OverBudget(plan, limits);
-  HR_ASSIGN_OR_RETURN(xnnpack::DenseSet * dense, engine->Dense());
+  HR_ASSIGN_OR_RETURN(const PackedWeights weights, engine->Dense());
   // Packing may have found that the cache directory cannot be written: plan again with what is
   // true.
   HR_ASSIGN_OR_RETURN(plan, PlanSession(*engine, limits));
   if (!plan.fits) return OverBudget(plan, limits);
-  const bool packed_now = dense->packed().built;
   HR_ASSIGN_OR_RETURN(auto session, Allocate(std::move(engine), limits, std::move(plan)));
   session->stats_.load_ns = platform::NowNs() - start;
-  session->stats_.weights_packed_now = packed_now;
+  session->stats_.weights_packed_now = weights.packed_now;
   return session;
 }
 
@@ -69,7 +68,7 @@ Result<std::unique_ptr<Session>> Session::Allocate(std::shared_ptr<Engine> engin
                                                    const plan::Limits& limits, plan::Plan plan) {
   std::unique_ptr<Session> session(new Session());
   Session& s = *session;
-  HR_ASSIGN_OR_RETURN(xnnpack::DenseSet * dense, engine->Dense());
+  HR_ASSIGN_OR_RETURN(const PackedWeights weights, engine->Dense());
   s.engine_ = std::move(engine);
   s.limits_ = limits;
   s.plan_ = std::move(plan);
@@ -84,7 +83,7 @@ Result<std::unique_ptr<Session>> Session::Allocate(std::shared_ptr<Engine> engin
   bindings.model = &s.engine_->model();
   bindings.lowered = &s.engine_->lowered();
   bindings.plan = &s.plan_;
-  bindings.dense = dense;
+  bindings.dense = weights.dense;
   bindings.pool = s.pool_.get();
   bindings.kernels = &xnnpack::BestKernels();
   bindings.store = &s.store_;

@@ -27,12 +27,17 @@ struct App {
   ~App() { hr_model_release(model); }
 
   // Creates a session and lets go of it.
-  hr_status Create(hr_error* error = nullptr) const {
+  hr_status Create(hr_error* error = nullptr, bool* packed_now = nullptr) const {
     hr_session_options options = {};
     options.context_tokens = 16;
     options.threads = 1;
     hr_session* session = nullptr;
     const hr_status status = hr_session_create(model, &options, &session, error);
+    if (status == HR_OK && packed_now != nullptr) {
+      hr_session_stats stats = {};
+      hr_session_get_stats(session, &stats);
+      *packed_now = stats.weights_packed_now;
+    }
     hr_session_release(session);
     return status;
   }
@@ -97,6 +102,15 @@ TEST_CASE("a cancelled packing leaves the next creator to try again", "[session]
   CHECK(waited == HR_OK);
   CHECK(calls > 1);
   CHECK(app.Create() == HR_OK);
+}
+
+TEST_CASE("only the session whose creation packed says so", "[session][packing]") {
+  App app;
+  bool packed_now = false;
+  REQUIRE(app.Create(nullptr, &packed_now) == HR_OK);
+  CHECK(packed_now);
+  REQUIRE(app.Create(nullptr, &packed_now) == HR_OK);
+  CHECK_FALSE(packed_now);
 }
 
 }  // namespace

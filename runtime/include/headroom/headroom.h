@@ -300,7 +300,8 @@ typedef struct hr_session_stats {
   uint64_t prefill_tokens, prefill_ns; /* since creation */
   uint64_t decode_tokens, decode_ns;
   uint64_t load_ns;        /* hr_session_create */
-  bool weights_packed_now; /* cold start: packed weights were made, not found */
+  bool weights_packed_now; /* cold start: this creation made the packed weights; false when it
+                              found them in the cache or an earlier session had them */
   uint64_t planned_bytes;  /* of the arenas */
   uint64_t peak_bytes;     /* largest use of the arenas so far */
 } hr_session_stats;
