@@ -1,10 +1,35 @@
 #include "session/engine.h"
 
+#include <cstdio>
 #include <utility>
 
 #include "attention/softmax_mix.h"
 
 namespace headroom::session {
+namespace {
+
+unsigned long long Ull(uint64_t value) { return value; }
+
+struct LimitText {
+  char text[24];
+};
+LimitText TextOf(uint64_t limit) {
+  LimitText made = {"no limit"};
+  if (limit != 0) std::snprintf(made.text, sizeof(made.text), "%llu", Ull(limit));
+  return made;
+}
+
+}  // namespace
+
+Status OverBudget(const plan::Plan& plan, const plan::Limits& limits, const char* because) {
+  return Status::Make(StatusCode::kOverBudget,
+                      "%sneeds %llu bytes (%llu private) for context %u, cache %s; the budget is "
+                      "%s (private: %s): %llu bytes missing; largest context that fits: %u",
+                      because, Ull(plan.total_bytes), Ull(plan.private_bytes), plan.context,
+                      RowCodecName(plan.codec), TextOf(limits.budget_bytes).text,
+                      TextOf(limits.private_budget_bytes).text, Ull(plan.missing_bytes),
+                      plan.max_context);
+}
 
 Result<std::shared_ptr<Engine>> Engine::Create(std::unique_ptr<model::Model> model,
                                                EngineOptions options) {
@@ -53,10 +78,10 @@ Result<plan::BackendFacts> Engine::Facts() {
   return facts_;
 }
 
-Result<PackedWeights> Engine::Dense() {
+Result<PackedWeights> Engine::Dense(const plan::Limits& limits) {
   HR_ASSIGN_OR_RETURN(const bool mine, TakePackingTurn());
   if (!mine) return PackedWeights{dense_.get(), false};
-  auto packed = Pack();
+  auto packed = Pack(limits);
   const Status status = packed.status();
   EndPackingTurn(packed.ok() ? packed.Take() : nullptr);
   HR_RETURN_IF_ERROR(status);
@@ -79,7 +104,11 @@ Result<bool> Engine::TakePackingTurn() {
   return true;
 }
 
-Result<std::unique_ptr<xnnpack::DenseSet>> Engine::Pack() const {
+Result<std::unique_ptr<xnnpack::DenseSet>> Engine::Pack(const plan::Limits& limits) {
+  struct Creation {
+    Engine* engine;
+    const plan::Limits* limits;
+  } creation{this, &limits};
   xnnpack::DenseOptions options;
   options.cache_directory = options_.cache_directory;
   options.model_digest = model_->digest;
@@ -92,7 +121,23 @@ Result<std::unique_ptr<xnnpack::DenseSet>> Engine::Pack() const {
   options.log = options_.log;
   options.progress = options_.progress;
   options.progress_user_data = options_.progress_user_data;
+  options.allow_private = [](void* context, uint64_t bytes) {
+    const auto& creation = *static_cast<const Creation*>(context);
+    return creation.engine->AllowPrivate(*creation.limits, bytes);
+  };
+  options.allow_private_user_data = &creation;
   return xnnpack::DenseSet::Create(DenseLayers(), options);
+}
+
+// The creation was planned with packed weights in clean file pages. What it would be without them
+// is known before they are taken, so that a refusal leaves nothing behind.
+Status Engine::AllowPrivate(const plan::Limits& limits, uint64_t packed_bytes) {
+  HR_ASSIGN_OR_RETURN(plan::BackendFacts facts, Facts());
+  facts.packed_is_mapped = false;
+  facts.packed_total_bytes = packed_bytes;
+  const plan::Plan plan = plan::Solve(*model_, lowered_, facts, limits);
+  if (plan.fits) return {};
+  return OverBudget(plan, limits, "cache directory unusable; ");
 }
 
 // `dense` is null when packing failed: the next creator tries again.

@@ -32,6 +32,9 @@ struct PackedWeights {
   bool packed_now = false;             // by this call, rather than found or made by another one
 };
 
+// The refusal of a plan that does not fit; `because` begins its text.
+Status OverBudget(const plan::Plan& plan, const plan::Limits& limits, const char* because = "");
+
 // Thread-safe after Create.
 class Engine {
  public:
@@ -46,14 +49,16 @@ class Engine {
   Result<plan::BackendFacts> Facts();
   // Packs or maps the weights at the first call; calls from other threads wait for it, and try
   // themselves when it failed. Errors: as DenseSet::Create; kWrongState when called from a callback
-  // of the packing itself, which would wait for its own end.
-  Result<PackedWeights> Dense();
+  // of the packing itself, which would wait for its own end; kOverBudget when the cache directory
+  // cannot be used and a session under `limits` has no room for packed weights in private memory.
+  Result<PackedWeights> Dense(const plan::Limits& limits);
 
  private:
   Engine() = default;
   std::vector<xnnpack::DenseWeights> DenseLayers() const;
   Result<bool> TakePackingTurn();
-  Result<std::unique_ptr<xnnpack::DenseSet>> Pack() const;
+  Result<std::unique_ptr<xnnpack::DenseSet>> Pack(const plan::Limits& limits);
+  Status AllowPrivate(const plan::Limits& limits, uint64_t packed_bytes);
   void EndPackingTurn(std::unique_ptr<xnnpack::DenseSet> dense);
 
   std::unique_ptr<model::Model> model_;

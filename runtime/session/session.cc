@@ -1,7 +1,6 @@
 #include "session/session.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -9,30 +8,6 @@
 #include "base/platform.h"
 
 namespace headroom::session {
-namespace {
-
-unsigned long long Ull(uint64_t value) { return value; }
-
-struct LimitText {
-  char text[24];
-};
-LimitText TextOf(uint64_t limit) {
-  LimitText made = {"no limit"};
-  if (limit != 0) std::snprintf(made.text, sizeof(made.text), "%llu", Ull(limit));
-  return made;
-}
-
-Status OverBudget(const plan::Plan& plan, const plan::Limits& limits) {
-  return Status::Make(StatusCode::kOverBudget,
-                      "needs %llu bytes (%llu private) for context %u, cache %s; the budget is %s "
-                      "(private: %s): %llu bytes missing; largest context that fits: %u",
-                      Ull(plan.total_bytes), Ull(plan.private_bytes), plan.context,
-                      RowCodecName(plan.codec), TextOf(limits.budget_bytes).text,
-                      TextOf(limits.private_budget_bytes).text, Ull(plan.missing_bytes),
-                      plan.max_context);
-}
-
-}  // namespace
 
 Result<plan::Plan> PlanSession(Engine& engine, const plan::Limits& limits) {
   const uint32_t trained = engine.model().metadata.context_tokens;
@@ -53,7 +28,7 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<Engine> engine,
   const uint64_t start = platform::NowNs();
   HR_ASSIGN_OR_RETURN(plan::Plan plan, PlanSession(*engine, limits));
   if (!plan.fits) return OverBudget(plan, limits);
-  HR_ASSIGN_OR_RETURN(const PackedWeights weights, engine->Dense());
+  HR_ASSIGN_OR_RETURN(const PackedWeights weights, engine->Dense(limits));
   // Packing may have found that the cache directory cannot be written: plan again with what is
   // true.
   HR_ASSIGN_OR_RETURN(plan, PlanSession(*engine, limits));
@@ -68,7 +43,7 @@ Result<std::unique_ptr<Session>> Session::Allocate(std::shared_ptr<Engine> engin
                                                    const plan::Limits& limits, plan::Plan plan) {
   std::unique_ptr<Session> session(new Session());
   Session& s = *session;
-  HR_ASSIGN_OR_RETURN(const PackedWeights weights, engine->Dense());
+  HR_ASSIGN_OR_RETURN(const PackedWeights weights, engine->Dense(limits));
   s.engine_ = std::move(engine);
   s.limits_ = limits;
   s.plan_ = std::move(plan);

@@ -69,8 +69,10 @@ struct Lender {
   }
 };
 
-std::shared_ptr<session::Engine> EngineWith(Lender& lender, const std::string& path) {
+std::shared_ptr<session::Engine> EngineWith(Lender& lender, const std::string& path,
+                                            const std::string& cache_directory = "") {
   session::EngineOptions options;
+  options.cache_directory = cache_directory;
   options.hooks = lender.hooks();
   auto model = model::Model::OpenPath(path.c_str(), {}).Take();
   return session::Engine::Create(std::move(model), options).Take();
@@ -111,6 +113,39 @@ TEST_CASE("every refusal of the allocator is a clean error", "[session][budget]"
     }
     CHECK(lender.live.empty());
   }
+}
+
+TEST_CASE("packed weights that find no cache file do not outgrow the budget", "[session][budget]") {
+  LoadGolden("llama-gqa", "int8");
+  Lender lender;
+  // A file where a folder should be: no user, not even root, can make a folder there.
+  const std::string path = ScratchPath("llama-gqa-int8.hrm");
+  auto engine = EngineWith(lender, path, path);
+  auto limits = TestLimits();
+  const plan::Plan mapped = session::PlanSession(*engine, limits).Take();
+  REQUIRE(mapped.packed_bytes != 0);
+  REQUIRE(mapped.private_bytes + mapped.mapped_bytes == mapped.total_bytes);
+  limits.private_budget_bytes = mapped.private_bytes;  // fits with a cache file only
+  const auto refused = Session::Create(engine, limits);
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.status().code() == StatusCode::kOverBudget);
+  INFO(refused.status().message());
+  CHECK(lender.calls == 0);  // nothing was taken, not even on the way
+
+  // With room for them they are private, and the plan says so from then on.
+  limits.private_budget_bytes = mapped.total_bytes;
+  const auto session = Session::Create(engine, limits);
+  REQUIRE(session.ok());
+  const plan::Plan& plan = session.value()->plan();
+  CHECK(plan.private_bytes == mapped.private_bytes + plan.packed_bytes);
+  CHECK(lender.live_bytes == plan.arena_bytes() + plan.state_bytes + plan.packed_bytes);
+  const std::string missing = std::to_string(plan.packed_bytes) + " bytes missing";
+  CHECK(std::string(refused.status().message()).find(missing) != std::string::npos);
+  // Another session that has no room for them is refused by its plan.
+  const uint64_t calls = lender.calls;
+  limits.private_budget_bytes = mapped.private_bytes;
+  CHECK(Session::Create(engine, limits).status().code() == StatusCode::kOverBudget);
+  CHECK(lender.calls == calls);
 }
 
 }  // namespace

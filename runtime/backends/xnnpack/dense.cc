@@ -224,9 +224,12 @@ Status DenseSet::Impl::FindOrPack(const CheckedLayers& checked, CacheLayout& lay
     if (status.code() == StatusCode::kIo || status.code() == StatusCode::kNotFound ||
         status.code() == StatusCode::kMismatch || status.code() == StatusCode::kCorrupt) {
       options.log.Line(LogLevel::kWarning,
-                       "no cache file: %s; %llu bytes of packed weights go to "
-                       "private memory",
+                       "no cache file: %s; %llu bytes of packed weights need private memory",
                        status.message(), static_cast<unsigned long long>(checked.total_bytes));
+      if (options.allow_private != nullptr) {
+        HR_RETURN_IF_ERROR(
+            options.allow_private(options.allow_private_user_data, checked.total_bytes));
+      }
       return PackPrivate(checked, layout, options, progress);
     }
     HR_RETURN_IF_ERROR(status);

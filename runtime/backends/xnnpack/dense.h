@@ -104,6 +104,10 @@ struct DenseOptions {
   Log log;
   bool (*progress)(void* user_data, float fraction) = nullptr;  // false cancels
   void* progress_user_data = nullptr;
+  // Asked before `bytes` of packed weights go to private memory because the cache directory cannot
+  // be used; a failure ends Create with it before anything was taken. Null: they may.
+  Status (*allow_private)(void* user_data, uint64_t bytes) = nullptr;
+  void* allow_private_user_data = nullptr;
 };
 
 // All dense layers of a model, created together so that the cache file is written once.
@@ -125,10 +129,11 @@ class DenseSet {
   static Result<InputKind> InputKindOf(const DenseWeights& layer);
 
   // Finds or builds the packed weights and creates one operator per layer. A damaged, foreign or
-  // truncated cache file is rebuilt; an unwritable directory falls back to private memory with a
-  // log line. While packing, source and destination pages are released piece by piece. Errors:
-  // kUnsupported as PackedBytes; kCorrupt (a scale that is not a normal positive number);
-  // kCancelled (progress said no; no file is left behind); kOutOfMemory.
+  // truncated cache file is rebuilt; an unwritable directory falls back to private memory, if that
+  // is allowed, with a log line. While packing, source and destination pages are released piece by
+  // piece. Errors: kUnsupported as PackedBytes; kCorrupt (a scale that is not a normal positive
+  // number); kCancelled (progress said no; no file is left behind); kOutOfMemory; what
+  // allow_private says.
   static Result<std::unique_ptr<DenseSet>> Create(std::span<const DenseWeights> layers,
                                                   const DenseOptions& options);
   ~DenseSet();

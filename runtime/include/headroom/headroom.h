@@ -105,7 +105,9 @@ typedef struct hr_model_options {
   size_t struct_size;
   const hr_hooks* hooks;       /* NULL: system memory, no log */
   const char* cache_directory; /* where packed weights are kept between runs; NULL: nowhere, they
-                                  are packed into private memory at every start */
+                                  are packed into private memory at every start. Plans trust that it
+                                  can be written; a creation that finds it cannot takes private
+                                  memory if its budgets have room, else it is OVER_BUDGET */
   bool verify_checksums; /* read and check every weight byte now; otherwise only the structure */
   /* Progress of opening and of packing weights, fraction 0..1; return false to cancel. Weights are
    * packed by the first hr_session_create; callbacks during it may plan, tokenize and ask for facts
