@@ -16,28 +16,63 @@ bool LiveTogether(const Buffer& a, const Buffer& b) {
   return a.first_step <= b.last_step && b.first_step <= a.last_step;
 }
 
+int32_t Root(const std::vector<Buffer>& buffers, int32_t id) {
+  while (id != kNone && buffers[id].alias_of != kNone) id = buffers[id].alias_of;
+  return id;
+}
+
+// How far two buffers reach as seen by each other: all rows, one row, or not at all.
+class Extents {
+ public:
+  Extents(const std::vector<Buffer>& buffers, uint32_t chunk, int32_t kept)
+      : buffers_(buffers), chunk_(chunk), kept_(Root(buffers, kept)) {}
+
+  uint64_t Bytes(int32_t id) const { return BytesOf(buffers_[id], chunk_); }
+  // Rows of `id` that must not share memory with `other`.
+  uint64_t BytesBeside(int32_t id, int32_t other) const {
+    if (LiveTogether(buffers_[id], buffers_[other])) return Bytes(id);
+    return id == kept_ || other == kept_ ? BytesOf(buffers_[id], 1) : 0;
+  }
+
+ private:
+  const std::vector<Buffer>& buffers_;
+  uint32_t chunk_;
+  int32_t kept_;
+};
+
+// The lowest offset at which `id` meets none of `placed`, which lie in order of offset.
+uint64_t LowestGap(const Extents& extents, const std::vector<uint64_t>& offsets,
+                   const std::vector<int32_t>& placed, int32_t id) {
+  uint64_t offset = 0;
+  // Extents depend on the pair, so moving up past one may meet another that was clear before.
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (int32_t other : placed) {
+      const uint64_t end = offsets[other] + extents.BytesBeside(other, id);
+      if (end <= offset || offset + extents.BytesBeside(id, other) <= offsets[other]) continue;
+      offset = end;
+      moved = true;
+    }
+  }
+  return offset;
+}
+
 }  // namespace
 
-Placement PlaceBuffers(const std::vector<Buffer>& buffers, uint32_t chunk) {
+Placement PlaceBuffers(const std::vector<Buffer>& buffers, uint32_t chunk, int32_t kept) {
+  const Extents extents(buffers, chunk, kept);
   std::vector<int32_t> order(buffers.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    return BytesOf(buffers[a], chunk) > BytesOf(buffers[b], chunk);
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return extents.Bytes(a) > extents.Bytes(b); });
   Placement placement;
   placement.offsets.assign(buffers.size(), 0);
   std::vector<int32_t> placed;  // by offset
   for (int32_t id : order) {
     if (buffers[id].alias_of != kNone || buffers[id].first_step == kNone) continue;
-    const uint64_t bytes = BytesOf(buffers[id], chunk);
-    uint64_t offset = 0;
-    for (int32_t other : placed) {
-      if (!LiveTogether(buffers[id], buffers[other])) continue;
-      if (offset + bytes <= placement.offsets[other]) break;
-      offset = std::max(offset, placement.offsets[other] + BytesOf(buffers[other], chunk));
-    }
+    const uint64_t offset = LowestGap(extents, placement.offsets, placed, id);
     placement.offsets[id] = offset;
-    placement.total_bytes = std::max(placement.total_bytes, offset + bytes);
+    placement.total_bytes = std::max(placement.total_bytes, offset + extents.Bytes(id));
     placed.insert(std::upper_bound(placed.begin(), placed.end(), id,
                                    [&](int32_t a, int32_t b) {
                                      return placement.offsets[a] < placement.offsets[b];

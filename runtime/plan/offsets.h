@@ -15,6 +15,10 @@ struct Placement {
 
 // Greedy by size (the largest buffers choose first, each takes the lowest gap that is free during
 // its whole life), for chunks of `chunk` rows.
-Placement PlaceBuffers(const std::vector<Buffer>& buffers, uint32_t chunk);
+//
+// `kept` (or kNone) also never meets the first row of any other buffer, whenever that lives: a run
+// of one row leaves what the run before left in it alone until its own first step. That costs
+// nothing while some buffer of a chunk has room behind its first row.
+Placement PlaceBuffers(const std::vector<Buffer>& buffers, uint32_t chunk, int32_t kept = kNone);
 
 }  // namespace headroom::plan

@@ -241,7 +241,8 @@ Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts
   }
   plan.state_bytes = std::min(plan.state_bytes, kMostBytes * 2);  // room for the sums below
   plan.state_bytes = RoundUp(plan.state_bytes, 64);
-  plan.values = PlaceBuffers(lowered.buffers, chunk);
+  // Logits outlive a decode that is cancelled before it makes new ones.
+  plan.values = PlaceBuffers(lowered.buffers, chunk, lowered.logits);
   LayOutArena(model, lowered, facts, limits, &plan);
   plan.packed_bytes = facts.packed_total_bytes;
   const std::vector<bool> unpacked = UnpackedTensors(model, lowered, facts);

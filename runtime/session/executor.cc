@@ -25,6 +25,11 @@ void Executor::Bind() {
     table += RoundUp(uint64_t{plan.chunk} * rope.dims * sizeof(float), 64);
   }
   attentions_.resize(b_.model->attentions.size());
+  int32_t logits = b_.lowered->logits;
+  while (b_.lowered->buffers[logits].alias_of != kNone) {
+    logits = b_.lowered->buffers[logits].alias_of;
+  }
+  logits_step_ = static_cast<size_t>(b_.lowered->buffers[logits].first_step);
   for (const auto& step : b_.lowered->steps) {
     BoundStep bound;
     BindStep(step, &bound);
@@ -155,7 +160,8 @@ const float* Executor::logits() const { return BufferData(b_.lowered->logits); }
 Status Executor::RunSteps(size_t begin, size_t end) {
   converted_ = nullptr;
   for (size_t i = begin; i < end; ++i) {
-    if (b_.cancel->load(std::memory_order_relaxed)) {
+    // Once the logits are being written they are finished: half of them would serve nobody.
+    if (i <= logits_step_ && b_.cancel->load(std::memory_order_relaxed)) {
       return Status::Make(StatusCode::kCancelled, "cancelled at step %zu of %zu", i, end);
     }
     const BoundStep& step = steps_[i];

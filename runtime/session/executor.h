@@ -38,7 +38,8 @@ class Executor {
 
   // Runs tokens[0, count) at positions [position, position + count), count <= chunk, up to the last
   // append. kCancelled when the flag was raised between two steps; the store then holds the chunk
-  // only in part.
+  // only in part. A chunk of one row, and its tail until that is past being cancelled, leave the
+  // logits of the chunk before alone (PlaceBuffers).
   Status RunChunk(const int32_t* tokens, uint32_t count, uint32_t position);
   // Logits of row `row` of the chunk that RunChunk has just run; see logits().
   Status RunTail(uint32_t row);
@@ -123,6 +124,7 @@ class Executor {
   std::vector<BoundAttention> attentions_;
   std::vector<float*> rope_tables_;
   std::byte* input_scratch_ = nullptr;
+  size_t logits_step_ = 0;  // the first that writes where the logits lie
 
   // The chunk being run.
   const int32_t* tokens_ = nullptr;

@@ -115,18 +115,20 @@ Status Session::Append(std::span<const int32_t> tokens, float* all_logits) {
 Status Session::AppendChunk(std::span<const int32_t> chunk, bool last, float* all_logits) {
   const auto rows = static_cast<uint32_t>(chunk.size());
   const uint32_t vocabulary = engine_->model().metadata.vocabulary;
-  has_logits_ = false;
+  const bool had_logits = std::exchange(has_logits_, false);
   Status status = executor_->RunChunk(chunk.data(), rows, position_);
   if (all_logits == nullptr) {
     if (status.ok() && last) status = executor_->RunTail(rows - 1);
   } else {
     for (uint32_t row = 0; status.ok() && row < rows; ++row, all_logits += vocabulary) {
       status = executor_->RunTail(row);
-      std::memcpy(all_logits, executor_->logits(), vocabulary * sizeof(float));
+      if (status.ok()) std::memcpy(all_logits, executor_->logits(), vocabulary * sizeof(float));
     }
   }
   if (!status.ok()) {
     store_.Rewind(position_ + rows, position_);  // forget the half-written chunk
+    // A cancelled row has not touched the logits, so that generation can go on from them.
+    has_logits_ = had_logits && rows == 1 && status.code() == StatusCode::kCancelled;
     return status;
   }
   // Callers may pass our own token buffer (re-running a rewound text): memmove.

@@ -34,7 +34,7 @@ class Session {
 
   // Appends tokens. `all_logits`: null, or f32 [tokens, V] for the logits of every one.
   // Errors: kInvalidArgument, kContextFull (both: nothing appended), kCancelled (whole chunks
-  // appended).
+  // appended and no logits; a single token: nothing changed, logits included).
   Status Append(std::span<const int32_t> tokens, float* all_logits);
 
   // Logits f32 [V] of the last token; empty when there are none.

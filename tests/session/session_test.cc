@@ -2,6 +2,7 @@
 #include "session/session.h"
 
 #include <algorithm>
+#include <atomic>
 #include <fstream>
 #include <thread>
 
@@ -228,6 +229,93 @@ TEST_CASE("a cancelled prefill keeps whole chunks and can go on", "[session]") {
   session->ClearCancel();
   REQUIRE(session->Append(std::span(golden.tokens).subspan(8), nullptr).ok());
   CHECK(Logits(*session) == want);
+}
+
+// Raises a session's cancel flag a given number of spins after Go returned.
+class Canceller {
+ public:
+  explicit Canceller(Session& session) : thread_([this, &session] { Run(session); }) {}
+  ~Canceller() {
+    Go(-1);
+    thread_.join();
+  }
+  void Go(int spins) {
+    spins_ = spins;
+    state_ = kTold;
+    while (state_ == kTold) std::this_thread::yield();
+  }
+  void Wait() const {
+    while (state_ != kDone) std::this_thread::yield();
+  }
+
+ private:
+  enum { kDone, kTold, kSpinning };
+  void Run(Session& session) {
+    while (true) {
+      while (state_ != kTold) std::this_thread::yield();
+      state_ = kSpinning;
+      if (spins_ < 0) return;
+      for (int i = 0; i < spins_; ++i) state_.load();
+      session.Cancel();
+      state_ = kDone;
+    }
+  }
+  std::atomic<int> state_{kDone}, spins_{0};
+  std::thread thread_;
+};
+
+TEST_CASE("a cancelled decode changes nothing, wherever the cancel lands", "[session]") {
+  const Golden& golden = LoadGolden(AnyName());
+  auto session = MakeSession(golden, TestLimits());
+  REQUIRE(session->Append(golden.tokens, nullptr).ok());
+  const auto position = session->position();
+  auto before = Logits(*session);
+  REQUIRE_FALSE(before.empty());
+  session->Cancel();
+  REQUIRE(session->Append(First(golden, 1), nullptr).code() == StatusCode::kCancelled);
+  REQUIRE(Logits(*session) == before);
+  Canceller canceller(*session);
+  for (int round = 0; round < 2000; ++round) {
+    session->ClearCancel();
+    canceller.Go(round);
+    const Status status = session->Append(First(golden, 1), nullptr);
+    canceller.Wait();
+    if (status.ok()) {
+      session->ClearCancel();
+      REQUIRE(session->Rewind(position - 1).ok());
+      REQUIRE(session->Append({&golden.tokens[position - 1], 1}, nullptr).ok());
+      before = Logits(*session);
+      continue;
+    }
+    REQUIRE(status.code() == StatusCode::kCancelled);
+    REQUIRE(session->position() == position);
+    REQUIRE(Logits(*session) == before);
+  }
+}
+
+TEST_CASE("one row of any buffer leaves the logits alone", "[session]") {
+  for (const std::string& name : GoldenNames()) {
+    const Golden& golden = LoadGolden(name);
+    const auto& lowered = golden.engine->lowered();
+    const plan::Plan plan = session::PlanSession(*golden.engine, TestLimits()).Take();
+    const auto& offsets = plan.values.offsets;
+    const uint64_t begin = offsets[lowered.logits];
+    const uint64_t end = begin + golden.vocabulary * sizeof(float);
+    for (size_t i = 0; i < offsets.size(); ++i) {
+      if (offsets[i] == begin && lowered.buffers[i].tail) continue;  // an alias
+      const uint64_t row_bytes = lowered.buffers[i].width * sizeof(float);
+      REQUIRE((offsets[i] + row_bytes <= begin || end <= offsets[i]));
+    }
+  }
+}
+
+TEST_CASE("a cancelled prefill of many tokens has no logits", "[session]") {
+  const Golden& golden = LoadGolden("llama-gqa");
+  auto session = MakeSession(golden, TestLimits());
+  REQUIRE(session->Append(First(golden, 8), nullptr).ok());
+  session->Cancel();
+  REQUIRE_FALSE(session->Append(First(golden, 9), nullptr).ok());
+  CHECK(session->logits().empty());
 }
 
 TEST_CASE("cancel from another thread ends a long prefill on a chunk's edge", "[session]") {

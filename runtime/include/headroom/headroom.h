@@ -245,12 +245,14 @@ HR_API void hr_session_release(hr_session* session);
 
 /* Appends `count` tokens. Logits of the last one are then available.
  * Errors: INVALID_ARGUMENT (an id outside the vocabulary; nothing is appended), CONTEXT_FULL
- * (nothing is appended), CANCELLED (a whole number of chunks was appended; see
- * hr_session_position). */
+ * (nothing is appended), CANCELLED (a whole number of chunks was appended, see
+ * hr_session_position, and logits are unavailable until the next call that appends; a cancelled
+ * prefill of one token changes nothing, the logits included). */
 HR_API hr_status hr_session_prefill(hr_session* session, const int32_t* tokens, size_t count,
                                     hr_error* error);
 
-/* Prefill of one token. */
+/* Prefill of one token. CANCELLED: the session is as it was, and its logits are still there, so
+ * decoding and generating can go on at once. */
 HR_API hr_status hr_session_decode(hr_session* session, int32_t token, hr_error* error);
 
 /* Prefill that also writes the logits of every token: f32 [count, V], row-major. */
@@ -361,7 +363,7 @@ typedef struct hr_generate_result {
 } hr_generate_result;
 
 /* Samples and decodes until something stops it. Needs logits (prefill first). Generated tokens are
- * in the session afterwards, also when it was stopped. */
+ * in the session afterwards, also when it was stopped; another call goes on from there. */
 HR_API hr_status hr_session_generate(hr_session* session, const hr_generate_options* options,
                                      hr_generate_result* out_result, hr_error* error);
 
