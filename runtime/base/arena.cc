@@ -1,5 +1,6 @@
 #include "base/arena.h"
 
+#include <cassert>
 #include <cstring>
 #include <utility>
 
@@ -69,10 +70,10 @@ Result<std::span<std::byte>> Arena::Take(uint64_t bytes) {
 }
 
 void Arena::ShrinkTo(uint64_t bytes) {
+  assert(hooks_.release == nullptr);
   if (bytes >= capacity_) return;
   capacity_ = bytes;
   if (used_ > bytes) used_ = bytes;
-  if (hooks_.release != nullptr) return;
   const uint64_t keep = RoundUp(bytes, platform::PageBytes());
   if (keep < allocated_) platform::DiscardPages(data_ + keep, allocated_ - keep);
 }

@@ -35,7 +35,8 @@ class Arena {
   // and the arena never grows past its plan to hide it.
   Result<std::span<std::byte>> Take(uint64_t bytes);
 
-  // Gives the physical pages past `bytes` back to the system (system lender only); used by trim.
+  // Gives the physical pages past `bytes` back to the system; used by trim. Not for memory of the
+  // app's lender, which takes a region back only whole.
   void ShrinkTo(uint64_t bytes);
 
   std::byte* data() { return data_; }

@@ -56,6 +56,15 @@ Status Session::Adopt(plan::Plan plan) {
 Status Session::Trim(uint64_t target_bytes, uint64_t* freed_bytes) {
   *freed_bytes = 0;
   if (plan_.total_bytes <= target_bytes) return {};
+  if (engine_->options().hooks.release != nullptr) {
+    // The app's allocator takes a region back whole or not at all, and a second, smaller one beside
+    // the first would exceed the plan.
+    return Status::Make(StatusCode::kUnsupported,
+                        "trim from %llu to %llu bytes: memory of the app's allocator cannot go "
+                        "back in part; save, release, and restore into a smaller session",
+                        static_cast<unsigned long long>(plan_.total_bytes),
+                        static_cast<unsigned long long>(target_bytes));
+  }
   const uint64_t before = plan_.total_bytes;
   const auto wanted = static_cast<uint32_t>(RoundUp(position_ + kMargin, 16));
   const uint32_t context = std::min(plan_.context, wanted);

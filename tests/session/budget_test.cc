@@ -1,11 +1,8 @@
 // The budget is a contract: refused to the byte, allocated once, never leaked.
-#include <cstdlib>
-#include <set>
-
 #include <catch2/catch_test_macros.hpp>
 
-#include "base/math.h"
 #include "session/golden.h"
+#include "session/lender.h"
 
 namespace headroom::test {
 namespace {
@@ -40,42 +37,6 @@ TEST_CASE("arenas hold exactly the plan, and their peak is the plan", "[session]
     CHECK(session->arena().capacity_bytes() == planned);
     CHECK(session->arena().peak_bytes() == planned);
   }
-}
-
-// An app's allocator that counts, remembers and can refuse.
-struct Lender {
-  uint64_t calls = 0, live_bytes = 0, peak_bytes = 0;
-  uint64_t refuse_at = ~0ull;
-  std::set<void*> live;
-  AllocatorHooks hooks() {
-    AllocatorHooks hooks;
-    hooks.user_data = this;
-    hooks.allocate = [](void* self, size_t bytes, size_t alignment) -> void* {
-      auto& lender = *static_cast<Lender*>(self);
-      if (lender.calls++ == lender.refuse_at) return nullptr;
-      void* memory = std::aligned_alloc(alignment, RoundUp(bytes, alignment));
-      lender.live.insert(memory);
-      lender.live_bytes += bytes;
-      lender.peak_bytes = std::max(lender.peak_bytes, lender.live_bytes);
-      return memory;
-    };
-    hooks.release = [](void* self, void* memory, size_t bytes) {
-      auto& lender = *static_cast<Lender*>(self);
-      lender.live.erase(memory);
-      lender.live_bytes -= bytes;
-      std::free(memory);
-    };
-    return hooks;
-  }
-};
-
-std::shared_ptr<session::Engine> EngineWith(Lender& lender, const std::string& path,
-                                            const std::string& cache_directory = "") {
-  session::EngineOptions options;
-  options.cache_directory = cache_directory;
-  options.hooks = lender.hooks();
-  auto model = model::Model::OpenPath(path.c_str(), {}).Take();
-  return session::Engine::Create(std::move(model), options).Take();
 }
 
 TEST_CASE("the app's allocator lends the planned private bytes and gets all back",

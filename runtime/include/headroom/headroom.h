@@ -290,8 +290,12 @@ HR_API hr_status hr_session_restore(hr_session* session, const char* path, hr_er
 
 /* Gives memory back while keeping every token: lowers the context to what is in use (plus a margin)
  * and, if that is not enough, the cached rows from f32 or f16 to int8. `target_bytes` is the wanted
- * total of the plan; *out_freed_bytes (may be NULL) receives what went back to the system. Errors:
- * OVER_BUDGET when even the smallest form is larger than the target (that form is then in use). */
+ * total of the plan; *out_freed_bytes (may be NULL) receives by how much the plan fell: it goes
+ * back to the system at once, in whole pages. Errors: OVER_BUDGET when even the smallest form is
+ * larger than the target (that form is then in use); UNSUPPORTED with an allocator in hr_hooks,
+ * which can take memory back only whole (nothing changes; save, release, and restore into a smaller
+ * session).
+ */
 HR_API hr_status hr_session_trim(hr_session* session, uint64_t target_bytes,
                                  uint64_t* out_freed_bytes, hr_error* error);
 
