@@ -85,6 +85,10 @@ void LayOutArena(const model::Model& model, const Lowered& lowered, const Backen
   place(&plan->worker_region, plan->worker_bytes * limits.threads);
   place(&plan->partial_region, PartialBytes(model, plan->layers));
   place(&plan->caller_region, limits.caller_scratch_bytes);
+  // Between steps all of this is free, and hr_session_trim recodes rows in it.
+  if (plan->codec != RowCodec::kI8Token) {
+    end = std::max(end, plan->activation_bytes + store::ShrinkScratchBytes(plan->layers));
+  }
   plan->scratch_bytes = end - plan->activation_bytes;
 }
 

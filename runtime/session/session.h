@@ -67,8 +67,8 @@ class Session {
                                                    const plan::Limits& limits, plan::Plan plan);
   Status CheckTokens(std::span<const int32_t> tokens) const;
   Status AppendChunk(std::span<const int32_t> chunk, bool last, float* all_logits);
-  plan::Plan Smaller(uint32_t context, RowCodec codec) const;
-  Status Adopt(plan::Plan plan);
+  uint64_t SmallerStateBytes(uint32_t context, RowCodec codec) const;
+  void ShrinkState(uint32_t context, RowCodec codec, uint64_t state_bytes);
 
   std::shared_ptr<Engine> engine_;
   plan::Limits limits_;

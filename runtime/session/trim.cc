@@ -10,47 +10,47 @@ namespace {
 
 constexpr uint32_t kMargin = 64;  // tokens of context left free, so that the talk can go on
 
-}  // namespace
-
-// The present plan with dense layers cut to `context` rows and cached rows of `codec`. Rings,
-// activations and scratch stay as they are: the executor is bound to them.
-plan::Plan Session::Smaller(uint32_t context, RowCodec codec) const {
-  plan::Plan plan = plan_;
-  plan.context = context;
-  plan.codec = codec;
-  plan.state_bytes = plan.state_bytes_per_token = 0;
-  for (store::LayerSpec& layer : plan.layers) {
-    layer.codec = codec;
-    if (!layer.ring) layer.capacity = context;
-    plan.state_bytes += store::LayerBytes(layer);
-    plan.state_bytes_per_token += store::LayerBytesPerToken(layer);
-  }
-  plan.state_bytes = RoundUp(plan.state_bytes, 64);
-  const uint64_t saved = plan_.state_bytes - plan.state_bytes;
-  plan.private_bytes -= saved;
-  plan.total_bytes -= saved;
-  plan.decode_read_bytes -= saved;
-  plan.max_context = context;
-  return plan;
+// Rings stay as they are: they are no longer than their window needs.
+store::LayerSpec Smaller(store::LayerSpec layer, uint32_t context, RowCodec codec) {
+  layer.codec = codec;
+  if (!layer.ring) layer.capacity = context;
+  return layer;
 }
 
-Status Session::Adopt(plan::Plan plan) {
-  uint32_t widest = 1;
-  for (const auto& layer : plan.layers) {
-    widest = std::max({widest, layer.key_width, layer.value_width});
+}  // namespace
+
+// The state with layers without a ring cut to `context` rows, and rows of `codec`.
+uint64_t Session::SmallerStateBytes(uint32_t context, RowCodec codec) const {
+  uint64_t bytes = 0;
+  for (const store::LayerSpec& layer : plan_.layers) {
+    const store::LayerSpec smaller = Smaller(layer, context, codec);
+    bytes += store::LayerBytes(smaller);
   }
-  const uint64_t meta_bytes = RoundUp(uint64_t{8} * position_ + 64, 64);
-  HR_ASSIGN_OR_RETURN(Arena scratch,
-                      Arena::Create(meta_bytes + widest * sizeof(float), engine_->options().hooks));
+  return RoundUp(bytes, 64);
+}
+
+// Memory may be short when this runs: the plan and the store change in place, and rows are recoded
+// in the scratch that steps use. Activations and scratch stay as they are: the executor is bound to
+// them.
+void Session::ShrinkState(uint32_t context, RowCodec codec, uint64_t state_bytes) {
+  plan_.state_bytes_per_token = 0;
+  for (store::LayerSpec& layer : plan_.layers) {
+    layer = Smaller(layer, context, codec);
+    plan_.state_bytes_per_token += store::LayerBytesPerToken(layer);
+  }
   store::RowRecoder recoder;
   recoder.decode = attention::DecodeRow;
-  recoder.encode = xnnpack::BestKernels().encode_row[static_cast<int>(plan.codec)];
-  store_.ShrinkTo(plan.layers, position_, recoder, {scratch.data(), meta_bytes},
-                  {reinterpret_cast<float*>(scratch.data() + meta_bytes), widest});
-  plan_ = std::move(plan);
-  limits_.context = plan_.context;
+  recoder.encode = xnnpack::BestKernels().encode_row[static_cast<int>(codec)];
+  store_.ShrinkTo(plan_.layers, position_, recoder,
+                  {arena_.data() + plan_.activation_bytes, plan_.scratch_bytes});
+  const uint64_t saved = plan_.state_bytes - state_bytes;
+  plan_.context = plan_.max_context = limits_.context = context;
+  plan_.codec = codec;
+  plan_.state_bytes = state_bytes;
+  plan_.private_bytes -= saved;
+  plan_.total_bytes -= saved;
+  plan_.decode_read_bytes -= saved;
   arena_.ShrinkTo(plan_.arena_bytes() + plan_.state_bytes);
-  return {};
 }
 
 Status Session::Trim(uint64_t target_bytes, uint64_t* freed_bytes) {
@@ -65,15 +65,22 @@ Status Session::Trim(uint64_t target_bytes, uint64_t* freed_bytes) {
                         static_cast<unsigned long long>(plan_.total_bytes),
                         static_cast<unsigned long long>(target_bytes));
   }
-  const uint64_t before = plan_.total_bytes;
+  const uint64_t before = plan_.total_bytes, rest = before - plan_.state_bytes;
   const auto wanted = static_cast<uint32_t>(RoundUp(position_ + kMargin, 16));
   const uint32_t context = std::min(plan_.context, wanted);
-  plan::Plan plan = Smaller(context, plan_.codec);
-  if (plan.total_bytes > target_bytes) plan = Smaller(context, RowCodec::kI8Token);
-  const bool reached = plan.total_bytes <= target_bytes;
-  if (plan.state_bytes < plan_.state_bytes) HR_RETURN_IF_ERROR(Adopt(std::move(plan)));
+  RowCodec codec = plan_.codec;
+  uint64_t state_bytes = SmallerStateBytes(context, codec);
+  if (rest + state_bytes > target_bytes) {
+    // Narrow rows are no smaller in int8; such a session gives back context only.
+    const uint64_t in_int8 = SmallerStateBytes(context, RowCodec::kI8Token);
+    if (in_int8 < state_bytes) {
+      codec = RowCodec::kI8Token;
+      state_bytes = in_int8;
+    }
+  }
+  if (state_bytes < plan_.state_bytes) ShrinkState(context, codec, state_bytes);
   *freed_bytes = before - plan_.total_bytes;
-  if (reached) return {};
+  if (plan_.total_bytes <= target_bytes) return {};
   return Status::Make(StatusCode::kOverBudget,
                       "smallest form of this session is %llu bytes > target %llu (%llu freed)",
                       static_cast<unsigned long long>(plan_.total_bytes),

@@ -63,6 +63,15 @@ uint64_t LayerBytesPerToken(const LayerSpec& spec) {
           2 * RowMetaBytes(spec.codec));
 }
 
+uint64_t ShrinkScratchBytes(std::span<const LayerSpec> layers) {
+  uint64_t rows = 0, width = 0;
+  for (const LayerSpec& layer : layers) {
+    rows = std::max<uint64_t>(rows, layer.capacity);
+    width = std::max<uint64_t>({width, layer.key_width, layer.value_width});
+  }
+  return ArrayBytes(2 * rows, RowMetaBytes(RowCodec::kI8Token)) + ArrayBytes(width, sizeof(float));
+}
+
 KvStore::KvStore(std::vector<LayerSpec> layers, std::span<std::byte> memory) : memory_(memory) {
   Build(std::move(layers));
   kept_from_.assign(layers_.size(), 0);
@@ -239,56 +248,82 @@ void KvStore::CopyFrom(const KvStore& other, uint32_t tokens) {
   kept_from_ = other.kept_from_;
 }
 
-void KvStore::ShrinkLane(const LayerSpec& from, const Layout& from_layout,
-                         const std::byte* from_lane, const LayerSpec& to, const Layout& to_layout,
-                         std::byte* to_lane, uint32_t rows, const RowRecoder& recoder,
-                         std::span<std::byte> meta_scratch, std::span<float> row_scratch) {
-  // Rows go down in ascending order, so a row is read before anything is written over it. The new
-  // scales wait in scratch: their place may still hold rows of the old form.
-  auto* metas = reinterpret_cast<uint16_t*>(meta_scratch.data());
-  auto move_rows = [&](uint64_t from_offset, uint64_t from_meta, uint64_t to_offset, uint32_t width,
-                       uint16_t* new_meta) {
-    const uint64_t from_bytes = RowDataBytes(from.codec, width);
-    const uint64_t to_bytes = RowDataBytes(to.codec, width);
-    const auto* old_meta = reinterpret_cast<const uint16_t*>(from_lane + from_meta);
-    if (from.codec == to.codec) {
-      if (RowMetaBytes(from.codec) != 0) std::memcpy(new_meta, old_meta, rows * uint64_t{4});
-      std::memmove(to_lane + to_offset, from_lane + from_offset, rows * from_bytes);
-      return;
-    }
-    for (uint64_t r = 0; r < rows; ++r) {
-      recoder.decode(from.codec, from_lane + from_offset + r * from_bytes, old_meta + 2 * r, width,
-                     row_scratch.data());
-      recoder.encode(row_scratch.data(), width, to_lane + to_offset + r * to_bytes,
-                     new_meta + 2 * r);
-    }
+// One lane on its way to a smaller form. Every array of it moves down or stays.
+struct KvStore::LaneMove {
+  const LayerSpec &from, &to;
+  const Layout &from_layout, &to_layout;
+  std::byte *from_lane, *to_lane;
+  uint64_t rows;
+  const RowRecoder& recoder;
+  std::span<std::byte> scratch;
+};
+
+// The same codec: arrays in their order, so that each is read before anything is written over it.
+void KvStore::MoveRows(const LaneMove& move) {
+  auto array = [&](uint64_t from, uint64_t to, uint64_t row_bytes) {
+    std::memmove(move.to_lane + to, move.from_lane + from, move.rows * row_bytes);
   };
-  move_rows(0, from_layout.key_meta, 0, from.key_width, metas);
-  move_rows(from_layout.values, from_layout.value_meta, to_layout.values, from.value_width,
-            metas + 2 * uint64_t{rows});
-  if (RowMetaBytes(to.codec) == 0) return;
-  std::memcpy(to_lane + to_layout.key_meta, metas, rows * uint64_t{4});
-  std::memcpy(to_lane + to_layout.value_meta, metas + 2 * uint64_t{rows}, rows * uint64_t{4});
+  const RowCodec codec = move.from.codec;
+  array(0, 0, RowDataBytes(codec, move.from.key_width));
+  array(move.from_layout.values, move.to_layout.values, RowDataBytes(codec, move.from.value_width));
+  array(move.from_layout.key_meta, move.to_layout.key_meta, RowMetaBytes(codec));
+  array(move.from_layout.value_meta, move.to_layout.value_meta, RowMetaBytes(codec));
 }
 
-void KvStore::ShrinkTo(std::vector<LayerSpec> layers, uint32_t tokens, const RowRecoder& recoder,
-                       std::span<std::byte> meta_scratch, std::span<float> row_scratch) {
-  const std::vector<LayerSpec> old_layers = layers_;
-  const std::vector<Layout> old_layouts = layouts_;
-  Build(std::move(layers));
+// Another codec: rows go down in ascending order, so a row is read before anything is written over
+// it. The new scales wait in scratch: their place may still hold rows of the old form.
+void KvStore::RecodeRows(const LaneMove& move) {
+  const uint64_t meta_bytes = move.rows * RowMetaBytes(move.to.codec);
+  auto* key_meta = reinterpret_cast<uint16_t*>(move.scratch.data());
+  auto* value_meta = reinterpret_cast<uint16_t*>(move.scratch.data() + meta_bytes);
+  auto* row = reinterpret_cast<float*>(move.scratch.data() + RoundUp(2 * meta_bytes, kAlign));
+  auto recode = [&](uint64_t from, uint64_t from_meta, uint64_t to, uint32_t width,
+                    uint16_t* new_meta) {
+    const uint64_t from_bytes = RowDataBytes(move.from.codec, width);
+    const uint64_t to_bytes = RowDataBytes(move.to.codec, width);
+    const auto* old_meta = reinterpret_cast<const uint16_t*>(move.from_lane + from_meta);
+    for (uint64_t r = 0; r < move.rows; ++r) {
+      move.recoder.decode(move.from.codec, move.from_lane + from + r * from_bytes, old_meta + 2 * r,
+                          width, row);
+      move.recoder.encode(row, width, move.to_lane + to + r * to_bytes, new_meta + 2 * r);
+    }
+  };
+  recode(0, move.from_layout.key_meta, 0, move.from.key_width, key_meta);
+  recode(move.from_layout.values, move.from_layout.value_meta, move.to_layout.values,
+         move.from.value_width, value_meta);
+  std::memcpy(move.to_lane + move.to_layout.key_meta, key_meta, meta_bytes);
+  std::memcpy(move.to_lane + move.to_layout.value_meta, value_meta, meta_bytes);
+}
+
+void KvStore::ShrinkTo(std::span<const LayerSpec> layers, uint32_t tokens,
+                       const RowRecoder& recoder, std::span<std::byte> scratch) {
+  uint64_t begin = 0;
   for (size_t i = 0; i < layers_.size(); ++i) {
-    const LayerSpec& from = old_layers[i];
-    const uint32_t rows = std::min(tokens, from.capacity);
+    const LayerSpec from = layers_[i], to = layers[i];
+    const Layout from_layout = layouts_[i], to_layout = LayoutOf(to, begin);
+    begin += LayerBytes(to);
     if (from.ring) {  // capacities of rings do not change, so their row order does not either
-      std::memmove(Positions(i), memory_.data() + old_layouts[i].positions,
+      std::memmove(memory_.data() + to_layout.positions, memory_.data() + from_layout.positions,
                    from.capacity * sizeof(int32_t));
     }
-    for (uint32_t head = 0; head < from.kv_heads; ++head) {
-      const std::byte* from_lane =
-          memory_.data() + old_layouts[i].lanes + head * old_layouts[i].lane_bytes;
-      ShrinkLane(from, old_layouts[i], from_lane, layers_[i], layouts_[i], Lane(i, head), rows,
-                 recoder, meta_scratch, row_scratch);
+    for (uint64_t head = 0; head < from.kv_heads; ++head) {
+      const LaneMove move{from,
+                          to,
+                          from_layout,
+                          to_layout,
+                          memory_.data() + from_layout.lanes + head * from_layout.lane_bytes,
+                          memory_.data() + to_layout.lanes + head * to_layout.lane_bytes,
+                          std::min(tokens, from.capacity),
+                          recoder,
+                          scratch};
+      if (from.codec == to.codec) {
+        MoveRows(move);
+      } else {
+        RecodeRows(move);
+      }
     }
+    layers_[i] = to;
+    layouts_[i] = to_layout;
   }
 }
 

@@ -41,6 +41,9 @@ uint64_t LayerBytes(const LayerSpec& spec);
 // What one more row of context adds (0 for a ring).
 uint64_t LayerBytesPerToken(const LayerSpec& spec);
 
+// Scratch that ShrinkTo may need for layers like these, whatever it makes of them.
+uint64_t ShrinkScratchBytes(std::span<const LayerSpec> layers);
+
 // Where one row of one lane goes.
 struct RowPlace {
   std::byte* key;
@@ -94,10 +97,10 @@ class KvStore {
   void AdoptSpans(uint32_t tokens);
 
   // Rebuilds the store in the same memory with smaller capacities and codecs of fewer bytes; every
-  // position in [0, tokens) survives. `meta_scratch` holds 8 * tokens bytes, `row_scratch` the
-  // widest row in f32.
-  void ShrinkTo(std::vector<LayerSpec> layers, uint32_t tokens, const RowRecoder& recoder,
-                std::span<std::byte> meta_scratch, std::span<float> row_scratch);
+  // position in [0, tokens) survives. No layer grows; `scratch` holds
+  // ShrinkScratchBytes of the present ones, 64-byte aligned. Allocates nothing.
+  void ShrinkTo(std::span<const LayerSpec> layers, uint32_t tokens, const RowRecoder& recoder,
+                std::span<std::byte> scratch);
 
  private:
   struct Layout {
@@ -111,10 +114,9 @@ class KvStore {
   int32_t* Positions(size_t layer) const;
   void Build(std::vector<LayerSpec> layers);
   void ClearPositions();
-  void ShrinkLane(const LayerSpec& from, const Layout& from_layout, const std::byte* from_lane,
-                  const LayerSpec& to, const Layout& to_layout, std::byte* to_lane, uint32_t rows,
-                  const RowRecoder& recoder, std::span<std::byte> meta_scratch,
-                  std::span<float> row_scratch);
+  struct LaneMove;
+  static void MoveRows(const LaneMove& move);
+  static void RecodeRows(const LaneMove& move);
 
   std::vector<LayerSpec> layers_;
   std::vector<Layout> layouts_;

@@ -154,6 +154,15 @@ void NoHeapCalls(const char* name, int32_t kv, uint32_t threads) {
           ok(hr_session_rewind(session, hr_session_position(session) - 1, nullptr));
         }) == 0);
   CHECK(HeapCalls([&] { ok(hr_session_decode(session, 3, nullptr)); }) == 0);
+  // Memory is short when an app trims.
+  hr_status trimmed = HR_INTERNAL;
+  hr_error error = {};
+  CHECK(HeapCalls([&] { trimmed = hr_session_trim(session, 1, nullptr, &error); }) == 0);
+  CHECK(trimmed == HR_OVER_BUDGET);  // in its smallest form now
+  hr_plan_report report = {};
+  ok(hr_session_get_plan(session, &report));
+  CHECK(report.kv == HR_KV_INT8);
+  CHECK(HeapCalls([&] { ok(hr_session_decode(session, 4, nullptr)); }) == 0);
   CHECK(failures == 0);
 }
 

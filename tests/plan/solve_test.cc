@@ -164,6 +164,23 @@ TEST_CASE("sizes past any machine never fit and never wrap", "[plan][solve]") {
   CHECK(plan.private_bytes >= plan.state_bytes);
 }
 
+TEST_CASE("scratch is enough to recode the rows of a session", "[plan][solve]") {
+  TinyModel model({kUnlimited, 7});
+  model.metadata.context_tokens = 1u << 20;  // longer than anything a step needs scratch for
+  const Lowered lowered = Lower(model).Take();
+  for (uint32_t context : {8u, 1000u, 1u << 20}) {
+    for (CodecChoice codec : {CodecChoice::kF32, CodecChoice::kF16}) {
+      Limits limits;
+      limits.context = context;
+      limits.chunk = 8;
+      limits.codec = codec;
+      const Plan plan = Solve(model, lowered, Facts(lowered), limits);
+      CHECK(plan.scratch_bytes >= store::ShrinkScratchBytes(plan.layers));
+      CHECK(plan.arena_bytes() % 64 == 0);
+    }
+  }
+}
+
 TEST_CASE("what rooms above hold is planned to the byte", "[plan][solve]") {
   const TinyModel model({kUnlimited, 31});
   const Lowered lowered = Lower(model).Take();

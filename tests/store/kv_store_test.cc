@@ -189,11 +189,10 @@ TEST_CASE("shrinking keeps every row, in fewer bytes", "[store]") {
   };
   Fixture f(specs(from, 300));
   f.Append(0, 100);
-  std::vector<std::byte> metas(8 * 100);
-  std::vector<float> row(kKeyWidth);
+  std::vector<std::byte> scratch(ShrinkScratchBytes(specs(from, 300)));
   RowRecoder recoder{attention::DecodeRow, attention::PortableEncodeRow(to)};
   // Marks reach 100.7: f16 steps there are 1/16, int8 steps of a row's range (4/64) are far finer.
-  f.store.ShrinkTo(specs(to, 112), 100, recoder, metas, row);
+  f.store.ShrinkTo(specs(to, 112), 100, recoder, scratch);
   CHECK(f.Check(0, 100, 0.07f) == Range(0, 100));
   CHECK(f.Check(2, 100, 0.07f) == Range(0, 100));
   CHECK(*f.Check(1, 100, 0.07f).rbegin() == 99);
