@@ -9,6 +9,7 @@ namespace headroom::session {
 namespace {
 
 constexpr uint32_t kMargin = 64;  // tokens of context left free, so that the talk can go on
+constexpr uint64_t kImpossible = UINT64_MAX;
 
 // Rings stay as they are: they are no longer than their window needs.
 store::LayerSpec Smaller(store::LayerSpec layer, uint32_t context, RowCodec codec) {
@@ -19,11 +20,13 @@ store::LayerSpec Smaller(store::LayerSpec layer, uint32_t context, RowCodec code
 
 }  // namespace
 
-// The state with layers without a ring cut to `context` rows, and rows of `codec`.
+// The state with layers without a ring cut to `context` rows, and rows of `codec`; kImpossible when
+// some layer would not fit in its own place.
 uint64_t Session::SmallerStateBytes(uint32_t context, RowCodec codec) const {
   uint64_t bytes = 0;
   for (const store::LayerSpec& layer : plan_.layers) {
     const store::LayerSpec smaller = Smaller(layer, context, codec);
+    if (!store::CanShrink(layer, smaller)) return kImpossible;
     bytes += store::LayerBytes(smaller);
   }
   return RoundUp(bytes, 64);

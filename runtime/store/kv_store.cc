@@ -1,6 +1,7 @@
 #include "store/kv_store.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 
 #include "base/math.h"
@@ -61,6 +62,10 @@ uint64_t LayerBytesPerToken(const LayerSpec& spec) {
   return uint64_t{spec.kv_heads} *
          (RowDataBytes(spec.codec, spec.key_width) + RowDataBytes(spec.codec, spec.value_width) +
           2 * RowMetaBytes(spec.codec));
+}
+
+bool CanShrink(const LayerSpec& from, const LayerSpec& to) {
+  return LayerBytes(to) <= LayerBytes(from);
 }
 
 uint64_t ShrinkScratchBytes(std::span<const LayerSpec> layers) {
@@ -300,6 +305,7 @@ void KvStore::ShrinkTo(std::span<const LayerSpec> layers, uint32_t tokens,
   uint64_t begin = 0;
   for (size_t i = 0; i < layers_.size(); ++i) {
     const LayerSpec from = layers_[i], to = layers[i];
+    assert(CanShrink(from, to));
     const Layout from_layout = layouts_[i], to_layout = LayoutOf(to, begin);
     begin += LayerBytes(to);
     if (from.ring) {  // capacities of rings do not change, so their row order does not either

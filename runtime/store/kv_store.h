@@ -41,6 +41,9 @@ uint64_t LayerBytes(const LayerSpec& spec);
 // What one more row of context adds (0 for a ring).
 uint64_t LayerBytesPerToken(const LayerSpec& spec);
 
+// Whether a layer can be rebuilt as `to` in its own memory by ShrinkTo. Not always: a narrow row or
+// a short ring takes more bytes in int8 than in f16, because of its scales.
+bool CanShrink(const LayerSpec& from, const LayerSpec& to);
 // Scratch that ShrinkTo may need for layers like these, whatever it makes of them.
 uint64_t ShrinkScratchBytes(std::span<const LayerSpec> layers);
 
@@ -97,7 +100,7 @@ class KvStore {
   void AdoptSpans(uint32_t tokens);
 
   // Rebuilds the store in the same memory with smaller capacities and codecs of fewer bytes; every
-  // position in [0, tokens) survives. No layer grows; `scratch` holds
+  // position in [0, tokens) survives. CanShrink holds for every layer; `scratch` holds
   // ShrinkScratchBytes of the present ones, 64-byte aligned. Allocates nothing.
   void ShrinkTo(std::span<const LayerSpec> layers, uint32_t tokens, const RowRecoder& recoder,
                 std::span<std::byte> scratch);

@@ -180,6 +180,19 @@ TEST_CASE("a copy sees what the original saw, and neither sees the other's chang
   CHECK(*b.Check(0, 90).rbegin() == 89);
 }
 
+TEST_CASE("a layer that would take more bytes cannot be shrunk", "[store]") {
+  auto layer = [](uint32_t width, RowCodec codec, uint32_t context) {
+    return PlanLayer(1, width, width, codec, kUnlimited, 0, context, 4);
+  };
+  CHECK(CanShrink(layer(64, RowCodec::kF16, 100), layer(64, RowCodec::kI8Token, 100)));
+  CHECK(CanShrink(layer(64, RowCodec::kF16, 100), layer(64, RowCodec::kF16, 80)));
+  CHECK(CanShrink(layer(4, RowCodec::kF16, 128), layer(4, RowCodec::kI8Token, 128)));  // as many
+  CHECK_FALSE(CanShrink(layer(3, RowCodec::kF16, 128), layer(3, RowCodec::kI8Token, 128)));
+  CHECK(CanShrink(layer(3, RowCodec::kF16, 128), layer(3, RowCodec::kI8Token, 64)));
+  // Four rows of eight values fill one line of 64 bytes, but scales take lines of their own.
+  CHECK_FALSE(CanShrink(layer(8, RowCodec::kF16, 4), layer(8, RowCodec::kI8Token, 4)));
+}
+
 TEST_CASE("shrinking keeps every row, in fewer bytes", "[store]") {
   const RowCodec from = GENERATE_COPY(RowCodec::kF32, RowCodec::kF16);
   const RowCodec to = GENERATE_COPY(RowCodec::kF16, RowCodec::kI8Token);
