@@ -58,6 +58,21 @@ void FreePages(void* pages, uint64_t bytes) { munmap(pages, RoundUp(bytes, PageB
 
 void DiscardPages(void* pages, uint64_t bytes) { Advise(pages, bytes, Advice::kRelease); }
 
+uint64_t TouchedBytes(const void* pages, uint64_t bytes) {
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(pages) / PageBytes() * PageBytes();
+  const uintptr_t end = RoundUp(reinterpret_cast<uintptr_t>(pages) + bytes, PageBytes());
+  uint64_t touched = 0;
+  for (uintptr_t at = begin; at < end;) {
+    unsigned char present[1024];
+    const uint64_t count = std::min<uint64_t>((end - at) / PageBytes(), sizeof(present));
+    if (mincore(reinterpret_cast<void*>(at), count * PageBytes(), present) != 0) return 0;
+    touched += static_cast<uint64_t>(
+        std::count_if(present, present + count, [](unsigned char p) { return (p & 1) != 0; }));
+    at += count * PageBytes();
+  }
+  return touched * PageBytes();
+}
+
 void Advise(const void* address, uint64_t bytes, Advice advice) {
   // Only whole pages inside the range: a neighbour on the same page keeps its data in reach.
   const uintptr_t begin = RoundUp(reinterpret_cast<uintptr_t>(address), PageBytes());

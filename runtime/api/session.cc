@@ -276,6 +276,7 @@ hr_status hr_session_get_stats(const hr_session* session, hr_session_stats* out_
   stats.planned_bytes =
       session->session->plan().arena_bytes() + session->session->plan().state_bytes;
   stats.peak_bytes = arena.peak_bytes();
+  stats.touched_bytes = headroom::platform::TouchedBytes(arena.data(), arena.capacity_bytes());
   CopyOut(stats, out_stats);
   return HR_OK;
 }

@@ -40,6 +40,7 @@ class Arena {
   void ShrinkTo(uint64_t bytes);
 
   std::byte* data() { return data_; }
+  const std::byte* data() const { return data_; }
   uint64_t capacity_bytes() const { return capacity_; }
   uint64_t used_bytes() const { return used_; }
   uint64_t peak_bytes() const { return peak_; }

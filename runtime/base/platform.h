@@ -56,6 +56,9 @@ void FreePages(void* pages, uint64_t bytes);
 // zero.
 void DiscardPages(void* pages, uint64_t bytes);
 
+// How much of [pages, pages + bytes) is in physical memory. 0 where the system does not tell.
+uint64_t TouchedBytes(const void* pages, uint64_t bytes);
+
 // Hints about the pages wholly inside a range of a file mapping.
 enum class Advice { kWillNeed, kRelease };
 void Advise(const void* address, uint64_t bytes, Advice advice);

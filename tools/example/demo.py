@@ -57,8 +57,8 @@ def show_costs(program, budget, run):
     for line in table.splitlines()[1:-1]:
         print("  " + line)
     print("Measured")
-    print(f"  arenas           {mib(measured['arena_peak_bytes']):>10}   at their peak, of "
-          f"{mib(measured['arena_planned_bytes'])} planned")
+    print(f"  arenas           {mib(measured['arena_touched_bytes']):>10}   touched, of "
+          f"{mib(measured['arena_peak_bytes'])} allocated once and {mib(measured['arena_planned_bytes'])} planned")
     print(f"  whole process    {mib(measured['process_private_dirty_bytes']):>10}   private, with the program itself "
           "and the C++ library")
 

@@ -240,6 +240,7 @@ Json GroupJson(const Group& group) {
           {"weights_packed_now", group.stats.weights_packed_now},
           {"arena_planned_bytes", group.stats.planned_bytes},
           {"arena_peak_bytes", group.stats.peak_bytes},
+          {"arena_touched_bytes", group.stats.touched_bytes},
           {"process_private_dirty_bytes", group.memory.private_dirty_bytes},
           {"process_resident_bytes", group.memory.resident_bytes},
           {"process_peak_resident_bytes", group.memory.peak_resident_bytes}};
@@ -267,7 +268,7 @@ void PrintGroupMemory(const Group& group) {
       "private dirty %s, resident %s\n",
       group.plan.threads, KvName(group.plan.kv), FormatBytes(group.plan.private_bytes).c_str(),
       FormatBytes(group.plan.mapped_bytes).c_str(), FormatBytes(group.plan.total_bytes).c_str(),
-      FormatBytes(group.stats.peak_bytes).c_str(),
+      FormatBytes(group.stats.touched_bytes).c_str(),
       FormatBytes(group.memory.private_dirty_bytes).c_str(),
       FormatBytes(group.memory.resident_bytes).c_str());
 }

@@ -186,8 +186,9 @@ void PrintStatistics(const Outcome& outcome, const hr_session_options& options, 
                : stats.weights_packed_now     ? "packed now"
                                               : "found packed");
   std::fprintf(stderr, "plan: %s", PlanTable(outcome.plan, options, mapped).c_str());
-  std::fprintf(stderr, "arenas: planned %s, measured peak %s\n",
-               FormatBytes(stats.planned_bytes).c_str(), FormatBytes(stats.peak_bytes).c_str());
+  std::fprintf(stderr, "arenas: planned %s, allocated %s, touched %s\n",
+               FormatBytes(stats.planned_bytes).c_str(), FormatBytes(stats.peak_bytes).c_str(),
+               FormatBytes(stats.touched_bytes).c_str());
   std::fprintf(stderr, "process: private dirty %s, resident %s, peak resident %s\n",
                FormatBytes(memory.private_dirty_bytes).c_str(),
                FormatBytes(memory.resident_bytes).c_str(),
@@ -209,6 +210,7 @@ Json OutcomeJson(const Outcome& outcome, const std::string& text, const hr_model
           {"measured",
            {{"arena_planned_bytes", stats.planned_bytes},
             {"arena_peak_bytes", stats.peak_bytes},
+            {"arena_touched_bytes", stats.touched_bytes},
             {"process_private_dirty_bytes", memory.private_dirty_bytes},
             {"process_resident_bytes", memory.resident_bytes},
             {"process_peak_resident_bytes", memory.peak_resident_bytes}}},

@@ -117,11 +117,21 @@ typedef struct hr_model_options {
 } hr_model_options;
 
 /* Opens a .hrm model. The file is mapped, not read; it must not change while the model is open.
- *   path    UTF-8 path of a regular file
- *   fd      borrowed for the call; [offset, offset + length) holds the model (an asset inside an
- * APK); length 0 means to the end memory  64-byte aligned; must stay valid and unchanged until the
- * model is released Errors: NOT_FOUND, IO, CORRUPT, NEWER_FORMAT, UNSUPPORTED, OUT_OF_MEMORY,
- * CANCELLED. */
+ *
+ * path: UTF-8 path of a regular file.
+ *
+ * fd: borrowed for the call; [offset, offset + length) holds the model (an asset inside an APK);
+ * offset is a multiple of 64; length 0 means to the end.
+ *
+ * data: 64-byte aligned; must stay valid and unchanged until the model and all its sessions are
+ * released, since sessions read weights and token texts from it.
+ *
+ * `progress` and its user data are kept: hr_session_create calls them too while it packs weights,
+ * so they must stay valid until the model is released.
+ *
+ * Errors: NOT_FOUND, IO, CORRUPT, NEWER_FORMAT, UNSUPPORTED, OUT_OF_MEMORY, CANCELLED,
+ * INVALID_ARGUMENT (a window that leaves the file, data not aligned, one hook without the other).
+ */
 HR_API hr_status hr_model_open_path(const char* path, const hr_model_options* options,
                                     hr_model** out_model, hr_error* error);
 HR_API hr_status hr_model_open_fd(int fd, uint64_t offset, uint64_t length,
@@ -144,9 +154,10 @@ typedef struct hr_model_facts {
   uint32_t channels;       /* C */
   uint32_t vocabulary;     /* V */
   uint32_t context_tokens; /* trained maximum */
-  uint64_t parameters;
+  uint64_t parameters; /* stored weights; a head stored apart from a tied embedding counts too */
   bool has_tokenizer;
 } hr_model_facts;
+/* Facts of an open model. Any thread. Error: INVALID_ARGUMENT for NULL. */
 HR_API hr_status hr_model_get_facts(const hr_model* model, hr_model_facts* out_facts);
 
 /* ---- Tokens ------------------------------------------------------------------------------------
@@ -215,7 +226,9 @@ typedef struct hr_plan_report {
 } hr_plan_report;
 
 /* Says what a session would cost; allocates nothing of it and changes nothing. A plan that does not
- * fit is HR_OK with fits == false and missing_bytes. */
+ * fit is HR_OK with fits == false and missing_bytes. Any thread. Errors: INVALID_ARGUMENT (a kv or
+ * backend that does not exist, a context past the trained maximum, a chunk past 65,536),
+ * UNSUPPORTED (a backend this build lacks, a weight it cannot multiply with), OUT_OF_MEMORY. */
 HR_API hr_status hr_plan(const hr_model* model, const hr_session_options* options,
                          hr_plan_report* out_report, hr_error* error);
 
@@ -227,6 +240,8 @@ typedef struct hr_plan_layer {
   uint32_t window_tokens;   /* rows visible including self; 0: all */
   uint64_t state_bytes;
 } hr_plan_layer;
+/* `layer` counts attention layers from 0. Errors: as hr_plan, and INVALID_ARGUMENT for a layer the
+ * model has not. */
 HR_API hr_status hr_plan_get_layer(const hr_model* model, const hr_session_options* options,
                                    uint32_t layer, hr_plan_layer* out_layer, hr_error* error);
 
@@ -255,7 +270,9 @@ HR_API hr_status hr_session_prefill(hr_session* session, const int32_t* tokens, 
  * decoding and generating can go on at once. */
 HR_API hr_status hr_session_decode(hr_session* session, int32_t token, hr_error* error);
 
-/* Prefill that also writes the logits of every token: f32 [count, V], row-major. */
+/* Prefill that also writes the logits of every token: f32 [count, V], row-major, into the caller's
+ * memory of `capacity_floats` floats. Errors: as hr_session_prefill, and BUFFER_TOO_SMALL (nothing
+ * is appended). */
 HR_API hr_status hr_session_prefill_logits(hr_session* session, const int32_t* tokens, size_t count,
                                            float* logits, size_t capacity_floats, hr_error* error);
 
@@ -277,7 +294,8 @@ HR_API hr_status hr_session_tokens(const hr_session* session, const int32_t** ou
 HR_API hr_status hr_session_rewind(hr_session* session, uint32_t position, hr_error* error);
 
 /* A second session with the same tokens and state, planned by the same options. Its weights are
- * shared. The budget of the options applies to each session by itself. */
+ * shared. The budget of the options applies to each session by itself. Errors: OVER_BUDGET,
+ * OUT_OF_MEMORY; the first session is as it was. */
 HR_API hr_status hr_session_fork(const hr_session* session, hr_session** out_session,
                                  hr_error* error);
 
@@ -311,8 +329,11 @@ typedef struct hr_session_stats {
   bool weights_packed_now; /* cold start: this creation made the packed weights; false when it
                               found them in the cache or an earlier session had them */
   uint64_t planned_bytes;  /* of the arenas */
-  uint64_t peak_bytes;     /* largest use of the arenas so far */
+  uint64_t peak_bytes;     /* most the arenas have taken from the system or the app's allocator */
+  uint64_t touched_bytes;  /* of them, in physical memory now; 0 where the system does not tell */
 } hr_session_stats;
+/* What the session has done and holds / the plan it lives by (after trim: the smaller one). From
+ * the thread that uses the session. Error: INVALID_ARGUMENT for NULL. */
 HR_API hr_status hr_session_get_stats(const hr_session* session, hr_session_stats* out_stats);
 HR_API hr_status hr_session_get_plan(const hr_session* session, hr_plan_report* out_report);
 
@@ -333,7 +354,9 @@ typedef struct hr_sampler_options {
 } hr_sampler_options;
 
 /* Draws the next token from the session's logits (does not append it). Draw n of a session with one
- * seed is a function of seed and position only, so rewinding reproduces it. */
+ * seed is a function of seed and position only, so rewinding reproduces it. Errors: WRONG_STATE
+ * without logits; INVALID_ARGUMENT (an option outside its range, by name); INTERNAL (logits that
+ * are no numbers). */
 HR_API hr_status hr_session_sample(hr_session* session, const hr_sampler_options* options,
                                    int32_t* out_token, hr_error* error);
 
@@ -367,7 +390,9 @@ typedef struct hr_generate_result {
 } hr_generate_result;
 
 /* Samples and decodes until something stops it. Needs logits (prefill first). Generated tokens are
- * in the session afterwards, also when it was stopped; another call goes on from there. */
+ * in the session afterwards, also when it was stopped; another call goes on from there. Errors:
+ * WRONG_STATE without logits, INVALID_ARGUMENT (sampler, stop sequences), INTERNAL. A full context,
+ * the callback's refusal and a cancel are no errors but stop reasons. */
 HR_API hr_status hr_session_generate(hr_session* session, const hr_generate_options* options,
                                      hr_generate_result* out_result, hr_error* error);
 
