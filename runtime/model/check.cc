@@ -159,7 +159,7 @@ Status LoadWeight(const LoadContext& context, const Where& where, const char* wh
 }
 
 Status LoadNorm(const LoadContext& context, const Where& where, const char* what,
-                const fb::Norm* norm, uint64_t width, NormSpec* out) {
+                const fb::Norm* norm, uint64_t width, uint64_t heads, NormSpec* out) {
   *out = {};
   if (norm == nullptr) return {};
   HR_RETURN_IF_ERROR(CheckKnown(where, "norm kind", norm->kind()));
@@ -168,7 +168,10 @@ Status LoadNorm(const LoadContext& context, const Where& where, const char* what
     return Unsupported(where, "%s is a %s norm", what, fb::EnumNameNormKind(norm->kind()));
   }
   const bool layer = norm->kind() == fb::NormKind::Layer;
-  if (norm->whole_row()) return Unsupported(where, "%s over all heads together", what);
+  if (norm->whole_row() && heads == 0) {
+    return Unsupported(where, "%s over all heads together outside of attention", what);
+  }
+  if (norm->whole_row()) width *= heads;
   if (norm->weight() == kNone) return Unsupported(where, "%s without a weight", what);
   HR_RETURN_IF_ERROR(CheckVector(context, where, what, norm->weight(), width));
   if (norm->bias() != kNone) {
@@ -179,7 +182,8 @@ Status LoadNorm(const LoadContext& context, const Where& where, const char* what
     return Corrupt(where, "%s epsilon %g is not in (0, 1]", what,
                    static_cast<double>(norm->epsilon()));
   }
-  *out = {layer ? NormKind::kLayer : NormKind::kRms, norm->weight(), norm->bias(), norm->epsilon()};
+  *out = {layer ? NormKind::kLayer : NormKind::kRms, norm->weight(), norm->bias(), norm->epsilon(),
+          norm->whole_row()};
   return {};
 }
 

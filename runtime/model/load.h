@@ -91,9 +91,10 @@ Status CheckVector(const LoadContext& context, const Where& where, const char* w
 // Rows of a matrix [*, columns] of a type this build multiplies with. Null is an error.
 Status LoadWeight(const LoadContext& context, const Where& where, const char* what,
                   const fb::Weight* weight, uint64_t columns, WeightRef* out);
-// A norm over `width` values; null gives an absent one.
+// A norm over `width` values, or with whole_row over those of `heads` heads; heads 0: there are
+// none. Null gives an absent one.
 Status LoadNorm(const LoadContext& context, const Where& where, const char* what,
-                const fb::Norm* norm, uint64_t width, NormSpec* out);
+                const fb::Norm* norm, uint64_t width, uint64_t heads, NormSpec* out);
 
 // The steps, in this order.
 Status LoadTensors(LoadContext& context);     // segments and tensors

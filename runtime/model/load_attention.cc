@@ -229,10 +229,10 @@ Status LoadProjection(LoadContext& context, const Where& where, const fb::Projec
       CheckRows(where, "key weight", out->key, uint64_t{out->kv_heads} * out->key_width));
   HR_RETURN_IF_ERROR(
       CheckRows(where, "value weight", out->value, uint64_t{out->kv_heads} * out->value_width));
-  HR_RETURN_IF_ERROR(
-      LoadNorm(context, where, "query norm", query.norm(), out->key_width, &out->query_norm));
-  HR_RETURN_IF_ERROR(
-      LoadNorm(context, where, "key norm", key.norm(), out->key_width, &out->key_norm));
+  HR_RETURN_IF_ERROR(LoadNorm(context, where, "query norm", query.norm(), out->key_width,
+                              out->query_heads, &out->query_norm));
+  HR_RETURN_IF_ERROR(LoadNorm(context, where, "key norm", key.norm(), out->key_width, out->kv_heads,
+                              &out->key_norm));
   return LoadRope(context, where, key.rope(), out->key_width, &out->rope);
 }
 

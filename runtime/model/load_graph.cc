@@ -124,7 +124,7 @@ Status LoadNormOp(const LoadContext& context, const Where& where, const fb::Norm
                   const Shape& shape, Op* op) {
   op->kind = OpKind::kNorm;
   if (from.norm() == nullptr) return Corrupt(where, "no norm");
-  HR_RETURN_IF_ERROR(LoadNorm(context, where, "norm", from.norm(), shape.in, &op->norm));
+  HR_RETURN_IF_ERROR(LoadNorm(context, where, "norm", from.norm(), shape.in, 0, &op->norm));
   return CheckWidths(where, shape, shape.in, shape.in);
 }
 

@@ -40,6 +40,8 @@ struct NormSpec {
   int32_t weight = kNone;  // f32 [width]; the "1 + w" form of Gemma is folded by the converter
   int32_t bias = kNone;    // f32 [width], kLayer only
   float epsilon = 1e-5f;
+  bool whole_row =
+      false;  // query_norm, key_norm: over all heads together, weight [H * Dk], [G * Dk]
   bool present() const { return weight != kNone; }
 };
 
@@ -62,7 +64,7 @@ struct AttentionSpec {
   uint32_t key_width = 0;    // Dk
   uint32_t value_width = 0;  // Dv
   WeightRef query, key, value, output;
-  NormSpec query_norm, key_norm;  // per head over Dk, before RoPE
+  NormSpec query_norm, key_norm;  // before RoPE; per head over Dk, or whole_row
   RopeSpec rope;
   std::vector<uint16_t> head_map;  // [H]: KV head read by each query head
   // View

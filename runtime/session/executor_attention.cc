@@ -15,20 +15,25 @@ namespace {
 
 constexpr float kNoSink = -std::numeric_limits<float>::infinity();
 
-// Norm and rotation of one head vector in place.
+// Norm and rotation of the `heads` vectors [heads, width] of one token in place.
 void NormAndRotate(const xnnpack::Kernels& kernels, const model::Model& model,
                    const model::NormSpec& norm, const model::RopeSpec& rope, const float* angles,
-                   uint32_t width, float* x) {
+                   uint32_t heads, uint32_t width, float* x) {
   if (norm.present()) {
     const auto kernel = norm.kind == model::NormKind::kRms ? kernels.pointwise.rms_norm
                                                            : kernels.pointwise.layer_norm;
     const float* bias = norm.bias != kNone ? model.tensors[norm.bias].f32() : nullptr;
-    kernel(x, width, x, width, 1, width, model.tensors[norm.weight].f32(), bias, norm.epsilon);
+    const uint32_t rows = norm.whole_row ? 1 : heads;
+    const uint32_t columns = norm.whole_row ? heads * width : width;
+    kernel(x, columns, x, columns, rows, columns, model.tensors[norm.weight].f32(), bias,
+           norm.epsilon);
   }
   if (rope.dims == 0) return;
   const auto layout = rope.layout == model::RopeLayout::kHalfSplit ? ops::RopeLayout::kHalfSplit
                                                                    : ops::RopeLayout::kInterleaved;
-  kernels.pointwise.rope(x + rope.offset, rope.dims, layout, angles);
+  for (uint32_t head = 0; head < heads; ++head) {
+    kernels.pointwise.rope(x + head * width + rope.offset, rope.dims, layout, angles);
+  }
 }
 
 }  // namespace
@@ -39,15 +44,14 @@ void Executor::AppendRow(const BoundAttention& layer, size_t index, uint32_t row
       layer.rope == nullptr ? nullptr : layer.rope + uint64_t{row} * spec.rope.dims;
   const auto encode = b_.kernels->encode_row[static_cast<int>(b_.store->layer(index).codec)];
   float* query = layer.query + uint64_t{row} * layer.query_stride;
-  for (uint32_t head = 0; head < spec.query_heads; ++head) {
-    NormAndRotate(*b_.kernels, *b_.model, spec.query_norm, spec.rope, angles, spec.key_width,
-                  query + head * spec.key_width);
-  }
+  NormAndRotate(*b_.kernels, *b_.model, spec.query_norm, spec.rope, angles, spec.query_heads,
+                spec.key_width, query);
   float* key = layer.key + uint64_t{row} * layer.key_stride;
+  NormAndRotate(*b_.kernels, *b_.model, spec.key_norm, spec.rope, angles, spec.kv_heads,
+                spec.key_width, key);
   const float* value = layer.value + uint64_t{row} * layer.value_stride;
   for (uint32_t lane = 0; lane < spec.kv_heads; ++lane) {
-    float* k = key + lane * spec.key_width;
-    NormAndRotate(*b_.kernels, *b_.model, spec.key_norm, spec.rope, angles, spec.key_width, k);
+    const float* k = key + lane * spec.key_width;
     const store::RowPlace place = b_.store->Place(index, lane, position_ + row);
     encode(k, spec.key_width, place.key, place.key_meta);
     encode(value + lane * spec.value_width, spec.value_width, place.value, place.value_meta);

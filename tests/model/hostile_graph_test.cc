@@ -253,6 +253,8 @@ TEST_CASE("group 14: head counts and widths out of range are refused", "[model][
        [](auto& g) { Query(g).weight->rows = 31; }},
       {"map too short", kCorrupt, "key map for 3 heads, there are 4",
        [](auto& g) { Projection(g).key_map.pop_back(); }},
+      {"norm over the row, of a head's length", kCorrupt, "query norm is f32 of rank 1, 8 long",
+       [](auto& g) { Query(g).norm->whole_row = true; }},
       {"map beyond", kCorrupt, "key map names KV head 2 of 2",
        [](auto& g) { Projection(g).key_map[0] = 2; }},
   });
@@ -518,8 +520,8 @@ TEST_CASE("projections this build does not execute are refused by name", "[model
        [](auto& g) { Rope(g).per_head = true; }},
       {"rope over an image", kUnsupported, "over 2 axes", [](auto& g) { Rope(g).axes = 2; }},
       {"pair table", kUnsupported, "pair table", [](auto& g) { Rope(g).pair_index = 1; }},
-      {"norm over the row", kUnsupported, "over all heads together",
-       [](auto& g) { Query(g).norm->whole_row = true; }},
+      {"norm over heads", kUnsupported, "over all heads together outside of attention",
+       [](auto& g) { FirstOp<fb::NormOpT>(g).norm->whole_row = true; }},
   });
 }
 
