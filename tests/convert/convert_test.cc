@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/half.h"
+#include "convert/json_file.h"
 #include "convert/presets.h"
 #include "convert/safetensors.h"
 #include "tests/convert/converted.h"
@@ -24,8 +25,9 @@ using test::GoldenFolder;
 using test::TempFolder;
 
 const std::vector<std::string> kCases = {
-    "llama-gqa", "llama-mqa", "llama-yarn", "llama-bias", "qwen2",    "qwen3",      "gemma2",
-    "gemma3",    "mistral",   "stablelm",   "phi",        "gpt-neox", "starcoder2", "cohere"};
+    "llama-gqa", "llama-mqa",  "llama-yarn", "llama-bias", "qwen2",    "qwen3",      "gemma2",
+    "gemma3",    "mistral",    "stablelm",   "phi",        "gpt-neox", "starcoder2", "cohere",
+    "phi3-long", "phi3-short", "olmo2",      "granite",    "smollm3"};
 
 // A tensor of the checkpoint as floats.
 std::vector<float> Source(const std::string& name, const std::string& tensor) {
@@ -224,6 +226,117 @@ TEST_CASE("interleaved q, k, v rows are put in order", "[convert]") {
       }
     }
   }
+}
+
+TEST_CASE("matrices that a checkpoint has fused stay as they are", "[convert]") {
+  const auto c = ConvertCase("phi3-long");
+  const model::AttentionSpec& a = c->model->attentions[1];
+  const std::string layer = "model.layers.1.";
+  CHECK(c->floats(a.query.tensor) == Source("phi3-long", layer + "self_attn.qkv_proj.weight"));
+  CHECK((a.key.row_begin == 64 && a.value.row_begin == 96 && a.value.rows == 32));
+  CHECK(c->floats(c->op(OpKind::kProjection, 2).weight.tensor) ==
+        Source("phi3-long", layer + "mlp.gate_up_proj.weight"));
+  CHECK(c->op(OpKind::kGatedActivation).activation == model::Activation::kSilu);
+}
+
+// What the log says about longrope; "" for nothing.
+std::string LongRopeLine(const Converted& c) {
+  for (const std::string& line : c.log) {
+    if (line.starts_with("longrope")) return line;
+  }
+  return "";
+}
+
+TEST_CASE("longrope: the stored context decides which factors a file has", "[convert]") {
+  const auto factor = [](const Converted& c, size_t i) {
+    const model::RopeSpec& rope = c.model->attentions[0].rope;
+    CHECK(rope.dims == 12);  // three quarters of a head
+    return std::pow(100.0, -2.0 * static_cast<double>(i) / 12) /
+           c.floats(rope.inverse_frequencies)[i];
+  };
+  const auto far = ConvertCase("phi3-long");  // 128 tokens, first trained with 16
+  CHECK(factor(*far, 0) == Catch::Approx(1.2).epsilon(1e-6));
+  CHECK(factor(*far, 5) == Catch::Approx(9.0).epsilon(1e-6));
+  CHECK(far->model->attentions[0].rope.attention_factor ==
+        Catch::Approx(std::sqrt(1 + std::log(8.0) / std::log(16.0))));
+  CHECK(LongRopeLine(*far).find("more than 16 tokens") != std::string::npos);
+  CHECK(LongRopeLine(*far).find("--context 16 ") != std::string::npos);
+
+  const auto near = ConvertCase("phi3-short");  // 128 tokens, first trained with 128
+  CHECK(factor(*near, 5) == Catch::Approx(2.5).epsilon(1e-6));
+  CHECK(near->model->attentions[0].rope.attention_factor ==
+        Catch::Approx(std::sqrt(1 + std::log(4.0) / std::log(128.0))));
+  CHECK(LongRopeLine(*near).find("up to 128 tokens") != std::string::npos);
+
+  TempFolder folder;
+  Converted shortened;
+  Options options;
+  options.source = GoldenFolder("phi3-long");
+  options.out = folder / "model.hrm";
+  options.weights = WeightFormat::kF32;
+  options.context = 16;
+  REQUIRE(convert::Convert(options).value().context_tokens == 16);
+  shortened.model = model::Model::OpenPath(options.out.c_str(), {}).Take();
+  CHECK(shortened.model->metadata.context_tokens == 16);
+  CHECK(factor(shortened, 5) == Catch::Approx(2.5).epsilon(1e-6));
+  CHECK(shortened.model->attentions[0].rope.attention_factor ==
+        far->model->attentions[0].rope.attention_factor);
+  options.context = 129;
+  CHECK(std::string(convert::Convert(options).status().message()) ==
+        "context 129 > trained maximum 128");
+}
+
+TEST_CASE("OLMo 2: norms behind the branches only, q and k normed over the row", "[convert]") {
+  const auto c = ConvertCase("olmo2");
+  CHECK(c->count(OpKind::kNorm) == 2 * 2 + 1);
+  const model::AttentionSpec& a = c->model->attentions[0];
+  CHECK((a.query_norm.whole_row && a.key_norm.whole_row));
+  CHECK(c->floats(a.query_norm.weight).size() == 64);
+  CHECK(c->floats(a.key_norm.weight) == Source("olmo2", "model.layers.0.self_attn.k_norm.weight"));
+  CHECK(c->floats(a.key_norm.weight).size() == 32);
+  // Attention reads the embedding itself, the first norm what attention gave.
+  CHECK(c->op(OpKind::kAttention).inputs[0] == c->op(OpKind::kEmbedding).output);
+  CHECK(c->op(OpKind::kNorm).inputs[0] == c->op(OpKind::kAttention).output);
+  const auto qwen = ConvertCase("qwen3");
+  CHECK_FALSE(qwen->model->attentions[0].query_norm.whole_row);
+}
+
+TEST_CASE("Granite: four multipliers", "[convert]") {
+  const auto c = ConvertCase("granite");
+  CHECK(c->op(OpKind::kEmbedding).scale == 1.5f);
+  CHECK(c->model->attentions[0].scale == 0.375f);
+  REQUIRE(c->count(OpKind::kScale) == 2 * 2 + 1);
+  CHECK(c->op(OpKind::kScale).scale == 0.625f);
+  CHECK(c->op(OpKind::kScale).inputs[0] == c->op(OpKind::kAttention).output);
+  CHECK(c->model->ops.back().kind == OpKind::kScale);
+  CHECK(c->model->ops.back().scale == 1.0f / 3.0f);
+}
+
+TEST_CASE("SmolLM3: layers without rotation, and windows on those", "[convert]") {
+  const auto c = ConvertCase("smollm3");
+  CHECK(c->model->attentions[0].rope.dims == 0);
+  CHECK(c->model->attentions[0].left == 7);
+  CHECK(c->model->attentions[1].rope.dims == 16);
+  CHECK(c->model->attentions[1].left == kUnlimited);
+}
+
+TEST_CASE("SmolLM3: the interval stands for lists that a file does not have", "[convert]") {
+  TempFolder folder;
+  std::filesystem::copy(GoldenFolder("smollm3"), folder.path());
+  const std::string path = folder / "config.json";
+  std::filesystem::permissions(path, std::filesystem::perms::owner_write,
+                               std::filesystem::perm_options::add);
+  auto config = convert::Json::parse(test::ReadText(path));
+  for (const char* key : {"no_rope_layers", "layer_types", "tie_word_embeddings"}) {
+    config.erase(key);
+  }
+  config["no_rope_layer_interval"] = 2;
+  test::WriteText(path, config.dump());
+  const auto c = ConvertFolder(folder.path(), WeightFormat::kF32);
+  CHECK(c->model->attentions[0].rope.dims == 16);
+  CHECK(c->model->attentions[0].left == kUnlimited);
+  CHECK(c->model->attentions[1].rope.dims == 0);
+  CHECK(c->model->attentions[1].left == 7);
 }
 
 TEST_CASE("formats: vocabulary matrices stay at int8, norms at f32", "[convert]") {

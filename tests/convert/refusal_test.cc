@@ -41,7 +41,7 @@ bool Says(const Status& status, const std::string& part) {
 TEST_CASE("keys that may change the result are refused by name", "[convert]") {
   CHECK(Says(Refusal("llama-gqa", R"("use_cache": true)", R"("use_cache": true, "surprise": 3)"),
              "\"surprise\" (3) may change the result"));
-  CHECK(Says(Refusal("llama-gqa", R"("llama3")", R"("longrope")"), "\"longrope\""));
+  CHECK(Says(Refusal("llama-gqa", R"("llama3")", R"("dynamic")"), "\"dynamic\""));
   CHECK(
       Says(Refusal("llama-gqa", R"("factor": 8.0)", R"("factor": 8.0, "other": 1)"), "\"other\""));
   CHECK(Says(Refusal("llama-gqa", R"("silu")", R"("snake")"), "\"snake\""));
@@ -57,6 +57,33 @@ TEST_CASE("keys that may change the result are refused by name", "[convert]") {
   CHECK(Says(Refusal("gemma3", R"("use_bidirectional_attention": false)",
                      R"("use_bidirectional_attention": true)"),
              "use_bidirectional_attention"));
+}
+
+TEST_CASE("what only other code than the reference would read must say nothing", "[convert]") {
+  CHECK(Says(Refusal("phi3-long", R"("use_cache": true)", R"("attention_bias": true)"),
+             "\"attention_bias\" is \"true\""));
+  CHECK(Says(Refusal("llama-gqa", R"("use_cache": true)", R"("rope_interleaved": true)"),
+             "rope_interleaved"));
+  CHECK(Says(Refusal("qwen2", R"("use_cache": true)", R"("use_mrope": true)"), "use_mrope"));
+  CHECK(Says(Refusal("llama-gqa", R"("use_cache": true)", R"("residual_multiplier": 0.5)"),
+             "residual_multiplier"));
+  CHECK(Says(Refusal("llama-gqa", R"("use_cache": true)", R"("no_rope_layers": [1, 0])"),
+             "no_rope_layers"));
+  CHECK(Says(Refusal("smollm3", R"("use_sliding_window": true)", R"("use_sliding_window": false)"),
+             "use_sliding_window"));
+}
+
+TEST_CASE("longrope that does not fit together is refused", "[convert]") {
+  CHECK(Says(
+      Refusal("phi3-short", R"("partial_rotary_factor": 0.75)", R"("partial_rotary_factor": 0.5)"),
+      "\"short_factor\" has 6 numbers, not 4"));
+  CHECK(Says(Refusal("phi3-short", R"("long_factor": [)", R"("long_factor": [0, )"),
+             "\"long_factor\"[0] is 0"));
+  CHECK(Says(Refusal("phi3-short", R"("original_max_position_embeddings": 128,)", ""),
+             "lacks \"original_max_position_embeddings\""));
+  CHECK(Says(Refusal("phi3-long", R"("original_max_position_embeddings": 16,)",
+                     R"("original_max_position_embeddings": 32,)"),
+             "original_max_position_embeddings"));
 }
 
 TEST_CASE("numbers that cannot be are refused by name", "[convert]") {
@@ -120,7 +147,7 @@ TEST_CASE("random presets: same seed, same file; names are listed on a mistake",
   options.block = 48;
   CHECK(Says(convert::Convert(options).status(), "block 48"));
   CHECK(convert::PresetNames().size() == 3);
-  CHECK(convert::ArchitectureNames().size() >= 11);
+  CHECK(convert::ArchitectureNames().size() >= 15);
   CHECK(convert::ParseWeightFormat("int4").value() == WeightFormat::kInt4);
   CHECK(Says(convert::ParseWeightFormat("int5").status(), "int5"));
 }

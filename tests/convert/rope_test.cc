@@ -98,6 +98,26 @@ TEST_CASE("yarn blends by dimension and scales attention", "[convert][rope]") {
         Catch::Approx((0.1 * std::log(4.0) + 1) / (0.05 * std::log(4.0) + 1)));
 }
 
+TEST_CASE("longrope divides each pair by a number of its own and scales attention",
+          "[convert][rope]") {
+  RopeParameters p{.dims = 6,
+                   .base = 10000.0,
+                   .scaling = RopeScaling::kLong,
+                   .factor = 32.0,
+                   .original_context = 4096};
+  p.divisors = {1.0, 2.5, 64.0};
+  const RopeFrequencies rope = ComputeRope(p);
+  REQUIRE(rope.inverse_frequencies.size() == 3);
+  for (size_t i = 0; i < 3; ++i) {
+    CHECK(rope.inverse_frequencies[i] == Catch::Approx(Plain(p, i) / p.divisors[i]).epsilon(1e-6));
+  }
+  CHECK(rope.attention_factor == Catch::Approx(std::sqrt(1 + std::log(32.0) / std::log(4096.0))));
+  p.factor = 0.5;
+  CHECK(ComputeRope(p).attention_factor == 1.0f);
+  p.attention_factor = 1.25;
+  CHECK(ComputeRope(p).attention_factor == 1.25f);
+}
+
 TEST_CASE("no rotated dimensions, no frequencies", "[convert][rope]") {
   CHECK(ComputeRope({.dims = 0}).inverse_frequencies.empty());
 }

@@ -27,6 +27,9 @@ def rope(theta=100.0, **more):
     return {"rope_theta": theta, "rope_type": "default", **more}
 
 
+LONGROPE = dict(rope_type="longrope", short_factor=[1.0, 1.1, 1.3, 1.6, 2.0, 2.5],
+                long_factor=[1.2, 1.5, 2.0, 3.0, 5.0, 9.0])
+
 # theta is small so that every rotation pair turns visibly within 28 tokens.
 CASES = {
     "llama-gqa": ("Llama", dict(GQA, rope_parameters=rope(
@@ -61,13 +64,29 @@ CASES = {
     "starcoder2": ("Starcoder2", dict(BASE, intermediate_size=64, num_key_value_heads=2,
                                       use_bias=True, sliding_window=None, tie_word_embeddings=True,
                                       rope_parameters=rope())),
+    "phi3-long": ("Phi3", dict(GQA, sliding_window=8, original_max_position_embeddings=16,
+                               rope_parameters=rope(partial_rotary_factor=0.75, **LONGROPE))),
+    # Within the original context; the factor alone still scales attention.
+    "phi3-short": ("Phi3", dict(BASE, num_key_value_heads=1, tie_word_embeddings=True,
+                                original_max_position_embeddings=128,
+                                rope_parameters=rope(partial_rotary_factor=0.75, factor=4.0,
+                                                     **LONGROPE))),
+    "olmo2": ("Olmo2", dict(GQA, attention_bias=True, rope_parameters=rope())),
+    "granite": ("Granite", dict(BASE, num_key_value_heads=2, tie_word_embeddings=True,
+                                attention_bias=True, mlp_bias=True, embedding_multiplier=1.5,
+                                attention_multiplier=0.375, residual_multiplier=0.625,
+                                logits_scaling=3.0, rope_parameters=rope())),
+    # No bias on keys: without rotation it adds the same to every score of a query.
+    "smollm3": ("SmolLM3", dict(BASE, num_key_value_heads=2, mlp_bias=True, no_rope_layers=[0, 1],
+                                use_sliding_window=True, sliding_window=8,
+                                rope_parameters=rope())),
     "cohere": ("Cohere", dict(BASE, num_key_value_heads=2, logit_scale=0.25, use_qk_norm=False,
                               tie_word_embeddings=True, rope_parameters=rope())),
 }
 
 # Saved with the field names that most published checkpoints still carry.
 OLD_NAMES = {"llama-gqa", "llama-yarn", "llama-mqa", "qwen2", "gemma2", "gemma3", "mistral",
-             "stablelm", "gpt-neox"}
+             "stablelm", "gpt-neox", "phi3-short", "granite"}
 
 
 def build(name):
@@ -89,7 +108,7 @@ def build(name):
                 noise(p, 0.3, 0.0 if gemma else 1.0)      # gemma stores w of (1 + w)
             elif "embed" in key:
                 noise(p, 0.4 if gemma else 1.0)
-            elif stem in ("q_proj", "k_proj", "query_key_value"):
+            elif stem in ("q_proj", "k_proj", "query_key_value", "qkv_proj"):
                 noise(p, 0.2)
             else:
                 noise(p, 0.3)
@@ -139,7 +158,10 @@ def old_names(name, c):
         if name == "gpt-neox":
             c["rotary_pct"] = c.pop("partial_rotary_factor")
             c["rotary_emb_base"] = c.pop("rope_theta")
-    c["rope_scaling"] = p if p.get("rope_type", "default") != "default" else None
+    if name == "phi3-short":
+        p["type"] = p.pop("rope_type")
+        p.pop("original_max_position_embeddings")         # stands above
+    c["rope_scaling"] = p if p.get("type", p.get("rope_type", "default")) != "default" else None
     c["torch_dtype"] = c.pop("dtype", "float32")
     return c
 

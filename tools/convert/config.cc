@@ -65,6 +65,24 @@ Result<std::optional<std::vector<std::string>>> Config::Strings(const std::strin
   return std::optional<std::vector<std::string>>(std::move(texts));
 }
 
+Result<std::optional<std::vector<double>>> Config::Numbers(const std::string& key, double low,
+                                                           double high) {
+  const Json* value = Use(key);
+  if (!value) return std::optional<std::vector<double>>();
+  if (!value->is_array()) return Wrong(key, "a list of numbers");
+  std::vector<double> numbers;
+  for (const Json& item : *value) {
+    if (!item.is_number()) return Wrong(key, "a list of numbers");
+    numbers.push_back(item.get<double>());
+    if (!(numbers.back() >= low && numbers.back() <= high)) {
+      return Status::Make(StatusCode::kUnsupported, "%s: \"%s\"[%zu] is %g, must be %g to %g",
+                          what_.c_str(), key.c_str(), numbers.size() - 1, numbers.back(), low,
+                          high);
+    }
+  }
+  return std::optional<std::vector<double>>(std::move(numbers));
+}
+
 Result<std::optional<Config>> Config::Object(const std::string& key) {
   const Json* value = Use(key);
   if (!value) return std::optional<Config>();

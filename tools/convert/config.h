@@ -23,6 +23,8 @@ class Config {
   Result<std::optional<bool>> Bool(const std::string& key);
   Result<std::optional<std::string>> String(const std::string& key);
   Result<std::optional<std::vector<std::string>>> Strings(const std::string& key);
+  Result<std::optional<std::vector<double>>> Numbers(const std::string& key, double low,
+                                                     double high);
   // The object under a key as a Config of its own; its unknown keys are the caller's to refuse.
   Result<std::optional<Config>> Object(const std::string& key);
   // Whole number or list of them (eos_token_id).

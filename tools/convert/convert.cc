@@ -183,7 +183,7 @@ Result<Summary> Convert(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   HR_RETURN_IF_ERROR(CheckOptions(options));
   HR_ASSIGN_OR_RETURN(Config config, OpenConfig(options));
-  HR_ASSIGN_OR_RETURN(const ModelShape shape, ReadShape(config));
+  HR_ASSIGN_OR_RETURN(const ModelShape shape, ReadShape(config, options.context));
   GraphPlan plan = BuildGraphPlan(shape, {options.weights, options.block, options.head});
   for (const std::string& note : plan.notes) Say(options, note);
 

@@ -39,6 +39,7 @@ struct Options {
   // The output matrix, which every generated token reads whole. Unset: int8 in an int4 file, else
   // as `weights`. A tied one whose format differs from the embedding's is stored beside it.
   std::optional<WeightFormat> head;
+  uint32_t context = 0;            // tokens the file allows; 0: the trained maximum
   bool without_tokenizer = false;  // leave tokenizer.json out
   uint64_t seed = 1;               // presets only: same seed, same bytes
   std::string name;                // stored name; empty: the folder's or the preset's
@@ -60,7 +61,7 @@ struct Summary {
   uint32_t layers = 0;
   uint32_t channels = 0;        // C
   uint32_t vocabulary = 0;      // V
-  uint32_t context_tokens = 0;  // trained maximum
+  uint32_t context_tokens = 0;  // trained maximum, or Options::context
   double seconds = 0.0;
 };
 

@@ -14,6 +14,7 @@ class Builder {
   Builder(const ModelShape& shape, const WeightChoice& choice) : shape_(shape), choice_(choice) {}
 
   GraphPlan Build() {
+    plan_.notes = shape_.notes;
     AddValue(0);  // the tokens
     AddRopes();
     Embed();
@@ -160,17 +161,27 @@ class Builder {
     return op.output;
   }
 
-  int32_t Norm(const std::string& name, const std::string& source, int32_t x) {
+  // x itself where the architecture has no such norm.
+  int32_t Norm(const std::string& name, const std::string& prefix, std::string_view source,
+               int32_t x) {
+    if (source.empty()) return x;
     model::Op op;
     op.kind = OpKind::kNorm;
-    op.norm = AddNorm(name, source, shape_.channels, recipe().norm_bias);
+    op.norm = AddNorm(name, prefix + std::string(source), shape_.channels, recipe().norm_bias);
     return AddOp(name, op, shape_.channels, x);
   }
 
-  int32_t Add(const std::string& name, int32_t x, int32_t y) {
+  // residual + scale * branch; `name` is the branch's.
+  int32_t AddToResidual(const std::string& name, int32_t branch) {
     model::Op op;
+    if (shape_.residual_scale != 1.0f) {
+      op.kind = OpKind::kScale;
+      op.scale = shape_.residual_scale;
+      branch = AddOp(name + ".scale", op, shape_.channels, branch);
+    }
+    op = {};
     op.kind = OpKind::kAdd;
-    return AddOp(name, op, shape_.channels, x, y);
+    return AddOp(name + ".add", op, shape_.channels, residual_, branch);
   }
 
   int32_t Project(const std::string& name, const WeightRef& weight, int32_t x) {
@@ -186,9 +197,7 @@ class Builder {
     op.weight = AddMatrix("embedding", "", shape_.channels,
                           {{names().embedding, shape_.vocabulary, 0, shape_.vocabulary}}, false,
                           VocabularyFormat());
-    if (recipe().scale_embedding) {
-      op.scale = static_cast<float>(std::sqrt(static_cast<double>(shape_.channels)));
-    }
+    op.scale = shape_.embedding_scale;
     embedding_ = op.weight;
     residual_ = AddOp("embedding", op, shape_.channels, 0);
   }
@@ -197,24 +206,19 @@ class Builder {
     const std::string name = "layers." + std::to_string(i) + ".";
     std::string source(names().layer);
     source.replace(source.find("{}"), 2, std::to_string(i));
-    const auto at = [&](std::string_view part) { return source + std::string(part); };
-    const int32_t normed = Norm(name + "attention.norm", at(names().attention_norm), residual_);
-    int32_t attended = Attention(name + "attention", source, i, normed);
-    if (!names().attention_post_norm.empty()) {
-      attended = Norm(name + "attention.post_norm", at(names().attention_post_norm), attended);
-    }
+    const int32_t normed = Norm(name + "attention.norm", source, names().attention_norm, residual_);
+    const int32_t attended = Norm(name + "attention.post_norm", source, names().attention_post_norm,
+                                  Attention(name + "attention", source, i, normed));
     const int32_t before = residual_;
-    residual_ = Add(name + "attention.add", residual_, attended);
+    residual_ = AddToResidual(name + "attention", attended);
     int32_t mlp_input = normed;
     if (!shape_.parallel || !recipe().parallel_shares_norm) {
       mlp_input =
-          Norm(name + "mlp.norm", at(names().mlp_norm), shape_.parallel ? before : residual_);
+          Norm(name + "mlp.norm", source, names().mlp_norm, shape_.parallel ? before : residual_);
     }
-    int32_t mlp = Mlp(name + "mlp", source, mlp_input);
-    if (!names().mlp_post_norm.empty()) {
-      mlp = Norm(name + "mlp.post_norm", at(names().mlp_post_norm), mlp);
-    }
-    residual_ = Add(name + "mlp.add", residual_, mlp);
+    const int32_t mlp = Norm(name + "mlp.post_norm", source, names().mlp_post_norm,
+                             Mlp(name + "mlp", source, mlp_input));
+    residual_ = AddToResidual(name + "mlp", mlp);
   }
 
   std::vector<MatrixSource> QueryKeyValueSources() const {
@@ -224,6 +228,10 @@ class Builder {
       return {{names().query, query_rows, 0, query_rows},
               {names().key, kv_rows, 0, kv_rows},
               {names().value, kv_rows, 0, kv_rows}};
+    }
+    if (recipe().fused_rows == FusedRows::kByKind) {
+      const uint64_t rows = query_rows + 2 * kv_rows;
+      return {{names().query_key_value, rows, 0, rows}};
     }
     std::vector<MatrixSource> sources;
     const uint64_t width = shape_.head_width;
@@ -252,10 +260,13 @@ class Builder {
                             {{names().attention_output, shape_.channels, 0, shape_.channels}},
                             shape_.attention_output_bias);
     if (!names().query_norm.empty()) {
+      const bool over_row = recipe().head_norms_over_row;
+      const uint32_t width = shape_.head_width;
       spec.query_norm = AddNorm(name + ".query_norm", source + std::string(names().query_norm),
-                                shape_.head_width, false);
+                                over_row ? query_rows : width, false);
       spec.key_norm = AddNorm(name + ".key_norm", source + std::string(names().key_norm),
-                              shape_.head_width, false);
+                              over_row ? kv_rows : width, false);
+      spec.query_norm.whole_row = spec.key_norm.whole_row = over_row;
     }
     spec.rope = ropes_[shape_.layers[layer].rope];
     const uint32_t group = shape_.query_heads / shape_.kv_heads;
@@ -273,10 +284,16 @@ class Builder {
   }
 
   int32_t Mlp(const std::string& name, const std::string& source, int32_t x) {
-    const bool gated = !names().gate.empty();
+    const bool fused = !names().gate_up.empty();
+    const bool gated = fused || !names().gate.empty();
+    const uint64_t both = 2 * uint64_t{shape_.inner};
     std::vector<MatrixSource> sources;
-    if (gated) sources.push_back({names().gate, shape_.inner, 0, shape_.inner});
-    sources.push_back({names().up, shape_.inner, 0, shape_.inner});
+    if (fused) {
+      sources.push_back({names().gate_up, both, 0, both});
+    } else {
+      if (gated) sources.push_back({names().gate, shape_.inner, 0, shape_.inner});
+      sources.push_back({names().up, shape_.inner, 0, shape_.inner});
+    }
     const std::string first = name + (gated ? ".gate_up" : ".up");
     const int32_t wide =
         Project(first, AddMatrix(first, source, shape_.channels, sources, shape_.mlp_bias), x);
@@ -292,7 +309,7 @@ class Builder {
   }
 
   void Head() {
-    const int32_t normed = Norm("final_norm", std::string(names().final_norm), residual_);
+    const int32_t normed = Norm("final_norm", "", names().final_norm, residual_);
     WeightRef weight = embedding_;
     const std::vector<MatrixSource> source = {
         {shape_.tied ? names().embedding : names().head, shape_.vocabulary, 0, shape_.vocabulary}};

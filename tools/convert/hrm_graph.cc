@@ -23,6 +23,7 @@ std::unique_ptr<fb::NormT> ToSchema(const model::NormSpec& norm) {
   out->weight = norm.weight;
   out->bias = norm.bias;
   out->epsilon = norm.epsilon;
+  out->whole_row = norm.whole_row;
   return out;
 }
 

@@ -18,6 +18,25 @@ constexpr TensorNames kGemma3Names = {.query_norm = "self_attn.q_norm",
                                       .mlp_norm = "pre_feedforward_layernorm",
                                       .mlp_post_norm = "post_feedforward_layernorm"};
 
+constexpr TensorNames kOlmo2Names = {.attention_norm = "",
+                                     .query_norm = "self_attn.q_norm",
+                                     .key_norm = "self_attn.k_norm",
+                                     .attention_post_norm = "post_attention_layernorm",
+                                     .mlp_norm = "",
+                                     .mlp_post_norm = "post_feedforward_layernorm"};
+
+constexpr TensorNames kPhi3Names = {.query = "",
+                                    .key = "",
+                                    .value = "",
+                                    .query_key_value = "self_attn.qkv_proj",
+                                    .gate = "",
+                                    .up = "",
+                                    .gate_up = "mlp.gate_up_proj"};
+
+// The class to load with custom code, and what only that code would have read.
+constexpr std::string_view kPhi3NeutralKeys[] = {"auto_map", "full_attn_mod", "interpolate_factor"};
+constexpr std::string_view kPhi3FalseOnlyKeys[] = {"attention_bias", "mlp_bias", "lm_head_bias"};
+
 constexpr Recipe kRecipes[] = {
     {.architecture = "LlamaForCausalLM",
      .query_key_value_bias = {"attention_bias", false},
@@ -60,6 +79,34 @@ constexpr Recipe kRecipes[] = {
      .query_scalar_key = "query_pre_attn_scalar",
      .attention_softcap_key = "attn_logit_softcapping",
      .logit_softcap_key = "final_logit_softcapping"},
+    {.architecture = "Phi3ForCausalLM",
+     .names = kPhi3Names,
+     .fused_rows = FusedRows::kByKind,
+     .windows = WindowRule::kAll,
+     .rotary_share_key = "partial_rotary_factor",
+     .neutral_keys = kPhi3NeutralKeys,
+     .false_only_keys = kPhi3FalseOnlyKeys},
+    {.architecture = "Olmo2ForCausalLM",
+     .names = kOlmo2Names,
+     .head_norms_over_row = true,
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false}},
+    {.architecture = "GraniteForCausalLM",
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .mlp_bias = {"mlp_bias", false},
+     .attention_scale_key = "attention_multiplier",
+     .embedding_scale_key = "embedding_multiplier",
+     .residual_scale_key = "residual_multiplier",
+     .logit_divisor_key = "logits_scaling"},
+    {.architecture = "SmolLM3ForCausalLM",
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .mlp_bias = {"mlp_bias", false},
+     .tied_by_default = true,
+     .windows = WindowRule::kUnrotatedLayers,
+     .default_rope_base = 2000000.0,
+     .unrotated_layers = true},
     {.architecture = "Starcoder2ForCausalLM",
      .names = {.gate = "", .up = "mlp.c_fc", .down = "mlp.c_proj"},
      .norm = NormKind::kLayer,
@@ -146,6 +193,10 @@ constexpr std::string_view kNeutralKeys[] = {
     "tokenizer_class",
     "cache_implementation",
     "_attn_implementation_autoset",
+    "transformers.js_config",
+    "is_llama_config",
+    "unsloth_fixed",
+    "unsloth_version",
     // dropout and what else only training sees
     "attention_dropout",
     "hidden_dropout",
@@ -181,7 +232,8 @@ constexpr std::string_view kNeutralKeys[] = {
 
 constexpr std::string_view kFalseOnlyKeys[] = {
     "qk_layernorm",        "use_qk_norm",        "use_bidirectional_attention",
-    "add_cross_attention", "is_encoder_decoder",
+    "add_cross_attention", "is_encoder_decoder", "rope_interleaved",
+    "use_mrope",
 };
 
 constexpr std::string_view kNeutralTensors[] = {

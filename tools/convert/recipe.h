@@ -17,19 +17,19 @@ struct TensorNames {
   std::string_view final_norm = "model.norm";
   std::string_view head = "lm_head";
   std::string_view layer = "model.layers.{}.";
-  std::string_view attention_norm = "input_layernorm";
+  std::string_view attention_norm = "input_layernorm";  // empty: attention reads its input as it is
   std::string_view query = "self_attn.q_proj";
   std::string_view key = "self_attn.k_proj";
   std::string_view value = "self_attn.v_proj";
-  // Rows of head h: its D query rows, its D key rows, its D value rows.
-  std::string_view query_key_value = "";
+  std::string_view query_key_value = "";  // all three in one matrix, see FusedRows
   std::string_view attention_output = "self_attn.o_proj";
   std::string_view query_norm = "";
   std::string_view key_norm = "";
   std::string_view attention_post_norm = "";
-  std::string_view mlp_norm = "post_attention_layernorm";
-  std::string_view gate = "mlp.gate_proj";  // empty: down(act(up(x)))
+  std::string_view mlp_norm = "post_attention_layernorm";  // empty: as for attention_norm
+  std::string_view gate = "mlp.gate_proj";                 // empty: down(act(up(x)))
   std::string_view up = "mlp.up_proj";
+  std::string_view gate_up = "";  // gate rows above up rows, instead of the two
   std::string_view down = "mlp.down_proj";
   std::string_view mlp_post_norm = "";
 };
@@ -40,12 +40,19 @@ struct Flag {
   bool otherwise = false;
 };
 
+// The rows of TensorNames::query_key_value.
+enum class FusedRows : uint8_t {
+  kByHead,  // of head h its D query rows, its D key rows, its D value rows; as many KV heads
+  kByKind,  // all query rows, all key rows, all value rows
+};
+
 enum class WindowRule : uint8_t {
-  kNone,        // no layer
-  kAll,         // every layer, where sliding_window is set
-  kLastLayers,  // layers from max_window_layers on, where use_sliding_window
-  kEvenLayers,  // 0, 2, 4 ...
-  kPattern,     // all but every sliding_window_pattern-th
+  kNone,             // no layer
+  kAll,              // every layer, where sliding_window is set
+  kLastLayers,       // layers from max_window_layers on, where use_sliding_window
+  kEvenLayers,       // 0, 2, 4 ...
+  kPattern,          // all but every sliding_window_pattern-th
+  kUnrotatedLayers,  // those of no_rope_layers, where use_sliding_window
 };
 
 struct Recipe {
@@ -53,7 +60,9 @@ struct Recipe {
   TensorNames names = {};
   model::NormKind norm = model::NormKind::kRms;
   bool norm_bias = false;
-  bool norm_plus_one = false;  // the file holds w where the norm multiplies by 1 + w
+  bool norm_plus_one = false;        // the file holds w where the norm multiplies by 1 + w
+  bool head_norms_over_row = false;  // query_norm, key_norm: over all heads together
+  FusedRows fused_rows = FusedRows::kByHead;
   // x + attention(norm(x)) + mlp(norm'(x)) instead of one after the other; without a tensor for
   // mlp_norm the two share one norm.
   Flag parallel = {};
@@ -69,14 +78,25 @@ struct Recipe {
   std::string_view epsilon_key = "rms_norm_eps";
   std::string_view activation_key = "hidden_act";
   std::string_view rope_base_key = "rope_theta";
+  double default_rope_base = 10000.0;
+  bool unrotated_layers = false;           // by no_rope_layers or no_rope_layer_interval
   std::string_view rotary_share_key = "";  // share of the head that is rotated
   double default_rotary_share = 1.0;
   std::string_view local_rope_base_key = "";  // base of windowed layers
   std::string_view query_scalar_key = "";     // attention scale = value^-1/2
+  std::string_view attention_scale_key = "";  // attention scale = value; 1 without the key
+  std::string_view embedding_scale_key = "";
+  std::string_view residual_scale_key = "";  // of what attention and MLP add to the residual
   std::string_view attention_softcap_key = "";
   std::string_view logit_softcap_key = "";
   std::string_view logit_scale_key = "";
   double default_logit_scale = 1.0;
+  std::string_view logit_divisor_key = "";
+
+  // Keys that this architecture's published files carry without meaning anything, and such whose
+  // true value would mean something its reference does not compute either.
+  std::span<const std::string_view> neutral_keys = {};
+  std::span<const std::string_view> false_only_keys = {};
 };
 
 std::span<const Recipe> Recipes();

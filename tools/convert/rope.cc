@@ -35,6 +35,11 @@ double YarnAttentionFactor(const RopeParameters& p) {
   return YarnMagnitude(p.factor, 1.0);
 }
 
+double LongAttentionFactor(const RopeParameters& p) {
+  if (p.attention_factor != 0.0) return p.attention_factor;
+  return p.factor <= 1.0 ? 1.0 : std::sqrt(1 + std::log(p.factor) / std::log(p.original_context));
+}
+
 struct YarnRamp {
   double low, high;
   explicit YarnRamp(const RopeParameters& p)
@@ -72,11 +77,17 @@ RopeFrequencies ComputeRope(const RopeParameters& p) {
       case RopeScaling::kYarn:
         frequency = ramp.Apply(frequency, i, p.factor);
         break;
+      case RopeScaling::kLong:
+        frequency /= p.divisors[i];
+        break;
     }
     rope.inverse_frequencies.push_back(static_cast<float>(frequency));
   }
   if (p.scaling == RopeScaling::kYarn) {
     rope.attention_factor = static_cast<float>(YarnAttentionFactor(p));
+  }
+  if (p.scaling == RopeScaling::kLong) {
+    rope.attention_factor = static_cast<float>(LongAttentionFactor(p));
   }
   return rope;
 }

@@ -10,19 +10,20 @@
 
 namespace headroom::convert {
 
-enum class RopeScaling : uint8_t { kNone, kLinear, kLlama3, kYarn };
+enum class RopeScaling : uint8_t { kNone, kLinear, kLlama3, kYarn, kLong };
 
 struct RopeParameters {
   uint32_t dims = 0;  // rotated dimensions, even
   double base = 10000.0;
   RopeScaling scaling = RopeScaling::kNone;
   double factor = 1.0;
-  double original_context = 0.0;  // llama3, yarn: trained context before scaling
+  double original_context = 0.0;  // llama3, yarn, long: trained context before scaling
   double low_frequency_factor = 1.0, high_frequency_factor = 4.0;  // llama3
   double beta_fast = 32.0, beta_slow = 1.0;                        // yarn
   bool truncate = true;                        // yarn: whole dimensions as limits
-  double attention_factor = 0.0;               // yarn: 0 = from factor
+  double attention_factor = 0.0;               // yarn, long: 0 = from factor
   double mscale = 0.0, mscale_all_dims = 0.0;  // yarn: 0 = not given
+  std::vector<double> divisors = {};           // long: [dims / 2]
 
   bool operator==(const RopeParameters&) const = default;
 };
@@ -41,6 +42,8 @@ struct RopeFrequencies {
 //   those
 //           below beta_slow times divided, a linear ramp over the dimension index between them;
 //           attention factor 0.1 ln(factor) + 1 (arXiv 2309.00071, section 3)
+//   long    divided by divisor i; attention factor sqrt(1 + ln(factor) / ln(original)), 1 for
+//           factors up to 1 (arXiv 2402.13753, section 3, and the first models' code)
 RopeFrequencies ComputeRope(const RopeParameters& parameters);
 
 }  // namespace headroom::convert

@@ -77,8 +77,17 @@ Status ReadSizes(Config& config, ModelShape& shape) {
                         kMaxHeadWidth);
   }
   HR_ASSIGN_OR_RETURN(shape.vocabulary, config.NeedCount("vocab_size", 1, 1u << 26));
-  HR_ASSIGN_OR_RETURN(shape.context_tokens,
+  HR_ASSIGN_OR_RETURN(shape.trained_tokens,
                       config.NeedCount("max_position_embeddings", 1, kMaxContext));
+  return {};
+}
+
+Status SetContext(uint32_t context, ModelShape& shape) {
+  if (context > shape.trained_tokens) {
+    return Status::Make(StatusCode::kInvalidArgument, "context %u > trained maximum %u", context,
+                        shape.trained_tokens);
+  }
+  shape.context_tokens = context != 0 ? context : shape.trained_tokens;
   return {};
 }
 
@@ -104,15 +113,47 @@ Status ReadScalars(Config& config, ModelShape& shape) {
   float scalar = 0.0f;
   HR_RETURN_IF_ERROR(optional(recipe.query_scalar_key, shape.head_width, &scalar));
   shape.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(scalar)));
+  if (!recipe.attention_scale_key.empty()) {
+    HR_RETURN_IF_ERROR(optional(recipe.attention_scale_key, 1.0, &shape.attention_scale));
+  }
+  const double root = std::sqrt(static_cast<double>(shape.channels));
+  HR_RETURN_IF_ERROR(optional(recipe.embedding_scale_key, recipe.scale_embedding ? root : 1.0,
+                              &shape.embedding_scale));
+  HR_RETURN_IF_ERROR(optional(recipe.residual_scale_key, 1.0, &shape.residual_scale));
   HR_RETURN_IF_ERROR(optional(recipe.attention_softcap_key, 0.0, &shape.attention_softcap));
   HR_RETURN_IF_ERROR(optional(recipe.logit_softcap_key, 0.0, &shape.logit_softcap));
+  if (!recipe.logit_divisor_key.empty()) {
+    HR_RETURN_IF_ERROR(optional(recipe.logit_divisor_key, 1.0, &scalar));
+    shape.logit_scale = static_cast<float>(1.0 / static_cast<double>(scalar));
+    return {};
+  }
   return optional(recipe.logit_scale_key, recipe.default_logit_scale, &shape.logit_scale);
+}
+
+// ---- Layers without rotation
+
+// By layer; `no_rope_layers` holds 1 for a layer that is rotated and 0 for one that is not.
+Result<std::vector<bool>> ReadUnrotatedLayers(Config& config, const ModelShape& shape) {
+  const size_t layers = shape.layers.size();
+  std::vector<bool> unrotated(layers, false);
+  if (!shape.recipe->unrotated_layers) return unrotated;
+  HR_ASSIGN_OR_RETURN(const auto rotated, config.Numbers("no_rope_layers", 0, 1));
+  HR_ASSIGN_OR_RETURN(const auto interval, config.Count("no_rope_layer_interval", 1, UINT32_MAX));
+  if (rotated && rotated->size() < layers) {
+    return Status::Make(StatusCode::kCorrupt, "%s: %zu no_rope_layers for %zu layers",
+                        config.what().c_str(), rotated->size(), layers);
+  }
+  for (size_t i = 0; i < layers; ++i) {
+    unrotated[i] = rotated ? (*rotated)[i] == 0 : (i + 1) % interval.value_or(4) == 0;
+  }
+  return unrotated;
 }
 
 // ---- Windows
 
 // Which layers are windowed: `layer_types` where the file states it, otherwise the recipe's rule.
-Result<std::vector<bool>> ReadWindowedLayers(Config& config, const ModelShape& shape) {
+Result<std::vector<bool>> ReadWindowedLayers(Config& config, const ModelShape& shape,
+                                             const std::vector<bool>& unrotated) {
   const size_t layers = shape.layers.size();
   std::vector<bool> windowed(layers, false);
   HR_ASSIGN_OR_RETURN(const auto pattern, config.Count("sliding_window_pattern", 1, kMaxLayers));
@@ -144,12 +185,16 @@ Result<std::vector<bool>> ReadWindowedLayers(Config& config, const ModelShape& s
       case WindowRule::kPattern:
         windowed[i] = (i + 1) % pattern.value_or(6) != 0;
         break;
+      case WindowRule::kUnrotatedLayers:
+        windowed[i] = unrotated[i];
+        break;
     }
   }
   return windowed;
 }
 
-Status ReadWindows(Config& config, ModelShape& shape, std::vector<bool>* windowed) {
+Status ReadWindows(Config& config, const std::vector<bool>& unrotated, ModelShape& shape,
+                   std::vector<bool>* windowed) {
   windowed->assign(shape.layers.size(), false);
   if (shape.recipe->windows == WindowRule::kNone) {
     HR_ASSIGN_OR_RETURN(const auto types, config.Strings("layer_types"));
@@ -160,10 +205,17 @@ Status ReadWindows(Config& config, ModelShape& shape, std::vector<bool>* windowe
   }
   HR_ASSIGN_OR_RETURN(const auto window, config.Count("sliding_window", 1, kMaxContext));
   bool used = true;
-  if (shape.recipe->windows == WindowRule::kLastLayers) {
+  const WindowRule rule = shape.recipe->windows;
+  if (rule == WindowRule::kLastLayers || rule == WindowRule::kUnrotatedLayers) {
     HR_ASSIGN_OR_RETURN(used, ReadFlag(config, {"use_sliding_window", false}));
   }
-  HR_ASSIGN_OR_RETURN(*windowed, ReadWindowedLayers(config, shape));
+  HR_ASSIGN_OR_RETURN(*windowed, ReadWindowedLayers(config, shape, unrotated));
+  if (rule == WindowRule::kUnrotatedLayers && !used && window && config.Has("layer_types")) {
+    // The reference then masks by layer_types with one of its kernels and not with another.
+    for (const bool layer : *windowed) {
+      if (layer) return Unsupported(config, "use_sliding_window", "false beside a window");
+    }
+  }
   for (size_t i = 0; i < shape.layers.size(); ++i) {
     // The published count includes the token itself, ours does not.
     if (used && window && (*windowed)[i]) shape.layers[i].left = *window - 1;
@@ -181,6 +233,7 @@ Result<RopeScaling> ReadScalingKind(Config& rope) {
   if (name == "linear") return RopeScaling::kLinear;
   if (name == "llama3") return RopeScaling::kLlama3;
   if (name == "yarn") return RopeScaling::kYarn;
+  if (name == "longrope" || name == "su") return RopeScaling::kLong;
   return Unsupported(rope, "rope_type", name);
 }
 
@@ -200,6 +253,38 @@ Status ReadYarn(Config& rope, RopeParameters& p) {
   return {};
 }
 
+// Which of its two lists a longrope model uses depends on the length of the sequence, and cached
+// keys of one list do not go with queries of the other. A file keeps one list: the one for
+// sequences as long as the file's context.
+Status ReadLongRope(Config& rope, const ModelShape& shape, RopeParameters& p) {
+  HR_ASSIGN_OR_RETURN(const auto original,
+                      rope.Number("original_max_position_embeddings", 2, kMaxContext));
+  if (original && p.original_context != 0.0 && *original != p.original_context) {
+    return Status::Make(StatusCode::kUnsupported,
+                        "%s: \"original_max_position_embeddings\" is %g here and %g above",
+                        rope.what().c_str(), *original, p.original_context);
+  }
+  p.original_context = original.value_or(p.original_context);
+  if (p.original_context == 0.0) {
+    return Status::Make(StatusCode::kCorrupt, "%s lacks \"original_max_position_embeddings\"",
+                        rope.what().c_str());
+  }
+  HR_ASSIGN_OR_RETURN(const auto factor, rope.Number("factor", 1e-3, 1e6));
+  p.factor = factor.value_or(shape.trained_tokens / p.original_context);
+  HR_ASSIGN_OR_RETURN(const auto attention, rope.Number("attention_factor", 1e-9, kHuge));
+  p.attention_factor = attention.value_or(0.0);
+  const bool is_long = shape.context_tokens > p.original_context;
+  for (const char* key : {"short_factor", "long_factor"}) {
+    HR_ASSIGN_OR_RETURN(auto divisors, rope.Numbers(key, 1e-3, 1e6));
+    if (!divisors || divisors->size() != p.dims / 2) {
+      return Status::Make(StatusCode::kCorrupt, "%s: \"%s\" has %zu numbers, not %u",
+                          rope.what().c_str(), key, divisors ? divisors->size() : 0, p.dims / 2);
+    }
+    if (is_long == (std::string_view(key) == "long_factor")) p.divisors = std::move(*divisors);
+  }
+  return {};
+}
+
 // Reads the scaling object (`rope_scaling`, `rope_parameters` or one of its parts) over `p`.
 Status ReadRopeObject(Config& rope, const ModelShape& shape, double share, RopeParameters& p) {
   HR_ASSIGN_OR_RETURN(const auto base, rope.Number("rope_theta", 1.0001, kHuge));
@@ -207,7 +292,9 @@ Status ReadRopeObject(Config& rope, const ModelShape& shape, double share, RopeP
   HR_ASSIGN_OR_RETURN(const auto own_share, rope.Number("partial_rotary_factor", 0.0, 1.0));
   p.dims = static_cast<uint32_t>(shape.head_width * own_share.value_or(share));
   HR_ASSIGN_OR_RETURN(p.scaling, ReadScalingKind(rope));
-  if (p.scaling != RopeScaling::kNone) {
+  if (p.scaling == RopeScaling::kLong) {
+    HR_RETURN_IF_ERROR(ReadLongRope(rope, shape, p));
+  } else if (p.scaling != RopeScaling::kNone) {
     HR_ASSIGN_OR_RETURN(p.factor, rope.NeedNumber("factor", 1e-3, 1e6));
   }
   if (p.scaling == RopeScaling::kLlama3) {
@@ -223,7 +310,7 @@ Status ReadRopeObject(Config& rope, const ModelShape& shape, double share, RopeP
   if (p.scaling == RopeScaling::kYarn) {
     HR_ASSIGN_OR_RETURN(const auto original,
                         rope.Number("original_max_position_embeddings", 1, kMaxContext));
-    p.original_context = original.value_or(shape.context_tokens);
+    p.original_context = original.value_or(shape.trained_tokens);
     HR_RETURN_IF_ERROR(ReadYarn(rope, p));
   }
   // Newer files repeat the trained context even where nothing is scaled.
@@ -235,6 +322,9 @@ Status ReadRopeObject(Config& rope, const ModelShape& shape, double share, RopeP
 Status ReadRopes(Config& config, const ModelShape& shape, RopeParameters* global,
                  RopeParameters* local) {
   const Recipe& recipe = *shape.recipe;
+  global->base = recipe.default_rope_base;
+  HR_ASSIGN_OR_RETURN(const auto original,
+                      config.Number("original_max_position_embeddings", 2, kMaxContext));
   double share = recipe.default_rotary_share;
   if (!recipe.rotary_share_key.empty()) {
     HR_ASSIGN_OR_RETURN(const auto given, config.Number(Key(recipe.rotary_share_key), 0.0, 1.0));
@@ -252,6 +342,7 @@ Status ReadRopes(Config& config, const ModelShape& shape, RopeParameters* global
                         config.Number(Key(recipe.local_rope_base_key), 1.0001, kHuge));
     local->base = base.value_or(10000.0);
   }
+  global->original_context = local->original_context = original.value_or(0.0);
   HR_ASSIGN_OR_RETURN(auto scaling, config.Object("rope_scaling"));
   HR_ASSIGN_OR_RETURN(auto parameters, config.Object("rope_parameters"));
   if (parameters && parameters->Has("full_attention")) {  // one object for each kind of layer
@@ -267,7 +358,18 @@ Status ReadRopes(Config& config, const ModelShape& shape, RopeParameters* global
   return {};
 }
 
-Status AssignRopes(Config& config, const std::vector<bool>& windowed, ModelShape& shape) {
+std::string LongRopeNote(const RopeParameters& rope, const ModelShape& shape) {
+  const std::string limit = std::to_string(static_cast<uint64_t>(rope.original_context));
+  if (shape.context_tokens <= rope.original_context) {
+    return "longrope: this file has the factors for sequences of up to " + limit + " tokens";
+  }
+  return "longrope: this file has the factors for sequences of more than " + limit +
+         " tokens, also where a sequence is shorter; --context " + limit +
+         " makes one with the factors for those";
+}
+
+Status AssignRopes(Config& config, const std::vector<bool>& windowed,
+                   const std::vector<bool>& unrotated, ModelShape& shape) {
   RopeParameters global, local;
   HR_RETURN_IF_ERROR(ReadRopes(config, shape, &global, &local));
   for (const RopeParameters& p : {global, local}) {
@@ -277,35 +379,43 @@ Status AssignRopes(Config& config, const std::vector<bool>& windowed, ModelShape
     }
   }
   for (size_t i = 0; i < shape.layers.size(); ++i) {
-    const RopeParameters& wanted = windowed[i] ? local : global;
+    const RopeParameters& rotated = windowed[i] ? local : global;
+    const RopeParameters wanted = unrotated[i] ? RopeParameters{} : rotated;
     const auto found = std::find(shape.ropes.begin(), shape.ropes.end(), wanted);
     shape.layers[i].rope = static_cast<size_t>(found - shape.ropes.begin());
     if (found == shape.ropes.end()) shape.ropes.push_back(wanted);
   }
+  if (global.scaling == RopeScaling::kLong) shape.notes.push_back(LongRopeNote(global, shape));
   return {};
 }
 
-Status RefuseOthers(Config& config) {
-  for (const std::string_view key : NeutralKeys()) config.Ignore(Key(key));
-  for (const std::string_view key : FalseOnlyKeys()) {
-    HR_ASSIGN_OR_RETURN(const auto value, config.Bool(Key(key)));
-    if (value.value_or(false)) return Unsupported(config, Key(key).c_str(), "true");
+Status RefuseOthers(Config& config, const Recipe& recipe) {
+  for (const auto keys : {NeutralKeys(), recipe.neutral_keys}) {
+    for (const std::string_view key : keys) config.Ignore(Key(key));
+  }
+  for (const auto keys : {FalseOnlyKeys(), recipe.false_only_keys}) {
+    for (const std::string_view key : keys) {
+      HR_ASSIGN_OR_RETURN(const auto value, config.Bool(Key(key)));
+      if (value.value_or(false)) return Unsupported(config, Key(key).c_str(), "true");
+    }
   }
   return config.RefuseUnused();
 }
 
 }  // namespace
 
-Result<ModelShape> ReadShape(Config& config) {
+Result<ModelShape> ReadShape(Config& config, uint32_t context) {
   ModelShape shape;
   HR_ASSIGN_OR_RETURN(shape.recipe, ReadArchitecture(config));
   HR_RETURN_IF_ERROR(ReadSizes(config, shape));
+  HR_RETURN_IF_ERROR(SetContext(context, shape));
   HR_RETURN_IF_ERROR(ReadScalars(config, shape));
+  HR_ASSIGN_OR_RETURN(const std::vector<bool> unrotated, ReadUnrotatedLayers(config, shape));
   std::vector<bool> windowed;
-  HR_RETURN_IF_ERROR(ReadWindows(config, shape, &windowed));
-  HR_RETURN_IF_ERROR(AssignRopes(config, windowed, shape));
+  HR_RETURN_IF_ERROR(ReadWindows(config, unrotated, shape, &windowed));
+  HR_RETURN_IF_ERROR(AssignRopes(config, windowed, unrotated, shape));
   HR_ASSIGN_OR_RETURN(shape.end_tokens, config.Tokens("eos_token_id"));
-  HR_RETURN_IF_ERROR(RefuseOthers(config));
+  HR_RETURN_IF_ERROR(RefuseOthers(config, *shape.recipe));
   return shape;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "base/status.h"
@@ -26,23 +27,28 @@ struct ModelShape {
   uint32_t kv_heads = 0;        // G
   uint32_t head_width = 0;      // D
   uint32_t vocabulary = 0;      // V
-  uint32_t context_tokens = 0;  // trained maximum
+  uint32_t trained_tokens = 0;  // trained maximum
+  uint32_t context_tokens = 0;  // what the file will allow
   float epsilon = 0.0f;
   model::Activation activation = model::Activation::kSilu;
   bool parallel = false;
   bool query_key_value_bias = false, attention_output_bias = false, mlp_bias = false;
   bool tied = false;
   float attention_scale = 1.0f;
+  float embedding_scale = 1.0f;
+  float residual_scale = 1.0f;
   float attention_softcap = 0.0f;  // 0: none
   float logit_softcap = 0.0f;      // 0: none
   float logit_scale = 1.0f;
   std::vector<RopeParameters> ropes;
   std::vector<LayerShape> layers;
   std::vector<uint32_t> end_tokens;
+  std::vector<std::string> notes;  // what was decided that a person may want otherwise
 };
 
-// Reads every key that matters and refuses the others by name. Errors: kUnsupported (architecture,
-// key or value, each named), kCorrupt (a key is missing or of the wrong type).
-Result<ModelShape> ReadShape(Config& config);
+// Reads every key that matters and refuses the others by name. `context` other than 0: the context
+// to store, at most the trained one. Errors: kUnsupported (architecture, key or value, each named),
+// kCorrupt (a key is missing or of the wrong type), kInvalidArgument (context).
+Result<ModelShape> ReadShape(Config& config, uint32_t context);
 
 }  // namespace headroom::convert

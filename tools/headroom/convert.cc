@@ -151,6 +151,11 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
                   "type of the output matrix (default: int8 with int4 weights, else as --weights)")
       ->check(FormatProblem)
       ->type_name("TYPE");
+  command
+      .add_option("--context", options.context,
+                  "tokens the file allows (default: the trained maximum); longrope models differ "
+                  "by it")
+      ->type_name("TOKENS");
   command.add_flag("--without-tokenizer", options.without_tokenizer, "leave tokenizer.json out");
   command.add_option("--seed", options.seed, "--random only: same seed, same bytes")
       ->capture_default_str();

@@ -95,6 +95,7 @@ Json NormJson(const model::Model& model, const model::NormSpec& norm) {
   if (!norm.present()) return nullptr;
   return {{"kind", NormName(norm)},
           {"epsilon", norm.epsilon},
+          {"whole_row", norm.whole_row},
           {"weight", TensorName(model, norm.weight)}};
 }
 
