@@ -10,7 +10,6 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <optional>
 #include <utility>
 
 namespace headroom::cli_test {
@@ -23,48 +22,11 @@ std::string Environment(const char* name, const char* otherwise) {
 
 std::string BuildDir() { return Environment("HEADROOM_BUILD_DIR", "build/release"); }
 
-// A terminal for a child's stderr.
-class Terminal {
- public:
-  Terminal() {
-    main_ = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-    REQUIRE(main_ >= 0);
-    REQUIRE(grantpt(main_) == 0);
-    REQUIRE(unlockpt(main_) == 0);
-    path_ = ptsname(main_);
-    // Open from before the fork until the child has its own: without it the terminal would end.
-    side_ = open(path_.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC);
-    REQUIRE(side_ >= 0);
-  }
-  ~Terminal() {
-    close(main_);
-    if (side_ >= 0) close(side_);
-  }
-  Terminal(const Terminal&) = delete;
-  Terminal& operator=(const Terminal&) = delete;
-  const std::string& path() const { return path_; }
-
-  // In the parent: what the child wrote until it ended.
-  std::string ReadAll() {
-    close(std::exchange(side_, -1));
-    std::string text;
-    char buffer[4096];
-    for (ssize_t bytes; (bytes = read(main_, buffer, sizeof(buffer))) > 0;) {
-      text.append(buffer, static_cast<size_t>(bytes));
-    }
-    return text;
-  }
-
- private:
-  int main_ = -1, side_ = -1;
-  std::string path_;
-};
-
 // In the child: everything up to the new program.
 [[noreturn]] void Become(const std::vector<std::string>& arguments, const Limits& limits,
-                         const std::string& out, const std::string& err) {
+                         const Streams& streams, const std::string& out, const std::string& err) {
   const int out_fd = open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  const int err_fd = open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY, 0600);
+  const int err_fd = open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   const int in_fd = open("/dev/null", O_RDONLY);
   if (out_fd < 0 || err_fd < 0 || in_fd < 0) _exit(126);
   dup2(in_fd, 0);
@@ -74,6 +36,8 @@ class Terminal {
   setenv("HOME", home.c_str(), 1);
   unsetenv("XDG_CACHE_HOME");
   unsetenv("HEADROOM_CACHE_DIR");
+  unsetenv("HEADROOM_PROGRESS");
+  if (streams.progress) setenv("HEADROOM_PROGRESS", "always", 1);
   if (limits.data_bytes != 0) {
     const rlimit limit = {limits.data_bytes, limits.data_bytes};
     if (setrlimit(RLIMIT_DATA, &limit) != 0) _exit(126);
@@ -98,19 +62,16 @@ nlohmann::json Outcome::Json() const {
 Outcome Run(const std::vector<std::string>& arguments, const Limits& limits,
             const Streams& streams) {
   const std::string out = streams.stdout_path.empty() ? Scratch("stdout") : streams.stdout_path;
-  std::optional<Terminal> terminal;
-  if (streams.stderr_is_terminal) terminal.emplace();
-  const std::string err = terminal ? terminal->path() : Scratch("stderr");
+  const std::string err = Scratch("stderr");
   const pid_t child = fork();
   REQUIRE(child >= 0);
-  if (child == 0) Become(arguments, limits, out, err);
+  if (child == 0) Become(arguments, limits, streams, out, err);
   Outcome outcome;
-  if (terminal) outcome.err = terminal->ReadAll();
   int status = 0;
   REQUIRE(waitpid(child, &status, 0) == child);
   outcome.exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   if (streams.stdout_path.empty()) outcome.out = ReadFile(out);
-  if (!terminal) outcome.err = ReadFile(err);
+  outcome.err = ReadFile(err);
   REQUIRE(outcome.exit_status != 127);  // the program was not built
   return outcome;
 }

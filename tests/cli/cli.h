@@ -23,8 +23,8 @@ struct Limits {
 };
 
 struct Streams {
-  std::string stdout_path;          // stdout goes here, not into Outcome::out
-  bool stderr_is_terminal = false;  // a terminal of its own, read into Outcome::err
+  std::string stdout_path;  // stdout goes here, not into Outcome::out
+  bool progress = false;    // progress bars, though stderr is a file
 };
 
 // `arguments` without the program's name. Packed weights are cached in the test models' folder,

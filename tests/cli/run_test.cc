@@ -147,7 +147,7 @@ TEST_CASE("a prompt longer than the context is told what helps", "[cli][run]") {
   CHECK_THAT(planned.err, ContainsSubstring("Raise --budget"));
 }
 
-TEST_CASE("a prompt is read alike with a bar on a terminal and without", "[cli][run]") {
+TEST_CASE("a prompt is read alike with a progress bar and without", "[cli][run]") {
   std::string prompt;
   while (prompt.size() < 8000) prompt += "The old lighthouse keeper counts seven ships. ";
   const Strings arguments = {"run",    Model("example"), "--prompt", prompt,         "--chunk",
@@ -157,10 +157,10 @@ TEST_CASE("a prompt is read alike with a bar on a terminal and without", "[cli][
   REQUIRE(plain.exit_status == 0);
   CHECK(plain.err.empty());
   Streams streams;
-  streams.stderr_is_terminal = true;
-  const Outcome terminal = Run(arguments, {}, streams);
-  CHECK(terminal.Json().at("text") == plain.Json().at("text"));
-  CHECK_THAT(terminal.err, ContainsSubstring("reading the prompt ["));
+  streams.progress = true;
+  const Outcome shown = Run(arguments, {}, streams);
+  CHECK(shown.Json().at("text") == plain.Json().at("text"));
+  CHECK_THAT(shown.err, ContainsSubstring("reading the prompt ["));
 }
 
 TEST_CASE("weights that are not packed are said to be read in place", "[cli][run]") {

@@ -22,6 +22,8 @@ constexpr char kDescription[] =
     "instead.\n"
     "Byte counts are plain or carry a unit: 64M, 1.5G, 300MiB (powers of 1024), 64MB (powers of "
     "1000).\n"
+    "HEADROOM_PROGRESS=always or never overrides whether progress bars are drawn (default: on a "
+    "terminal).\n"
     "Exit status: 0 done, 1 failed, 2 wrong usage, 3 does not fit the budget, 130 interrupted.";
 
 constexpr char kFooter[] =

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 #include <unistd.h>
 
@@ -14,14 +16,19 @@ constexpr uint64_t kPatienceNs = 300'000'000;  // short work shows no bar at all
 constexpr int kBarCells = 30;
 }  // namespace
 
-ProgressBar::ProgressBar(std::string label)
-    : label_(std::move(label)), terminal_(isatty(STDERR_FILENO) != 0) {}
+ProgressBar::ProgressBar(std::string label) : label_(std::move(label)) {
+  const char* wish = std::getenv("HEADROOM_PROGRESS");
+  at_once_ = wish != nullptr && std::strcmp(wish, "always") == 0;
+  const bool never = wish != nullptr && std::strcmp(wish, "never") == 0;
+  visible_ = at_once_ || (!never && isatty(STDERR_FILENO) != 0);
+}
 
 void ProgressBar::Update(double fraction) {
-  if (!terminal_) return;
+  if (!visible_) return;
   const uint64_t now = NowNs();
   if (started_ns_ == 0) started_ns_ = now;
-  if (now - started_ns_ < kPatienceNs || now - drawn_ns_ < kRedrawNs) return;
+  if (!at_once_ && now - started_ns_ < kPatienceNs) return;
+  if (now - drawn_ns_ < kRedrawNs) return;
   drawn_ns_ = now;
   drawn_ = true;
   fraction = std::clamp(fraction, 0.0, 1.0);

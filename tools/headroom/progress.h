@@ -1,4 +1,5 @@
-// A progress bar on stderr, drawn only when stderr is a terminal.
+// A progress bar on stderr, drawn when stderr is a terminal and the work takes a while, or as
+// HEADROOM_PROGRESS says: "always" (at once, anywhere) or "never".
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,7 @@ class ProgressBar {
   ProgressBar& operator=(const ProgressBar&) = delete;
 
   // False when nothing will ever be drawn.
-  bool visible() const { return terminal_; }
+  bool visible() const { return visible_; }
   void SetLabel(std::string label) { label_ = std::move(label); }
   // `fraction` 0..1. Redraws at most ten times a second.
   void Update(double fraction);
@@ -23,7 +24,8 @@ class ProgressBar {
 
  private:
   std::string label_;
-  bool terminal_;
+  bool visible_ = false;
+  bool at_once_ = false;
   bool drawn_ = false;
   uint64_t started_ns_ = 0;
   uint64_t drawn_ns_ = 0;
