@@ -106,7 +106,22 @@ struct Value {
   uint32_t width = 0;
 };
 
-enum class TokenizerKind : uint8_t { kNone, kByteBpe };
+enum class TokenizerKind : uint8_t { kNone, kByteBpe, kCharacterBpe, kUnigram };
+
+// As a person calls it.
+constexpr const char* TokenizerKindName(TokenizerKind kind) {
+  switch (kind) {
+    case TokenizerKind::kNone:
+      return "none";
+    case TokenizerKind::kByteBpe:
+      return "byte-level BPE";
+    case TokenizerKind::kCharacterBpe:
+      return "SentencePiece BPE";
+    case TokenizerKind::kUnigram:
+      return "SentencePiece unigram";
+  }
+  return "unknown";
+}
 
 // id -> bytes (already decoded from byte glyphs), straight from the mapping: the table costs no
 // heap.
@@ -136,6 +151,22 @@ struct Merge {
   uint32_t result = 0;
 };
 
+// Where a space is put in front of text that has none of its own in the vocabulary's eyes.
+enum class SpacePrefix : uint8_t {
+  kNone,
+  kAlways,  // of the text between special tokens, also where it begins with a space
+  kFirst,   // of the whole input, unless it begins with a space
+};
+
+// A token matched verbatim, with more to say about it than special_tokens can.
+struct AddedToken {
+  uint32_t token = 0;
+  std::string_view text;    // empty: the token's own bytes
+  bool special = false;     // may be switched off, and is never made from other text
+  bool normalised = false;  // matched after spaces are mapped and prefixed
+  bool strip_left = false, strip_right = false;  // takes white space on that side along
+};
+
 // Enough to rebuild the tokenizer without any other file. Views into the mapping.
 struct TokenizerSpec {
   TokenizerKind kind = TokenizerKind::kNone;
@@ -149,6 +180,16 @@ struct TokenizerSpec {
   bool add_prefix_space = false;
   bool ignore_merges = false;  // a pre-token that is itself in the vocabulary is not merged
   std::string_view chat_template;
+  // Vocabularies of SentencePiece. Their sign for a space stands as a space in `tokens`.
+  std::string_view space;  // that sign: read as a space wherever text has it; empty: no such sign
+  SpacePrefix space_prefix = SpacePrefix::kNone;
+  uint32_t strip_spaces = 0;  // leading spaces of a text's first token that are not shown
+  std::vector<AddedToken> added_tokens;
+  std::span<const uint32_t> byte_tokens;  // kCharacterBpe: 256; kUnigram: 256 or none
+  int32_t unknown_token = kNone;
+  // kUnigram: one of the two has a score for each token.
+  std::span<const float> scores;
+  std::span<const double> double_scores;
 };
 
 // What the model's authors recommend for sampling; zero means not stated.

@@ -52,6 +52,7 @@ Status Generate(session::Session& session, const Tokenizer* tokenizer,
   Delivery delivery{&options};
   const TextSink sink{WriteToApp, &delivery};
   *result = {};
+  bool begins = tokenizer != nullptr && tokenizer->TextBegins(session.tokens());
   TextStream::Outcome outcome = TextStream::Outcome::kContinue;
   while (true) {
     if (options.max_tokens != 0 && result->tokens == options.max_tokens) break;
@@ -73,7 +74,10 @@ Status Generate(session::Session& session, const Tokenizer* tokenizer,
     if (tokenizer == nullptr) {  // no text to show, but the app still sees every token
       if (!WriteToApp(&delivery, "", 0)) outcome = TextStream::Outcome::kRefused;
     } else {
-      outcome = stream.Push(tokenizer->TokenBytes(delivery.token), sink);
+      outcome = stream.Push(begins ? tokenizer->FirstTokenBytes(delivery.token)
+                                   : tokenizer->TokenBytes(delivery.token),
+                            sink);
+      begins = begins && tokenizer->TextBegins({&delivery.token, 1});
     }
     if (outcome != TextStream::Outcome::kContinue) break;
   }

@@ -42,43 +42,6 @@ Status MatchError(int code, size_t level) {
 
 }  // namespace
 
-Status SpecialMatcher::Build(const model::TokenizerSpec& spec) {
-  spec_ = &spec;
-  ids_ = spec.special_tokens;
-  for (const uint32_t id : ids_) {
-    if (id >= spec.tokens.size() || spec.tokens[id].empty()) {
-      return Status::Make(StatusCode::kCorrupt,
-                          "tokenizer: special token %u is empty or >= vocabulary %zu", id,
-                          spec.tokens.size());
-    }
-  }
-  const auto first = [&](uint32_t id) { return static_cast<uint8_t>(spec.tokens[id][0]); };
-  std::sort(ids_.begin(), ids_.end(), [&](uint32_t a, uint32_t b) {
-    if (first(a) != first(b)) return first(a) < first(b);
-    if (spec.tokens[a].size() != spec.tokens[b].size())
-      return spec.tokens[a].size() > spec.tokens[b].size();
-    return a < b;
-  });
-  begin_ = {};
-  for (const uint32_t id : ids_) ++begin_[first(id) + 1];
-  for (size_t i = 1; i < begin_.size(); ++i) begin_[i] += begin_[i - 1];
-  return {};
-}
-
-bool SpecialMatcher::Next(std::string_view text, size_t from, Match* match) const {
-  if (ids_.empty()) return false;
-  for (size_t i = from; i < text.size(); ++i) {
-    const uint8_t byte = static_cast<uint8_t>(text[i]);
-    for (uint32_t at = begin_[byte]; at < begin_[byte + 1]; ++at) {
-      if (text.substr(i).starts_with(spec_->tokens[ids_[at]])) {
-        *match = {i, ids_[at]};
-        return true;
-      }
-    }
-  }
-  return false;
-}
-
 SplitScratch::~SplitScratch() {
   for (pcre2_match_data* match : matches_) pcre2_match_data_free(match);
   pcre2_match_context_free(context_);

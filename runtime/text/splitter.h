@@ -1,41 +1,17 @@
-// Cuts text into the pieces that are merged one by one: at special tokens, then by the model's
-// patterns.
+// Cuts text into the pieces that are encoded one by one, by the model's patterns.
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <memory>
 #include <string_view>
 #include <vector>
 
 #include "base/status.h"
-#include "model/model.h"
 
 struct pcre2_real_code_8;
 struct pcre2_real_match_data_8;
 struct pcre2_real_match_context_8;
 
 namespace headroom::text {
-
-// Finds special tokens in text; the leftmost one, and the longest where several begin.
-// Borrows the spec's tokens. Immutable after Build.
-class SpecialMatcher {
- public:
-  // kCorrupt: an id outside the vocabulary or without bytes.
-  Status Build(const model::TokenizerSpec& spec);
-
-  struct Match {
-    size_t begin = 0;
-    uint32_t id = 0;
-  };
-  // First match at or after `from`; false when there is none.
-  bool Next(std::string_view text, size_t from, Match* match) const;
-
- private:
-  const model::TokenizerSpec* spec_ = nullptr;
-  std::vector<uint32_t> ids_;             // grouped by first byte, longest first
-  std::array<uint32_t, 257> begin_ = {};  // group of first byte b: ids_[begin_[b] .. begin_[b + 1])
-};
 
 // What one Encode call needs to run patterns; not shared between threads.
 class SplitScratch {

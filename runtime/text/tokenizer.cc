@@ -5,9 +5,27 @@
 #include <string>
 
 namespace headroom::text {
+namespace {
+
+// The sign for a space becomes a space, as the tokens spell it; a prefix comes before.
+std::string MapSpaces(std::string_view text, const model::TokenizerSpec& spec) {
+  std::string mapped;
+  mapped.reserve(text.size() + 1);
+  if (spec.space_prefix == model::SpacePrefix::kAlways) mapped += ' ';
+  while (!text.empty()) {
+    const size_t sign = spec.space.empty() ? text.npos : text.find(spec.space);
+    mapped.append(text.substr(0, sign));
+    if (sign == text.npos) break;
+    mapped += ' ';
+    text.remove_prefix(sign + spec.space.size());
+  }
+  return mapped;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::Create(const model::TokenizerSpec& spec) {
-  if (spec.kind != model::TokenizerKind::kByteBpe) {
+  if (spec.kind == model::TokenizerKind::kNone) {
     return Status::Make(StatusCode::kUnsupported, "this model file carries no tokenizer");
   }
   std::unique_ptr<Tokenizer> tokenizer(new Tokenizer);
@@ -18,53 +36,76 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::Create(const model::TokenizerSpec&
                         "tokenizer: begin token %d outside the vocabulary %zu", spec.begin_token,
                         spec.tokens.size());
   }
-  HR_RETURN_IF_ERROR(tokenizer->bpe_.Build(spec));
-  HR_RETURN_IF_ERROR(tokenizer->special_.Build(spec));
+  HR_RETURN_IF_ERROR(spec.kind == model::TokenizerKind::kUnigram ? tokenizer->unigram_.Build(spec)
+                                                                 : tokenizer->bpe_.Build(spec));
+  HR_RETURN_IF_ERROR(tokenizer->special_.Build(spec, /*normalised=*/false));
+  HR_RETURN_IF_ERROR(tokenizer->normalised_.Build(spec, /*normalised=*/true));
   HR_RETURN_IF_ERROR(tokenizer->splitter_.Build(spec.patterns));
   return tokenizer;
 }
 
-Status Tokenizer::EncodeOrdinary(std::string_view text, SplitScratch& split, MergeScratch& merge,
-                                 TokenSink& sink) const {
+// Text between special tokens; `first` where it begins the input.
+Status Tokenizer::EncodeOrdinary(std::string_view text, bool first, Work& work) const {
+  if (text.empty()) return {};
+  std::string mapped;
+  if (spec_->space_prefix == model::SpacePrefix::kAlways ||
+      (!spec_->space.empty() && text.find(spec_->space) != text.npos)) {
+    mapped = MapSpaces(text, *spec_);
+    text = mapped;
+  }
+  size_t done = 0;
+  SpecialMatcher::Match match;
+  while (normalised_.Next(text, done, work.special, &match)) {
+    HR_RETURN_IF_ERROR(
+        EncodePieces(text.substr(done, match.begin - done), first && done == 0, work));
+    work.sink.Add(match.id);
+    done = match.end;
+  }
+  return EncodePieces(text.substr(done), first && done == 0, work);
+}
+
+Status Tokenizer::EncodePieces(std::string_view text, bool first, Work& work) const {
   if (text.empty()) return {};
   std::string prefixed;
-  if (spec_->add_prefix_space && text[0] != ' ') {
+  const bool wanted =
+      spec_->add_prefix_space || (first && spec_->space_prefix == model::SpacePrefix::kFirst);
+  if (wanted && text[0] != ' ') {
     prefixed.reserve(text.size() + 1);
     prefixed.append(1, ' ').append(text);
     text = prefixed;
   }
   struct Context {
-    const ByteBpe* bpe;
-    MergeScratch* merge;
-    TokenSink* sink;
-  } context{&bpe_, &merge, &sink};
+    const Tokenizer* tokenizer;
+    Work* work;
+  } context{this, &work};
   return splitter_.Split(
-      text, split,
+      text, work.split,
       [](void* user_data, std::string_view piece) {
-        auto* context = static_cast<Context*>(user_data);
-        return context->bpe->EncodePiece(piece, *context->merge, *context->sink);
+        const auto [tokenizer, work] = *static_cast<Context*>(user_data);
+        if (tokenizer->spec_->kind == model::TokenizerKind::kUnigram)
+          return tokenizer->unigram_.EncodePiece(piece, work->unigram, work->sink);
+        return tokenizer->bpe_.EncodePiece(piece, work->merge, work->sink);
       },
       &context);
 }
 
 Status Tokenizer::Encode(std::string_view text, uint32_t flags, std::span<int32_t> out,
                          size_t* count) const {
-  TokenSink sink{out};
-  SplitScratch split;
-  MergeScratch merge;
-  HR_RETURN_IF_ERROR(splitter_.Prepare(text.size(), &split));
-  if (spec_->add_begin && !(flags & kNoBegin)) sink.Add(static_cast<uint32_t>(spec_->begin_token));
+  Work work{{out}, {}, {}, {}, !(flags & kNoSpecial)};
+  HR_RETURN_IF_ERROR(splitter_.Prepare(text.size(), &work.split));
+  if (spec_->add_begin && !(flags & kNoBegin))
+    work.sink.Add(static_cast<uint32_t>(spec_->begin_token));
   size_t done = 0;
   SpecialMatcher::Match match;
-  while (!(flags & kNoSpecial) && special_.Next(text, done, &match)) {
-    HR_RETURN_IF_ERROR(EncodeOrdinary(text.substr(done, match.begin - done), split, merge, sink));
-    sink.Add(match.id);
-    done = match.begin + spec_->tokens[match.id].size();
+  while (special_.Next(text, done, work.special, &match)) {
+    HR_RETURN_IF_ERROR(EncodeOrdinary(text.substr(done, match.begin - done), done == 0, work));
+    work.sink.Add(match.id);
+    done = match.end;
   }
-  HR_RETURN_IF_ERROR(EncodeOrdinary(text.substr(done), split, merge, sink));
-  *count = sink.count;
-  if (sink.count > out.size()) {
-    return Status::Make(StatusCode::kBufferTooSmall, "%zu tokens > capacity %zu", sink.count,
+  HR_RETURN_IF_ERROR(EncodeOrdinary(text.substr(done), done == 0, work));
+  *count = work.sink.count;
+  if (*count > out.size()) {
+    return Status::Make(StatusCode::kBufferTooSmall, "%zu tokens > capacity %zu", *count,
                         out.size());
   }
   return {};
@@ -79,12 +120,12 @@ Status Tokenizer::Decode(std::span<const int32_t> tokens, std::span<char> out,
                           "token %d at place %zu outside the vocabulary %zu", tokens[i], i,
                           spec_->tokens.size());
     }
-    total += spec_->tokens[tokens[i]].size();
+    total += (i == 0 ? FirstTokenBytes(tokens[i]) : TokenBytes(tokens[i])).size();
   }
   *bytes = total;
   size_t at = 0;
   for (size_t i = 0; i < tokens.size() && at < out.size(); ++i) {
-    const std::string_view token = spec_->tokens[tokens[i]];
+    const std::string_view token = i == 0 ? FirstTokenBytes(tokens[i]) : TokenBytes(tokens[i]);
     const size_t fits = std::min(token.size(), out.size() - at);
     std::memcpy(out.data() + at, token.data(), fits);
     at += fits;
@@ -99,6 +140,29 @@ Status Tokenizer::Decode(std::span<const int32_t> tokens, std::span<char> out,
 std::string_view Tokenizer::TokenBytes(int32_t token) const {
   if (token < 0 || static_cast<size_t>(token) >= spec_->tokens.size()) return {};
   return spec_->tokens[token];
+}
+
+std::string_view Tokenizer::FirstTokenBytes(int32_t token) const {
+  std::string_view bytes = TokenBytes(token);
+  for (uint32_t i = 0; i < spec_->strip_spaces && bytes.starts_with(' '); ++i)
+    bytes.remove_prefix(1);
+  return bytes;
+}
+
+bool Tokenizer::TextBegins(std::span<const int32_t> tokens) const {
+  const auto special = [&](int32_t token) {
+    const uint32_t id = static_cast<uint32_t>(token);
+    return std::find(spec_->special_tokens.begin(), spec_->special_tokens.end(), id) !=
+               spec_->special_tokens.end() ||
+           std::any_of(spec_->added_tokens.begin(), spec_->added_tokens.end(),
+                       [&](const auto& added) { return added.special && added.token == id; });
+  };
+  return std::all_of(tokens.begin(), tokens.end(), special);
+}
+
+uint64_t Tokenizer::table_bytes() const {
+  return sizeof(*this) + bpe_.table_bytes() + unigram_.table_bytes() + special_.table_bytes() +
+         normalised_.table_bytes();
 }
 
 bool Tokenizer::IsEndToken(int32_t token) const {

@@ -1,16 +1,22 @@
-// Text to token ids and back, by the byte-level BPE that a model file carries.
+// Text to token ids and back, by the tokenizer that a model file carries: byte-level BPE, or the
+// BPE and the unigram model of SentencePiece.
+//
+//   text -> cut at special tokens -> spaces mapped and prefixed -> cut by patterns -> encoder
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "base/status.h"
 #include "model/model.h"
-#include "text/byte_bpe.h"
+#include "text/bpe.h"
+#include "text/special_matcher.h"
 #include "text/splitter.h"
+#include "text/unigram.h"
 
 namespace headroom::text {
 
@@ -27,31 +33,49 @@ class Tokenizer {
 
   // `text` may hold any bytes. Writes the first out.size() ids and sets *count to the number of all
   // of them. Decoding the ids gives `text` back, byte for byte (after a begin token and a prefix
-  // space). Allocates working memory in proportion to the longest piece and releases it before
-  // returning. Errors: kBufferTooSmall (*count is right), kUnsupported (a pattern that backtracks
-  // without end), kInvalidArgument (a byte for which this vocabulary has no token), kOutOfMemory.
+  // space; U+2581 as a space with SentencePiece; unknown characters of a unigram model without
+  // byte tokens are lost). Allocates working memory in proportion to the text and releases it
+  // before returning. Errors: kBufferTooSmall (*count is right), kUnsupported (a pattern that
+  // backtracks without end), kInvalidArgument (a byte for which this vocabulary has no token),
+  // kOutOfMemory.
   Status Encode(std::string_view text, uint32_t flags, std::span<int32_t> out, size_t* count) const;
 
-  // The bytes of `tokens` in order; a character may end in a later token. *bytes: all of them.
+  // The bytes of `tokens` in order; a character may end in a later token. The first token goes
+  // without the leading space that encoding would put there. *bytes: all of them.
   // Errors: kInvalidArgument (id outside the vocabulary; the text names it), kBufferTooSmall.
   Status Decode(std::span<const int32_t> tokens, std::span<char> out, size_t* bytes) const;
 
   // Bytes of one token; empty for an id outside the vocabulary. Lent by the model.
   std::string_view TokenBytes(int32_t token) const;
+  // The same without what Decode leaves out of a text's first token.
+  std::string_view FirstTokenBytes(int32_t token) const;
+  // Whether all of `tokens` are special, so that the next token is the first of a text.
+  bool TextBegins(std::span<const int32_t> tokens) const;
   bool IsEndToken(int32_t token) const;
   uint32_t vocabulary() const { return static_cast<uint32_t>(spec_->tokens.size()); }
 
   // Heap held, for the plan.
-  uint64_t table_bytes() const { return sizeof(*this) + bpe_.table_bytes(); }
+  uint64_t table_bytes() const;
 
  private:
+  // What one Encode call works with.
+  struct Work {
+    TokenSink sink;
+    SplitScratch split;
+    MergeScratch merge;
+    UnigramScratch unigram;
+    bool special;  // special tokens in the text are matched
+  };
+
   Tokenizer() = default;
-  Status EncodeOrdinary(std::string_view text, SplitScratch& split, MergeScratch& merge,
-                        TokenSink& sink) const;
+  Status EncodeOrdinary(std::string_view text, bool first, Work& work) const;
+  Status EncodePieces(std::string_view text, bool first, Work& work) const;
 
   const model::TokenizerSpec* spec_ = nullptr;
-  ByteBpe bpe_;
-  SpecialMatcher special_;
+  Bpe bpe_;  // of the two, the one that the kind asks for is built
+  Unigram unigram_;
+  SpecialMatcher special_;     // in the text as it comes
+  SpecialMatcher normalised_;  // in the text with its spaces mapped
   PatternSplitter splitter_;
 };
 

@@ -98,8 +98,8 @@ TEST_CASE("group 19: ids outside the vocabulary are refused", "[model][hostile]"
 
 TEST_CASE("group 19: tokenizer kinds and texts are checked", "[model][hostile]") {
   ExpectRefused({
-      {"unigram", kUnsupported, "kind Unigram",
-       [](auto& g) { g.tokenizer->kind = fb::TokenizerKind::Unigram; }},
+      {"word pieces", kUnsupported, "kind WordPiece",
+       [](auto& g) { g.tokenizer->kind = fb::TokenizerKind::WordPiece; }},
       {"kind 200", kUnsupported, "kind 200 is unknown",
        [](auto& g) { g.tokenizer->kind = static_cast<fb::TokenizerKind>(200); }},
       {"empty pattern", kCorrupt, "split pattern 0 is empty",
@@ -112,6 +112,51 @@ TEST_CASE("group 19: tokenizer kinds and texts are checked", "[model][hostile]")
        [](auto& g) { g.tokenizer->patterns.assign(65, "a"); }},
       {"template", kCorrupt, "chat template has control character 0x1b",
        [](auto& g) { g.tokenizer->chat_template = "\x1b[31m"; }},
+  });
+}
+
+TEST_CASE("group 19: what vocabularies of SentencePiece have is checked", "[model][hostile]") {
+  const auto unigram = [](auto edit) {
+    return [edit](fb::ModelT& g) {
+      g.tokenizer->kind = fb::TokenizerKind::Unigram;
+      g.tokenizer->scores.assign(g.tokenizer->token_ends.size(), -1.0f);
+      edit(*g.tokenizer);
+    };
+  };
+  const auto added = [](auto edit) {
+    return [edit](fb::TokenizerT& t) {
+      t.added_tokens.push_back(std::make_unique<fb::AddedTokenT>());
+      edit(*t.added_tokens[0]);
+    };
+  };
+  ExpectRefused({
+      {"no scores", kCorrupt, "no scores", unigram([](auto& t) { t.scores.clear(); })},
+      {"few scores", kCorrupt, "31 scores for 32 tokens",
+       unigram([](auto& t) { t.scores.resize(31); })},
+      {"many wide scores", kCorrupt, "33 scores for 32 tokens",
+       unigram([](auto& t) { t.double_scores.resize(33); })},
+      {"score", kCorrupt, "the score of token 3 is not finite",
+       unigram([](auto& t) { t.scores[3] = kNan; })},
+      {"characters", kUnsupported, "characters without byte tokens",
+       [](auto& g) { g.tokenizer->kind = fb::TokenizerKind::CharacterBpe; }},
+      {"byte-level", kUnsupported, "byte tokens beside a byte-level vocabulary",
+       [](auto& g) { g.tokenizer->byte_tokens.resize(256); }},
+      {"few byte tokens", kCorrupt, "3 byte tokens, not 256",
+       unigram([](auto& t) { t.byte_tokens.resize(3); })},
+      {"byte token", kCorrupt, "byte token 32 is not in 0..31",
+       unigram([](auto& t) { t.byte_tokens.assign(256, 32); })},
+      {"byte", kCorrupt, "token 0 does not say byte 0x00",
+       unigram([](auto& t) { t.byte_tokens.assign(256, 0); })},
+      {"prefix", kUnsupported, "space prefix 9 is unknown",
+       unigram([](auto& t) { t.space_prefix = static_cast<fb::SpacePrefix>(9); })},
+      {"sign", kCorrupt, "sign for a space of 9 bytes",
+       unigram([](auto& t) { t.space = "_________"; })},
+      {"space", kCorrupt, "sign for a space is a space", unigram([](auto& t) { t.space = " "; })},
+      {"added", kCorrupt, "added token 32", unigram(added([](auto& a) { a.token = 32; }))},
+      {"added text", kCorrupt, "added token is not UTF-8",
+       unigram(added([](auto& a) { a.text = "\xff"; }))},
+      {"added to bytes", kUnsupported, "of a byte-level vocabulary",
+       [added](auto& g) { added([](auto&) {})(*g.tokenizer); }},
   });
 }
 

@@ -137,6 +137,41 @@ TEST_CASE("the tokenizer comes back, merges with their results", "[model]") {
   CHECK(tokenizer.chat_template == expected.chat_template);
 }
 
+TEST_CASE("what vocabularies of SentencePiece have comes back", "[model]") {
+  ModelDescription description = test::TinyDescription();
+  convert::TokenizerDescription& expected = description.tokenizer;
+  expected.kind = model::TokenizerKind::kUnigram;
+  expected.space = "\u2581";
+  expected.space_prefix = model::SpacePrefix::kFirst;
+  expected.strip_spaces = 1;
+  expected.unknown_token = 31;
+  expected.added_tokens = {{{30, {}, true, true, false, true}, " <begin>"},
+                           {{29, {}, false, false, true, false}, ""}};
+  expected.scores.assign(expected.tokens.size(), -1.25);
+  for (const bool exact : {true, false}) {
+    if (!exact) expected.scores[5] = -0.1;
+    const test::AlignedBytes bytes = test::WriteToMemory(description);
+    const std::unique_ptr<Model> model = Open(bytes);
+    const model::TokenizerSpec& tokenizer = model->tokenizer;
+    CHECK(tokenizer.kind == model::TokenizerKind::kUnigram);
+    CHECK(tokenizer.space == expected.space);
+    CHECK(tokenizer.space_prefix == expected.space_prefix);
+    CHECK(tokenizer.strip_spaces == 1);
+    CHECK(tokenizer.unknown_token == 31);
+    REQUIRE(tokenizer.added_tokens.size() == 2);
+    CHECK(tokenizer.added_tokens[0].text == " <begin>");
+    CHECK(tokenizer.added_tokens[0].token == 30);
+    CHECK(tokenizer.added_tokens[0].special);
+    CHECK(tokenizer.added_tokens[0].normalised);
+    CHECK(tokenizer.added_tokens[0].strip_right);
+    CHECK(tokenizer.added_tokens[1].text.empty());
+    CHECK(tokenizer.added_tokens[1].strip_left);
+    CHECK(tokenizer.scores.size() == (exact ? expected.scores.size() : 0));
+    REQUIRE(tokenizer.double_scores.size() == (exact ? 0 : expected.scores.size()));
+    if (!exact) CHECK(tokenizer.double_scores[5] == -0.1);
+  }
+}
+
 TEST_CASE("metadata and sampling hints come back", "[model]") {
   const std::unique_ptr<Model> model = Open(test::TinyFile());
   CHECK(model->metadata.name == "tiny");

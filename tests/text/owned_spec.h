@@ -36,6 +36,13 @@ class OwnedSpec {
     return id;
   }
   void AddPattern(const std::string& pattern) { patterns_.push_back(pattern); }
+  void AddAdded(model::AddedToken token, const std::string& text) {
+    added_.push_back(token);
+    added_texts_.push_back(text);
+  }
+  void SetSpace(const std::string& sign) { space_ = sign; }
+  void SetByteTokens(std::vector<uint32_t> ids) { byte_tokens_ = std::move(ids); }
+  void SetScores(std::vector<double> scores) { scores_ = std::move(scores); }
   void AddMergeIds(model::Merge merge) { merges_.push_back(merge); }
 
   // Valid until the next Add.
@@ -43,6 +50,11 @@ class OwnedSpec {
     spec_.tokens = model::TokenTable(ends_, bytes_.data());
     spec_.merges = merges_;
     spec_.patterns.assign(patterns_.begin(), patterns_.end());
+    for (size_t i = 0; i < added_.size(); ++i) added_[i].text = added_texts_[i];
+    spec_.added_tokens = added_;
+    spec_.space = space_;
+    spec_.byte_tokens = byte_tokens_;
+    spec_.double_scores = scores_;
     return spec_;
   }
   uint32_t id(const std::string& bytes) const { return ids_.at(bytes); }
@@ -53,6 +65,11 @@ class OwnedSpec {
   std::map<std::string, uint32_t> ids_;
   std::vector<model::Merge> merges_;
   std::deque<std::string> patterns_;
+  std::vector<model::AddedToken> added_;
+  std::deque<std::string> added_texts_;
+  std::string space_;
+  std::vector<uint32_t> byte_tokens_;
+  std::vector<double> scores_;
   model::TokenizerSpec spec_;
 };
 

@@ -129,8 +129,7 @@ Summary Summarise(const GraphPlan& plan, const ModelShape& shape, const HrmWrite
   Summary summary;
   summary.name = description.metadata.name;
   summary.architecture = description.metadata.architecture;
-  summary.tokenizer =
-      description.tokenizer.kind == model::TokenizerKind::kByteBpe ? "byte-level BPE" : "none";
+  summary.tokenizer = model::TokenizerKindName(description.tokenizer.kind);
   summary.file_bytes = writer.file_bytes();
   for (size_t i = 0; i < description.tensors.size(); ++i) {
     summary.weight_bytes += writer.data_bytes(i) + writer.scale_bytes(i);

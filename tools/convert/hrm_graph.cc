@@ -1,5 +1,8 @@
 #include "convert/hrm_graph.h"
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <string_view>
 #include <unordered_map>
 
@@ -213,11 +216,51 @@ Status AddMerges(const TokenizerDescription& from, fb::TokenizerT& to) {
   return {};
 }
 
+fb::TokenizerKind ToSchema(model::TokenizerKind kind) {
+  switch (kind) {
+    case model::TokenizerKind::kNone:
+      return fb::TokenizerKind::None;
+    case model::TokenizerKind::kByteBpe:
+      return fb::TokenizerKind::ByteBpe;
+    case model::TokenizerKind::kCharacterBpe:
+      return fb::TokenizerKind::CharacterBpe;
+    case model::TokenizerKind::kUnigram:
+      return fb::TokenizerKind::Unigram;
+  }
+  return fb::TokenizerKind::None;
+}
+
+void AddSentencePiece(const TokenizerDescription& from, fb::TokenizerT& to) {
+  to.space = from.space;
+  to.space_prefix = static_cast<fb::SpacePrefix>(from.space_prefix);
+  to.strip_spaces = from.strip_spaces;
+  to.byte_tokens = from.byte_tokens;
+  to.unknown_token = from.unknown_token;
+  for (const AddedTokenDescription& added : from.added_tokens) {
+    auto token = std::make_unique<fb::AddedTokenT>();
+    token->token = added.token.token;
+    token->text = added.text;
+    token->special = added.token.special;
+    token->normalised = added.token.normalised;
+    token->strip_left = added.token.strip_left;
+    token->strip_right = added.token.strip_right;
+    to.added_tokens.push_back(std::move(token));
+  }
+  const bool exact = std::all_of(from.scores.begin(), from.scores.end(), [](double score) {
+    return std::abs(score) <= std::numeric_limits<float>::max() &&
+           static_cast<double>(static_cast<float>(score)) == score;
+  });
+  if (exact) {
+    to.scores.assign(from.scores.begin(), from.scores.end());
+  } else {
+    to.double_scores = from.scores;
+  }
+}
+
 Status AddTokenizer(const TokenizerDescription& from, fb::ModelT& graph) {
   if (from.kind == model::TokenizerKind::kNone && from.end_tokens.empty()) return {};
   auto to = std::make_unique<fb::TokenizerT>();
-  to->kind = from.kind == model::TokenizerKind::kNone ? fb::TokenizerKind::None
-                                                      : fb::TokenizerKind::ByteBpe;
+  to->kind = ToSchema(from.kind);
   for (const std::string& token : from.tokens) {
     to->token_bytes.insert(to->token_bytes.end(), token.begin(), token.end());
     to->token_ends.push_back(static_cast<uint32_t>(to->token_bytes.size()));
@@ -231,6 +274,7 @@ Status AddTokenizer(const TokenizerDescription& from, fb::ModelT& graph) {
   to->add_prefix_space = from.add_prefix_space;
   to->ignore_merges = from.ignore_merges;
   to->chat_template = from.chat_template;
+  AddSentencePiece(from, *to);
   graph.tokenizer = std::move(to);
   return {};
 }

@@ -31,6 +31,12 @@ struct TensorDescription {
   std::vector<uint32_t> extents;  // [N, K] or [N]
 };
 
+// AddedToken::text of `token` is ignored: `text` owns it.
+struct AddedTokenDescription {
+  model::AddedToken token;
+  std::string text;
+};
+
 struct TokenizerDescription {
   model::TokenizerKind kind = model::TokenizerKind::kNone;
   std::vector<std::string> tokens;  // id -> bytes
@@ -44,6 +50,14 @@ struct TokenizerDescription {
   bool add_prefix_space = false;
   bool ignore_merges = false;
   std::string chat_template;
+  // As in model::TokenizerSpec.
+  std::string space;
+  model::SpacePrefix space_prefix = model::SpacePrefix::kNone;
+  uint32_t strip_spaces = 0;
+  std::vector<AddedTokenDescription> added_tokens;
+  std::vector<uint32_t> byte_tokens;
+  int32_t unknown_token = model::kNone;
+  std::vector<double> scores;  // stored as floats where that loses nothing
 };
 
 struct MetadataDescription {

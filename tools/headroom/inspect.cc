@@ -143,12 +143,27 @@ Json OpJson(const model::Model& model, const model::Op& op) {
   return json;
 }
 
+const char* TokenizerKindKey(model::TokenizerKind kind) {
+  switch (kind) {
+    case model::TokenizerKind::kNone:
+      return "none";
+    case model::TokenizerKind::kByteBpe:
+      return "byte_bpe";
+    case model::TokenizerKind::kCharacterBpe:
+      return "sentencepiece_bpe";
+    case model::TokenizerKind::kUnigram:
+      return "sentencepiece_unigram";
+  }
+  return "unknown";
+}
+
 Json TokenizerJson(const model::TokenizerSpec& tokenizer) {
   if (tokenizer.kind == model::TokenizerKind::kNone) return nullptr;
-  return {{"kind", "byte_bpe"},
+  return {{"kind", TokenizerKindKey(tokenizer.kind)},
           {"tokens", tokenizer.tokens.size()},
           {"merges", tokenizer.merges.size()},
           {"special_tokens", tokenizer.special_tokens},
+          {"added_tokens", tokenizer.added_tokens.size()},
           {"end_tokens", tokenizer.end_tokens},
           {"begin_token", tokenizer.begin_token},
           {"add_begin", tokenizer.add_begin},
@@ -196,8 +211,10 @@ void PrintMetadata(const model::Model& model) {
   if (tokenizer.kind == model::TokenizerKind::kNone) {
     std::printf("%-14s none\n", "tokenizer");
   } else {
-    std::printf("%-14s byte-level BPE, %zu tokens, %zu merges, %zu special%s\n", "tokenizer",
-                tokenizer.tokens.size(), tokenizer.merges.size(), tokenizer.special_tokens.size(),
+    std::printf("%-14s %s, %zu tokens, %zu merges, %zu special%s\n", "tokenizer",
+                model::TokenizerKindName(tokenizer.kind), tokenizer.tokens.size(),
+                tokenizer.merges.size(),
+                tokenizer.special_tokens.size() + tokenizer.added_tokens.size(),
                 tokenizer.chat_template.empty() ? "" : ", with a chat template");
   }
 }

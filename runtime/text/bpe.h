@@ -1,27 +1,19 @@
 // Byte-pair merging over token ids: the vocabulary, the merge ranks, and the merging of one piece.
+// Merging begins with the bytes of the piece (byte-level vocabularies) or with its characters
+// (SentencePiece), where a character without a token is begun with its bytes' tokens.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string_view>
 #include <vector>
 
 #include "base/status.h"
 #include "model/model.h"
+#include "text/token_sink.h"
 
 namespace headroom::text {
-
-// Receives ids in order; counts all of them, also those beyond the caller's buffer.
-struct TokenSink {
-  std::span<int32_t> out;
-  size_t count = 0;
-  void Add(uint32_t id) {
-    if (count < out.size()) out[count] = static_cast<int32_t>(id);
-    ++count;
-  }
-};
 
 // Working memory of one Encode call: grows to the longest piece (28 bytes per byte of it) and is
 // reused.
@@ -50,16 +42,18 @@ class MergeScratch {
 
 // Immutable after Build; any number of threads may call the const functions.
 // Borrows the spec's tokens and merges, which must outlive it.
-class ByteBpe {
+class Bpe {
  public:
-  // kCorrupt: an id outside the vocabulary; the text names it.
+  // kCorrupt: an id outside the vocabulary, characters without tokens for the 256 bytes; the text
+  // names it.
   Status Build(const model::TokenizerSpec& spec);
 
   // Appends the ids of one piece. Errors: kInvalidArgument (a byte without a token; piece over 2
   // GiB), kOutOfMemory.
   Status EncodePiece(std::string_view piece, MergeScratch& scratch, TokenSink& sink) const;
 
-  // The ordinary (not special) token with exactly these bytes, lowest id; kNone when there is none.
+  // The ordinary (not special, not a byte's) token with exactly these bytes, lowest id; kNone when
+  // there is none.
   int32_t Find(std::string_view bytes) const;
 
   // Heap held by the tables.
@@ -68,15 +62,17 @@ class ByteBpe {
  private:
   static constexpr uint32_t kEmpty = 0xffffffffu;
 
-  Status BuildVocabulary(const model::TokenizerSpec& spec, std::vector<bool>* out_special);
-  Status BuildMerges(const model::TokenizerSpec& spec, const std::vector<bool>& special);
+  void BuildVocabulary(const std::vector<bool>& reserved);
+  Status BuildMerges(const std::vector<bool>& reserved);
   uint32_t FindMerge(uint32_t left, uint32_t right) const;  // rank or kEmpty
+  Status SeedBytes(std::string_view piece, MergeScratch::Symbol* symbols, uint32_t* count) const;
+  void SeedCharacters(std::string_view piece, MergeScratch::Symbol* symbols, uint32_t* count) const;
   void Merge(MergeScratch& scratch, size_t count) const;
 
   const model::TokenizerSpec* spec_ = nullptr;
-  std::vector<uint32_t> vocabulary_;  // open addressing: id or kEmpty
-  std::vector<uint32_t> ranks_;       // open addressing: rank or kEmpty
-  std::array<uint32_t, 256> byte_ids_ = {};
+  std::vector<uint32_t> vocabulary_;         // open addressing: id or kEmpty
+  std::vector<uint32_t> ranks_;              // open addressing: rank or kEmpty
+  std::array<uint32_t, 256> byte_ids_ = {};  // what a byte alone begins with
 };
 
 }  // namespace headroom::text

@@ -1,10 +1,13 @@
-#include "text/byte_bpe.h"
+#include "text/bpe.h"
 
 #include <xxhash.h>
 
 #include <algorithm>
 #include <bit>
 #include <new>
+
+#include "text/utf8.h"
+#include "text/vocabulary.h"
 
 namespace headroom::text {
 namespace {
@@ -35,47 +38,39 @@ bool MergeScratch::Reserve(size_t count) {
   return capacity_ != 0;
 }
 
-Status ByteBpe::Build(const model::TokenizerSpec& spec) {
+Status Bpe::Build(const model::TokenizerSpec& spec) {
   spec_ = &spec;
-  std::vector<bool> special;
-  HR_RETURN_IF_ERROR(BuildVocabulary(spec, &special));
-  return BuildMerges(spec, special);
+  HR_ASSIGN_OR_RETURN(const std::vector<bool> reserved, ReservedTokens(spec));
+  const bool characters = spec.kind == model::TokenizerKind::kCharacterBpe;
+  if (characters && spec.byte_tokens.size() != byte_ids_.size()) {
+    return Status::Make(StatusCode::kCorrupt, "tokenizer: %zu byte tokens, not %zu",
+                        spec.byte_tokens.size(), byte_ids_.size());
+  }
+  BuildVocabulary(reserved);
+  for (size_t value = 0; value < byte_ids_.size(); ++value) {
+    const char byte = static_cast<char>(value);
+    const int32_t id =
+        characters ? static_cast<int32_t>(spec.byte_tokens[value]) : Find({&byte, 1});
+    byte_ids_[value] = id == model::kNone ? kEmpty : static_cast<uint32_t>(id);
+  }
+  return BuildMerges(reserved);
 }
 
-Status ByteBpe::BuildVocabulary(const model::TokenizerSpec& spec, std::vector<bool>* out_special) {
-  const size_t count = spec.tokens.size();
-  if (count == 0 || count >= kEmpty / 4) {
-    return Status::Make(StatusCode::kCorrupt, "tokenizer: %zu tokens, must be 1 to %u", count,
-                        kEmpty / 4);
-  }
-  std::vector<bool>& special = *out_special;
-  special.assign(count, false);
-  for (const uint32_t id : spec.special_tokens) {
-    if (id >= count) {
-      return Status::Make(StatusCode::kCorrupt, "tokenizer: special token %u >= vocabulary %zu", id,
-                          count);
-    }
-    special[id] = true;
-  }
+void Bpe::BuildVocabulary(const std::vector<bool>& reserved) {
+  const size_t count = reserved.size();
   vocabulary_.assign(TableSize(count), kEmpty);
   const size_t mask = vocabulary_.size() - 1;
   for (uint32_t id = 0; id < count; ++id) {
-    const std::string_view bytes = spec.tokens[id];
-    // Special tokens are never made from text by merging, so untrusted text cannot spell one.
-    if (bytes.empty() || special[id] || Find(bytes) != model::kNone) continue;
+    const std::string_view bytes = spec_->tokens[id];
+    if (bytes.empty() || reserved[id] || Find(bytes) != model::kNone) continue;
     size_t slot = XXH3_64bits(bytes.data(), bytes.size()) & mask;
     while (vocabulary_[slot] != kEmpty) slot = (slot + 1) & mask;
     vocabulary_[slot] = id;
   }
-  for (int value = 0; value < 256; ++value) {
-    const char byte = static_cast<char>(value);
-    const int32_t id = Find({&byte, 1});
-    byte_ids_[value] = id == model::kNone ? kEmpty : static_cast<uint32_t>(id);
-  }
-  return {};
 }
 
-Status ByteBpe::BuildMerges(const model::TokenizerSpec& spec, const std::vector<bool>& special) {
+Status Bpe::BuildMerges(const std::vector<bool>& reserved) {
+  const model::TokenizerSpec& spec = *spec_;
   const size_t count = spec.tokens.size();
   if (spec.merges.size() >= kEmpty / 4) {
     return Status::Make(StatusCode::kCorrupt, "tokenizer: %zu merges > %u", spec.merges.size(),
@@ -90,7 +85,7 @@ Status ByteBpe::BuildMerges(const model::TokenizerSpec& spec, const std::vector<
                           "tokenizer: merge %u of tokens %u and %u to %u; vocabulary %zu", rank,
                           merge.left, merge.right, merge.result, count);
     }
-    if (special[merge.result]) continue;  // see BuildVocabulary
+    if (reserved[merge.result]) continue;  // see ReservedTokens
     if (FindMerge(merge.left, merge.right) != kEmpty)
       continue;  // listed twice: the earlier rank counts
     size_t slot = HashPair(merge.left, merge.right) & mask;
@@ -100,7 +95,7 @@ Status ByteBpe::BuildMerges(const model::TokenizerSpec& spec, const std::vector<
   return {};
 }
 
-int32_t ByteBpe::Find(std::string_view bytes) const {
+int32_t Bpe::Find(std::string_view bytes) const {
   const size_t mask = vocabulary_.size() - 1;
   for (size_t slot = XXH3_64bits(bytes.data(), bytes.size()) & mask;; slot = (slot + 1) & mask) {
     const uint32_t id = vocabulary_[slot];
@@ -109,7 +104,7 @@ int32_t ByteBpe::Find(std::string_view bytes) const {
   }
 }
 
-uint32_t ByteBpe::FindMerge(uint32_t left, uint32_t right) const {
+uint32_t Bpe::FindMerge(uint32_t left, uint32_t right) const {
   const size_t mask = ranks_.size() - 1;
   for (size_t slot = HashPair(left, right) & mask;; slot = (slot + 1) & mask) {
     const uint32_t rank = ranks_[slot];
@@ -121,7 +116,7 @@ uint32_t ByteBpe::FindMerge(uint32_t left, uint32_t right) const {
 // Joins the pair of lowest rank (leftmost first) until none is left. Every symbol starts alone in a
 // linked list; a candidate in the heap is stale when the pair at its place is no longer the one it
 // was made for.
-void ByteBpe::Merge(MergeScratch& scratch, size_t count) const {
+void Bpe::Merge(MergeScratch& scratch, size_t count) const {
   constexpr uint32_t kEnd = MergeScratch::kEnd;
   MergeScratch::Symbol* symbols = scratch.symbols();
   MergeScratch::Candidate* heap = scratch.candidates();
@@ -155,7 +150,44 @@ void ByteBpe::Merge(MergeScratch& scratch, size_t count) const {
   }
 }
 
-Status ByteBpe::EncodePiece(std::string_view piece, MergeScratch& scratch, TokenSink& sink) const {
+// The symbol before the first is 0 - 1, which is kEnd.
+static_assert(MergeScratch::kEnd == 0u - 1u);
+
+Status Bpe::SeedBytes(std::string_view piece, MergeScratch::Symbol* symbols,
+                      uint32_t* count) const {
+  for (const char value : piece) {
+    const uint8_t byte = static_cast<uint8_t>(value);
+    if (byte_ids_[byte] == kEmpty) {
+      return Status::Make(StatusCode::kInvalidArgument,
+                          "text: byte 0x%02x has no token in this vocabulary", byte);
+    }
+    symbols[*count] = {byte_ids_[byte], *count - 1, *count + 1};
+    ++*count;
+  }
+  return {};
+}
+
+// Bytes that are no character are said by their tokens, so that they come back unchanged.
+void Bpe::SeedCharacters(std::string_view piece, MergeScratch::Symbol* symbols,
+                         uint32_t* count) const {
+  const auto add = [&](uint32_t id) {
+    symbols[*count] = {id, *count - 1, *count + 1};
+    ++*count;
+  };
+  while (!piece.empty()) {
+    const Utf8Scan scan = ScanUtf8(piece);
+    const std::string_view character = piece.substr(0, scan.bytes);
+    piece.remove_prefix(scan.bytes);
+    const int32_t id = scan.kind == Utf8::kWhole ? Find(character) : model::kNone;
+    if (id != model::kNone) {
+      add(static_cast<uint32_t>(id));
+    } else {
+      for (const char byte : character) add(byte_ids_[static_cast<uint8_t>(byte)]);
+    }
+  }
+}
+
+Status Bpe::EncodePiece(std::string_view piece, MergeScratch& scratch, TokenSink& sink) const {
   if (spec_->ignore_merges) {
     if (const int32_t id = Find(piece); id != model::kNone) {
       sink.Add(static_cast<uint32_t>(id));
@@ -171,24 +203,20 @@ Status ByteBpe::EncodePiece(std::string_view piece, MergeScratch& scratch, Token
                         piece.size());
   }
   MergeScratch::Symbol* symbols = scratch.symbols();
-  const uint32_t count = static_cast<uint32_t>(piece.size());
-  for (uint32_t i = 0; i < count; ++i) {
-    const uint8_t byte = static_cast<uint8_t>(piece[i]);
-    if (byte_ids_[byte] == kEmpty) {
-      return Status::Make(StatusCode::kInvalidArgument,
-                          "text: byte 0x%02x has no token in this vocabulary", byte);
-    }
-    symbols[i] = {byte_ids_[byte], i == 0 ? MergeScratch::kEnd : i - 1,
-                  i + 1 == count ? MergeScratch::kEnd : i + 1};
+  uint32_t count = 0;
+  if (spec_->kind == model::TokenizerKind::kCharacterBpe) {
+    SeedCharacters(piece, symbols, &count);
+  } else {
+    HR_RETURN_IF_ERROR(SeedBytes(piece, symbols, &count));
   }
+  if (count == 0) return {};
+  symbols[count - 1].next = MergeScratch::kEnd;
   Merge(scratch, count);
-  for (uint32_t i = count ? 0 : MergeScratch::kEnd; i != MergeScratch::kEnd; i = symbols[i].next) {
-    sink.Add(symbols[i].id);
-  }
+  for (uint32_t i = 0; i != MergeScratch::kEnd; i = symbols[i].next) sink.Add(symbols[i].id);
   return {};
 }
 
-uint64_t ByteBpe::table_bytes() const {
+uint64_t Bpe::table_bytes() const {
   return (vocabulary_.capacity() + ranks_.capacity()) * sizeof(uint32_t);
 }
 

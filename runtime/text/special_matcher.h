@@ -1,0 +1,48 @@
+// Tokens that are matched verbatim in text, before anything else looks at it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "text/prefix_table.h"
+
+namespace headroom::text {
+
+// Finds special and added tokens; the leftmost one, and the longest where several begin. Holds
+// copies of their texts. Immutable after Build, and not to be moved.
+class SpecialMatcher {
+ public:
+  SpecialMatcher() = default;
+  SpecialMatcher(const SpecialMatcher&) = delete;
+
+  // `normalised` picks the added tokens that are matched after spaces are mapped; else those
+  // before, and special_tokens. kCorrupt: an id outside the vocabulary or without bytes.
+  Status Build(const model::TokenizerSpec& spec, bool normalised);
+
+  struct Match {
+    size_t begin = 0, end = 0;  // with the white space it takes along
+    uint32_t id = 0;
+  };
+  // First match at or after `from`; false when there is none. Without `special`, tokens that may be
+  // switched off are passed over.
+  bool Next(std::string_view text, size_t from, bool special, Match* match) const;
+
+  uint64_t table_bytes() const;
+
+ private:
+  struct Entry {
+    uint32_t id;
+    bool special, strip_left, strip_right;
+  };
+  Status Add(const model::TokenizerSpec& spec, std::string_view text, const Entry& entry);
+
+  std::vector<Entry> entries_;
+  std::vector<uint32_t> ends_;  // of entry i's text in bytes_
+  std::string bytes_;
+  PrefixTable table_;
+};
+
+}  // namespace headroom::text
