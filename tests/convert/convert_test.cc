@@ -11,6 +11,7 @@
 #include "convert/presets.h"
 #include "convert/safetensors.h"
 #include "tests/convert/converted.h"
+#include "text/tokenizer.h"
 
 namespace headroom {
 namespace {
@@ -404,6 +405,31 @@ TEST_CASE("a tokenizer beside the weights is taken in, or left out when asked", 
   options.out = out / "model.hrm";
   options.without_tokenizer = true;
   CHECK(convert::Convert(options).value().tokenizer == "none");
+}
+
+TEST_CASE("a unigram tokenizer beside the weights encodes after opening", "[convert]") {
+  TempFolder folder;
+  std::filesystem::copy(GoldenFolder("llama-gqa"), folder.path());
+  test::WriteText(
+      folder / "tokenizer.json",
+      R"({"added_tokens":[{"id":0,"content":"<unk>","special":true}],"pre_tokenizer":{"type":)"
+      R"("Metaspace","replacement":"\u2581"},"decoder":{"type":"Metaspace","replacement":"\u2581"},)"
+      R"("model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0.0],["a",-2.0],["b",-2.5],)"
+      R"(["\u2581a",-1.0],["ab",-3.0],["\u2581",-4.0]]}})");
+  const auto converted = ConvertFolder(folder.path(), WeightFormat::kInt8);
+  CHECK(converted->summary.tokenizer == "SentencePiece unigram");
+  const auto tokenizer = text::Tokenizer::Create(converted->model->tokenizer);
+  REQUIRE(tokenizer.ok());
+  std::vector<int32_t> ids(6);
+  size_t count = 0;
+  REQUIRE(tokenizer.value()->Encode("aab zz b", 0, ids, &count).ok());
+  CHECK(ids == std::vector<int32_t>{3, 4, 5, 0, 5, 2});
+  std::string shown(4, '?');
+  REQUIRE(tokenizer.value()->Decode(std::vector<int32_t>{3, 4, 3}, {}, &count).code() ==
+          StatusCode::kBufferTooSmall);
+  shown.resize(count);
+  REQUIRE(tokenizer.value()->Decode(std::vector<int32_t>{3, 4, 3}, shown, &count).ok());
+  CHECK(shown == "aab a");
 }
 
 TEST_CASE("random weights have zero mean and deviation 1 / sqrt K in every form", "[convert]") {

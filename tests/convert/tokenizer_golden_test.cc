@@ -5,7 +5,7 @@
 #include "convert/json_file.h"
 #include "convert/tokenizer_json.h"
 #include "tests/convert/fixture.h"
-#include "tests/text/owned_spec.h"
+#include "tests/text/described_spec.h"
 #include "text/tokenizer.h"
 
 namespace headroom {
@@ -21,29 +21,24 @@ Json Load(const std::string& path) {
   return json.Take();
 }
 
-// The description as the loader would lend it.
-void Fill(const convert::TokenizerDescription& description, test::OwnedSpec& owned) {
-  for (const std::string& token : description.tokens) owned.AddToken(token);
-  for (const auto& [left, right] : description.merges) {
-    owned.AddMergeIds(
-        {left, right, owned.id(description.tokens[left] + description.tokens[right])});
-  }
-  for (const std::string& pattern : description.patterns) owned.AddPattern(pattern);
-  owned.spec().special_tokens = description.special_tokens;
-  owned.spec().begin_token = description.begin_token;
-  owned.spec().add_begin = description.add_begin;
-  owned.spec().add_prefix_space = description.add_prefix_space;
-  owned.spec().ignore_merges = description.ignore_merges;
+// What the reference shows for the ids, which is what we decode: byte for byte unless bytes of the
+// text are missing from the vocabulary.
+void CheckText(const text::Tokenizer& tokenizer, const Ids& ids, const std::string& expected) {
+  std::string text(expected.size() + 16, '\0');
+  size_t bytes = 0;
+  REQUIRE(tokenizer.Decode(ids, text, &bytes).ok());
+  text.resize(bytes);
+  REQUIRE(text == expected);
 }
 
-void CheckCase(const std::string& name) {
+void CheckCase(const std::string& name, uint32_t vocabulary = 600) {
   const std::string folder = test::GoldenFolder("tokenizers/" + name);
-  auto parsed = convert::ParseTokenizer(Load(folder + "/tokenizer.json"), 600, name);
+  auto parsed = convert::ParseTokenizer(Load(folder + "/tokenizer.json"), vocabulary, name);
   INFO(parsed.status().message());
   REQUIRE(parsed.ok());
-  REQUIRE(parsed.value().tokenizer.tokens.size() == 600);
+  REQUIRE(parsed.value().tokenizer.tokens.size() == vocabulary);
   test::OwnedSpec owned;
-  Fill(parsed.value().tokenizer, owned);
+  test::FillSpec(parsed.value().tokenizer, owned);
   auto tokenizer = text::Tokenizer::Create(owned.spec());
   INFO(tokenizer.status().message());
   REQUIRE(tokenizer.ok());
@@ -60,6 +55,10 @@ void CheckCase(const std::string& name) {
       ids.resize(std::min(count, ids.size()));
       REQUIRE(ids == expected);
       tokens += count;
+    }
+    if (row.contains("decoded")) {
+      INFO(name << " '" << text << "'");
+      CheckText(*tokenizer.value(), row["plain"].get<Ids>(), row["decoded"].get<std::string>());
     }
     ++compared;
   }
@@ -79,6 +78,26 @@ TEST_CASE("ids equal the reference: Qwen 2 splitting", "[convert][tokenizer]") {
   CheckCase("qwen2");
 }
 TEST_CASE("ids equal the reference: single digits", "[convert][tokenizer]") { CheckCase("digits"); }
+
+TEST_CASE("ids and texts equal the reference: Llama 2", "[convert][tokenizer]") {
+  CheckCase("llama2", 800);
+}
+TEST_CASE("ids and texts equal the reference: Llama 2, special tokens matched in normalised text",
+          "[convert][tokenizer]") {
+  CheckCase("llama2-normalised", 800);
+}
+TEST_CASE("ids and texts equal the reference: Llama 2, Metaspace", "[convert][tokenizer]") {
+  CheckCase("llama2-metaspace", 800);
+}
+TEST_CASE("ids and texts equal the reference: Gemma", "[convert][tokenizer]") {
+  CheckCase("gemma", 800);
+}
+TEST_CASE("ids and texts equal the reference: unigram", "[convert][tokenizer]") {
+  CheckCase("unigram", 400);
+}
+TEST_CASE("ids and texts equal the reference: unigram with byte fallback", "[convert][tokenizer]") {
+  CheckCase("unigram-bytes", 700);
+}
 
 }  // namespace
 }  // namespace headroom

@@ -89,8 +89,8 @@ TEST_CASE("NFC is accepted with a note", "[convert][tokenizer]") {
 
 TEST_CASE("parts that would change ids are refused by name", "[convert][tokenizer]") {
   const std::string byte_level = R"({"type":"ByteLevel","add_prefix_space":false})";
-  CHECK(Says(Refused(R"("type":"BPE")", R"("type":"Unigram")"), "model \"Unigram\""));
-  CHECK(Says(Refused(R"("type":"BPE")", R"("type":"BPE","byte_fallback":true)"), "byte_fallback"));
+  CHECK(Says(Refused(R"("type":"BPE")", R"("type":"WordPiece")"), "model \"WordPiece\""));
+  CHECK(Says(Refused(R"("type":"BPE")", R"("type":"Unigram")"), "pre_tokenizer \"ByteLevel\""));
   CHECK(Says(Refused(R"("type":"BPE")", R"("type":"BPE","dropout":0.1)"), "dropout"));
   CHECK(Says(Refused(R"("type":"BPE")", R"("type":"BPE","end_of_word_suffix":"</w>")"),
              "end_of_word_suffix"));

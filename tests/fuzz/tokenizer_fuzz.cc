@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "convert/tokenizer_json.h"
-#include "tests/text/owned_spec.h"
+#include "tests/text/described_spec.h"
 #include "text/tokenizer.h"
 
 namespace headroom {
@@ -40,6 +40,25 @@ void Exercise(const text::Tokenizer& tokenizer, std::string_view text, uint32_t 
   }
 }
 
+// Tokens of all bytes, some longer ones, some merges; no sign for a space, so that text comes back
+// exactly.
+void AddSentencePiece(test::OwnedSpec& owned, model::TokenizerKind kind) {
+  std::vector<uint32_t> bytes;
+  std::vector<double> scores;
+  owned.AddAllBytes();
+  for (uint32_t id = 0; id < 256; ++id) bytes.push_back(id);
+  for (const char* token : {"a", "b", "\xc3\xa9", " "}) owned.AddToken(token);
+  owned.AddMergeIds({256, 257, owned.AddToken("ab")});
+  owned.AddMergeIds({258, 258, owned.AddToken("\xc3\xa9\xc3\xa9")});
+  owned.AddMergeIds({259, 260, owned.AddToken(" ab")});
+  owned.AddSpecial("<e>");
+  owned.AddAdded({owned.AddToken("<f>"), {}, false, false, false, false}, "");
+  for (uint32_t id = 0; id < owned.spec().tokens.size(); ++id) scores.push_back(-1.0 - id % 7);
+  owned.SetByteTokens(bytes);
+  owned.SetScores(scores);
+  owned.spec().kind = kind;
+}
+
 void FuzzText(std::string_view text) {
   struct Sound {
     test::OwnedSpec owned;
@@ -57,6 +76,11 @@ void FuzzText(std::string_view text) {
       owned.AddPattern(pattern);
       made.back()->tokenizer = text::Tokenizer::Create(owned.spec()).Take();
     }
+    for (const auto kind : {model::TokenizerKind::kCharacterBpe, model::TokenizerKind::kUnigram}) {
+      made.push_back(std::make_unique<Sound>());
+      AddSentencePiece(made.back()->owned, kind);
+      made.back()->tokenizer = text::Tokenizer::Create(made.back()->owned.spec()).Take();
+    }
     return made;
   }();
   for (const auto& sound : kSound) {
@@ -70,20 +94,10 @@ void FuzzJson(std::string_view json) {
   if (!parsed.ok()) return;
   const auto tokenizer = convert::ParseTokenizer(parsed.value(), 512, "input");
   if (!tokenizer.ok()) return;
-  const convert::TokenizerDescription& from = tokenizer.value().tokenizer;
   test::OwnedSpec owned;
-  for (const std::string& token : from.tokens) owned.AddToken(token);
-  for (const auto& [left, right] : from.merges) {
-    owned.AddMergeIds({left, right, owned.id(from.tokens[left] + from.tokens[right])});
-  }
-  for (const std::string& pattern : from.patterns) owned.AddPattern(pattern);
-  owned.spec().special_tokens = from.special_tokens;
-  owned.spec().begin_token = from.begin_token;
-  owned.spec().add_begin = from.add_begin;
-  owned.spec().add_prefix_space = from.add_prefix_space;
-  owned.spec().ignore_merges = from.ignore_merges;
+  test::FillSpec(tokenizer.value().tokenizer, owned);
   const auto made = text::Tokenizer::Create(owned.spec());
-  if (made.ok()) Exercise(*made.value(), "a b ab <e> 12 \xc3\xa9\xff", 0, false);
+  if (made.ok()) Exercise(*made.value(), "a b ab <e> 12 \xe2\x96\x81\xc3\xa9\xff", 0, false);
 }
 
 // Reads small numbers off the front of the input.
@@ -115,6 +129,19 @@ void FuzzSpec(std::string_view data) {
   for (int i = bytes.Next() % 4; i > 0; --i)
     owned.spec().special_tokens.push_back(256u + bytes.Next() % 16);
   if (shape & 2) owned.AddPattern(bytes.Take(bytes.Next() % 24));
+  if (shape & 64) {
+    owned.spec().kind =
+        shape & 128 ? model::TokenizerKind::kUnigram : model::TokenizerKind::kCharacterBpe;
+    owned.SetScores(std::vector<double>(owned.spec().tokens.size(), -1.5));
+    owned.SetSpace(shape & 8 ? "b" : "");
+    owned.spec().space_prefix = static_cast<model::SpacePrefix>(shape >> 1 & 1);
+    owned.spec().unknown_token = shape & 4 ? 0 : -1;
+    std::vector<uint32_t> ids(shape & 1 ? 256 : 0);
+    for (uint32_t id = 0; id < ids.size(); ++id) ids[id] = id;
+    owned.SetByteTokens(ids);
+    owned.AddAdded({bytes.Next(), {}, (shape & 1) != 0, (shape & 2) != 0, (shape & 4) != 0, true},
+                   bytes.Take(2));
+  }
   owned.spec().ignore_merges = shape & 4;
   owned.spec().add_prefix_space = shape & 8;
   owned.spec().add_begin = shape & 16;

@@ -4,6 +4,9 @@
 #include <array>
 #include <map>
 #include <optional>
+#include <set>
+
+#include "convert/tokenizer_parser.h"
 
 namespace headroom::convert {
 namespace {
@@ -49,14 +52,13 @@ std::optional<std::string> DecodeGlyphs(const std::string& text) {
   return bytes;
 }
 
-class Parser {
+class ByteLevelParser : public TokenizerParser {
  public:
-  Parser(const Json& json, uint32_t vocabulary, const std::string& what)
-      : json_(json), vocabulary_(vocabulary), what_(what) {}
+  using TokenizerParser::TokenizerParser;
 
   Result<ParsedTokenizer> Parse() {
     if (!json_.is_object()) return Corrupt("is no object");
-    HR_RETURN_IF_ERROR(AddedTokens());
+    HR_RETURN_IF_ERROR(Verbatim());
     HR_RETURN_IF_ERROR(Model());
     HR_RETURN_IF_ERROR(Normalizer(Part("normalizer")));
     HR_RETURN_IF_ERROR(PreTokenizer(Part("pre_tokenizer"), /*alone=*/true));
@@ -69,68 +71,16 @@ class Parser {
   }
 
  private:
-  TokenizerDescription& out() { return parsed_.tokenizer; }
-
-  Status Corrupt(const std::string& fact) const {
-    return Status::Make(StatusCode::kCorrupt, "%s: %s", what_.c_str(), fact.c_str());
-  }
-  Status Unsupported(const std::string& part, const std::string& value) const {
-    return Status::Make(StatusCode::kUnsupported,
-                        "%s: %s \"%s\" is not supported (the model can be converted without a "
-                        "tokenizer)",
-                        what_.c_str(), part.c_str(), Printable(value).c_str());
-  }
-
-  // nullptr for absent or null.
-  static const Json* Member(const Json& object, const char* key) {
-    if (!object.is_object() || !object.contains(key) || object[key].is_null()) return nullptr;
-    return &object[key];
-  }
-  const Json* Part(const char* key) const { return Member(json_, key); }
-  static std::string Text(const Json& object, const char* key) {
-    const Json* value = Member(object, key);
-    return value && value->is_string() ? value->get<std::string>() : std::string();
-  }
-  static bool Is(const Json& object, const char* key, bool otherwise = false) {
-    const Json* value = Member(object, key);
-    return value && value->is_boolean() ? value->get<bool>() : otherwise;
-  }
-  // The list under `key`, or an empty one.
-  static const Json& List(const Json& object, const char* key) {
-    static const Json kEmpty = Json::array();
-    const Json* value = Member(object, key);
-    return value && value->is_array() ? *value : kEmpty;
-  }
-
-  Result<uint32_t> Id(const Json* value, const std::string& token) const {
-    if (!value || !value->is_number_unsigned() || value->get<uint64_t>() >= vocabulary_) {
-      return Status::Make(StatusCode::kCorrupt, "%s: token \"%s\" has no id below %u",
-                          what_.c_str(), Printable(token).c_str(), vocabulary_);
-    }
-    return value->get<uint32_t>();
-  }
-
-  void SetToken(uint32_t id, std::string bytes) {
-    if (out().tokens.size() < vocabulary_) out().tokens.resize(vocabulary_);
-    out().tokens[id] = std::move(bytes);
-  }
-
   // ---- added_tokens: matched verbatim
 
-  Status AddedTokens() {
-    for (const Json& token : List(json_, "added_tokens")) {
-      const std::string content = Text(token, "content");
-      if (content.empty()) return Corrupt("an added token is empty");
-      HR_ASSIGN_OR_RETURN(const uint32_t id, Id(Member(token, "id"), content));
-      for (const char* option : {"single_word", "lstrip", "rstrip"}) {
-        if (Is(token, option)) {
-          return Unsupported(std::string("added token with ") + option, content);
-        }
-      }
-      if (added_.count(id)) return Corrupt("two added tokens with id " + std::to_string(id));
-      added_[id] = content;
-      out().special_tokens.push_back(id);
-      SetToken(id, content);
+  Status Verbatim() {
+    HR_ASSIGN_OR_RETURN(const std::vector<Added> tokens, AddedTokens());
+    for (const Added& token : tokens) {
+      if (token.strip_left) return Unsupported("added token with lstrip", token.content);
+      if (token.strip_right) return Unsupported("added token with rstrip", token.content);
+      added_.insert(token.id);
+      out().special_tokens.push_back(token.id);
+      SetToken(token.id, token.content);
     }
     return {};
   }
@@ -142,14 +92,7 @@ class Parser {
     if (!model || !model->is_object()) return Corrupt("lacks \"model\"");
     const std::string type = Text(*model, "type");
     if (!type.empty() && type != "BPE") return Unsupported("model", type);
-    if (Is(*model, "byte_fallback")) return Unsupported("model option", "byte_fallback");
-    for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-      if (!Text(*model, key).empty()) return Unsupported("model option", key);
-    }
-    const Json* dropout = Member(*model, "dropout");
-    if (dropout && !(dropout->is_number() && dropout->get<double>() == 0.0)) {
-      return Unsupported("model option", "dropout");
-    }
+    HR_RETURN_IF_ERROR(CheckBpeOptions(*model));
     out().ignore_merges = Is(*model, "ignore_merges");
     const Json* vocabulary = Member(*model, "vocab");
     if (!vocabulary || !vocabulary->is_object()) return Corrupt("lacks the model's \"vocab\"");
@@ -167,29 +110,6 @@ class Parser {
       const std::optional<std::string> bytes = DecodeGlyphs(glyphs);
       if (!bytes) return Unsupported("vocabulary that is not byte-level, token", glyphs);
       SetToken(id, *bytes);
-    }
-    return {};
-  }
-
-  Status Merges(const Json& vocabulary, const Json& merges) {
-    for (const Json& merge : merges) {
-      std::string left, right;
-      if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-        left = merge[0].get<std::string>();
-        right = merge[1].get<std::string>();
-      } else if (merge.is_string()) {
-        const std::string text = merge.get<std::string>();
-        const size_t space = text.find(' ');
-        left = text.substr(0, space);
-        right = space == std::string::npos ? "" : text.substr(space + 1);
-      }
-      if (!vocabulary.contains(left) || !vocabulary.contains(right) ||
-          !vocabulary.contains(left + right)) {
-        return Corrupt("merge " + std::to_string(out().merges.size()) + " (\"" + Printable(left) +
-                       "\" + \"" + Printable(right) + "\") is not in the vocabulary");
-      }
-      out().merges.emplace_back(vocabulary[left].get<uint32_t>(),
-                                vocabulary[right].get<uint32_t>());
     }
     return {};
   }
@@ -309,45 +229,6 @@ class Parser {
     return {};
   }
 
-  // ---- post_processor: a begin token, or nothing
-
-  Status PostProcessor(const Json* part) {
-    if (!part) return {};
-    const std::string type = Text(*part, "type");
-    if (type == "Sequence") {
-      for (const Json& item : List(*part, "processors")) HR_RETURN_IF_ERROR(PostProcessor(&item));
-      return {};
-    }
-    if (type == "ByteLevel") return {};  // offsets only
-    if (type != "TemplateProcessing") return Unsupported("post_processor", type);
-    bool text_seen = false;
-    for (const Json& item : List(*part, "single")) {
-      if (Member(item, "Sequence")) {
-        text_seen = true;
-        continue;
-      }
-      const Json* special = Member(item, "SpecialToken");
-      const std::string name = special ? Text(*special, "id") : std::string();
-      if (text_seen || out().add_begin) {
-        return Unsupported("post_processor token behind the text or the first", name);
-      }
-      HR_RETURN_IF_ERROR(Begin(*part, name));
-    }
-    return {};
-  }
-
-  Status Begin(const Json& part, const std::string& name) {
-    const Json* specials = Member(part, "special_tokens");
-    const Json* special = specials ? Member(*specials, name.c_str()) : nullptr;
-    if (!special || List(*special, "ids").size() != 1) {
-      return Corrupt("post_processor token \"" + Printable(name) + "\" has not one id");
-    }
-    HR_ASSIGN_OR_RETURN(const uint32_t id, Id(&List(*special, "ids")[0], name));
-    out().begin_token = static_cast<int32_t>(id);
-    out().add_begin = true;
-    return {};
-  }
-
   Status Decoder(const Json* part) {
     if (!part) return {};
     const std::string type = Text(*part, "type");
@@ -358,11 +239,7 @@ class Parser {
     return type == "ByteLevel" ? Status() : Unsupported("decoder", type);
   }
 
-  const Json& json_;
-  const uint32_t vocabulary_;
-  const std::string& what_;
-  ParsedTokenizer parsed_;
-  std::map<uint32_t, std::string> added_;
+  std::set<uint32_t> added_;
   bool byte_level_ = false;
 };
 
@@ -370,7 +247,13 @@ class Parser {
 
 Result<ParsedTokenizer> ParseTokenizer(const Json& json, uint32_t vocabulary,
                                        const std::string& what) {
-  return Parser(json, vocabulary, what).Parse();
+  const Json* model = json.is_object() && json.contains("model") ? &json["model"] : nullptr;
+  if (model && model->is_object()) {
+    const bool fallback = model->contains("byte_fallback") && (*model)["byte_fallback"] == true;
+    const bool unigram = model->contains("type") && (*model)["type"] == "Unigram";
+    if (fallback || unigram) return ParseSentencePiece(json, vocabulary, what);
+  }
+  return ByteLevelParser(json, vocabulary, what).Parse();
 }
 
 }  // namespace headroom::convert

@@ -1,5 +1,6 @@
-// tokenizer.json of a byte-level BPE as the tables of the model file. Anything in it that would
-// change ids and that the runtime cannot do is refused by its name.
+// tokenizer.json as the tables of the model file: byte-level BPE, and what SentencePiece makes (BPE
+// with byte fallback, unigram). Anything in it that would change ids and that the runtime cannot do
+// is refused by its name.
 #pragma once
 
 #include <string>

@@ -127,4 +127,5 @@ def main():
         print(name, reference.get_vocab_size(), "tokens,", len(rows), "texts")
 
 
-main()
+if __name__ == "__main__":
+    main()

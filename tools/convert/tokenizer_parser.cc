@@ -1,0 +1,142 @@
+#include "convert/tokenizer_parser.h"
+
+#include <set>
+
+namespace headroom::convert {
+
+Status TokenizerParser::Corrupt(const std::string& fact) const {
+  return Status::Make(StatusCode::kCorrupt, "%s: %s", what_.c_str(), fact.c_str());
+}
+
+Status TokenizerParser::Unsupported(const std::string& part, const std::string& value) const {
+  return Status::Make(StatusCode::kUnsupported,
+                      "%s: %s \"%s\" is not supported (the model can be converted without a "
+                      "tokenizer)",
+                      what_.c_str(), part.c_str(), Printable(value).c_str());
+}
+
+const Json* TokenizerParser::Member(const Json& object, const char* key) {
+  if (!object.is_object() || !object.contains(key) || object[key].is_null()) return nullptr;
+  return &object[key];
+}
+
+std::string TokenizerParser::Text(const Json& object, const char* key) {
+  const Json* value = Member(object, key);
+  return value && value->is_string() ? value->get<std::string>() : std::string();
+}
+
+bool TokenizerParser::Is(const Json& object, const char* key, bool otherwise) {
+  const Json* value = Member(object, key);
+  return value && value->is_boolean() ? value->get<bool>() : otherwise;
+}
+
+const Json& TokenizerParser::List(const Json& object, const char* key) {
+  static const Json kEmpty = Json::array();
+  const Json* value = Member(object, key);
+  return value && value->is_array() ? *value : kEmpty;
+}
+
+Result<uint32_t> TokenizerParser::Id(const Json* value, const std::string& token) const {
+  if (!value || !value->is_number_unsigned() || value->get<uint64_t>() >= vocabulary_) {
+    return Status::Make(StatusCode::kCorrupt, "%s: token \"%s\" has no id below %u", what_.c_str(),
+                        Printable(token).c_str(), vocabulary_);
+  }
+  return value->get<uint32_t>();
+}
+
+void TokenizerParser::SetToken(uint32_t id, std::string bytes) {
+  if (out().tokens.size() < vocabulary_) out().tokens.resize(vocabulary_);
+  out().tokens[id] = std::move(bytes);
+}
+
+Result<std::vector<TokenizerParser::Added>> TokenizerParser::AddedTokens() const {
+  std::vector<Added> tokens;
+  std::set<uint32_t> ids;
+  for (const Json& token : List(json_, "added_tokens")) {
+    Added added;
+    added.content = Text(token, "content");
+    if (added.content.empty()) return Corrupt("an added token is empty");
+    HR_ASSIGN_OR_RETURN(added.id, Id(Member(token, "id"), added.content));
+    if (Is(token, "single_word")) return Unsupported("added token with single_word", added.content);
+    if (!ids.insert(added.id).second)
+      return Corrupt("two added tokens with id " + std::to_string(added.id));
+    added.special = Is(token, "special");
+    added.normalised = Is(token, "normalized", !added.special);
+    added.strip_left = Is(token, "lstrip");
+    added.strip_right = Is(token, "rstrip");
+    tokens.push_back(std::move(added));
+  }
+  return tokens;
+}
+
+Status TokenizerParser::CheckBpeOptions(const Json& model) const {
+  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    if (!Text(model, key).empty()) return Unsupported("model option", key);
+  }
+  const Json* dropout = Member(model, "dropout");
+  if (dropout && !(dropout->is_number() && dropout->get<double>() == 0.0)) {
+    return Unsupported("model option", "dropout");
+  }
+  return {};
+}
+
+Status TokenizerParser::Merges(const Json& vocabulary, const Json& merges) {
+  for (const Json& merge : merges) {
+    std::string left, right;
+    if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+      left = merge[0].get<std::string>();
+      right = merge[1].get<std::string>();
+    } else if (merge.is_string()) {
+      const std::string text = merge.get<std::string>();
+      const size_t space = text.find(' ');
+      left = text.substr(0, space);
+      right = space == std::string::npos ? "" : text.substr(space + 1);
+    }
+    if (!vocabulary.contains(left) || !vocabulary.contains(right) ||
+        !vocabulary.contains(left + right)) {
+      return Corrupt("merge " + std::to_string(out().merges.size()) + " (\"" + Printable(left) +
+                     "\" + \"" + Printable(right) + "\") is not in the vocabulary");
+    }
+    out().merges.emplace_back(vocabulary[left].get<uint32_t>(), vocabulary[right].get<uint32_t>());
+  }
+  return {};
+}
+
+Status TokenizerParser::PostProcessor(const Json* part) {
+  if (!part) return {};
+  const std::string type = Text(*part, "type");
+  if (type == "Sequence") {
+    for (const Json& item : List(*part, "processors")) HR_RETURN_IF_ERROR(PostProcessor(&item));
+    return {};
+  }
+  if (type == "ByteLevel") return {};  // offsets only
+  if (type != "TemplateProcessing") return Unsupported("post_processor", type);
+  bool text_seen = false;
+  for (const Json& item : List(*part, "single")) {
+    if (Member(item, "Sequence")) {
+      text_seen = true;
+      continue;
+    }
+    const Json* special = Member(item, "SpecialToken");
+    const std::string name = special ? Text(*special, "id") : std::string();
+    if (text_seen || out().add_begin) {
+      return Unsupported("post_processor token behind the text or the first", name);
+    }
+    HR_RETURN_IF_ERROR(Begin(*part, name));
+  }
+  return {};
+}
+
+Status TokenizerParser::Begin(const Json& part, const std::string& name) {
+  const Json* specials = Member(part, "special_tokens");
+  const Json* special = specials ? Member(*specials, name.c_str()) : nullptr;
+  if (!special || List(*special, "ids").size() != 1) {
+    return Corrupt("post_processor token \"" + Printable(name) + "\" has not one id");
+  }
+  HR_ASSIGN_OR_RETURN(const uint32_t id, Id(&List(*special, "ids")[0], name));
+  out().begin_token = static_cast<int32_t>(id);
+  out().add_begin = true;
+  return {};
+}
+
+}  // namespace headroom::convert

@@ -1,0 +1,64 @@
+// What the readers of tokenizer.json have in common, whatever the kind of its vocabulary.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "convert/tokenizer_json.h"
+
+namespace headroom::convert {
+
+// One parser reads one file. Everything in the file is untrusted.
+class TokenizerParser {
+ public:
+  TokenizerParser(const Json& json, uint32_t vocabulary, const std::string& what)
+      : json_(json), vocabulary_(vocabulary), what_(what) {}
+
+ protected:
+  // An entry of "added_tokens": matched verbatim.
+  struct Added {
+    uint32_t id = 0;
+    std::string content;
+    bool special = false, normalised = false, strip_left = false, strip_right = false;
+  };
+
+  TokenizerDescription& out() { return parsed_.tokenizer; }
+
+  Status Corrupt(const std::string& fact) const;
+  Status Unsupported(const std::string& part, const std::string& value) const;
+
+  // nullptr for absent or null.
+  static const Json* Member(const Json& object, const char* key);
+  const Json* Part(const char* key) const { return Member(json_, key); }
+  // Empty when it is no text.
+  static std::string Text(const Json& object, const char* key);
+  static bool Is(const Json& object, const char* key, bool otherwise = false);
+  // The list under `key`, or an empty one.
+  static const Json& List(const Json& object, const char* key);
+
+  Result<uint32_t> Id(const Json* value, const std::string& token) const;
+  void SetToken(uint32_t id, std::string bytes);
+
+  // Refuses options that no kind of vocabulary here knows, and two tokens with one id.
+  Result<std::vector<Added>> AddedTokens() const;
+  // Ids of the two halves, in rank order.
+  Status Merges(const Json& vocabulary, const Json& merges);
+  // A begin token, or nothing.
+  Status PostProcessor(const Json* part);
+  // Options of a BPE model that would change ids.
+  Status CheckBpeOptions(const Json& model) const;
+
+  const Json& json_;
+  const uint32_t vocabulary_;
+  const std::string& what_;
+  ParsedTokenizer parsed_;
+
+ private:
+  Status Begin(const Json& part, const std::string& name);
+};
+
+// Vocabularies of SentencePiece: BPE with byte fallback, and unigram.
+Result<ParsedTokenizer> ParseSentencePiece(const Json& json, uint32_t vocabulary,
+                                           const std::string& what);
+
+}  // namespace headroom::convert
