@@ -102,6 +102,21 @@ Status LoadEmbedding(const LoadContext& context, const Where& where, const fb::E
   return {};
 }
 
+Status LoadPositionEmbedding(const LoadContext& context, const Where& where,
+                             const fb::PositionEmbeddingOp& from, const Shape& shape, Op* op) {
+  op->kind = OpKind::kPositionEmbedding;
+  HR_RETURN_IF_ERROR(LoadWeight(context, where, "table", from.weight(), shape.out, &op->weight));
+  if (op->inputs[0] != static_cast<int32_t>(kTokensValue))
+    return Corrupt(where, "reads value %d, not the tokens", op->inputs[0]);
+  const uint32_t positions = context.model.metadata.context_tokens;
+  if (op->weight.row_begin != 0 || op->weight.rows < positions) {
+    return Corrupt(where, "table of %u rows from %u on for a context of %u", op->weight.rows,
+                   op->weight.row_begin, positions);
+  }
+  if (op->weight.bias != kNone) return Unsupported(where, "a table with a bias");
+  return {};
+}
+
 Status LoadProjectionOp(const LoadContext& context, const Where& where,
                         const fb::ProjectionOp& from, const Shape& shape, Op* op) {
   op->kind = OpKind::kProjection;
@@ -166,6 +181,9 @@ Status LoadAttributes(const LoadContext& context, const Where& where, const fb::
   switch (from.attributes_type()) {
     case fb::OpAttributes::EmbeddingOp:
       return LoadEmbedding(context, where, *from.attributes_as_EmbeddingOp(), shape, op);
+    case fb::OpAttributes::PositionEmbeddingOp:
+      return LoadPositionEmbedding(context, where, *from.attributes_as_PositionEmbeddingOp(), shape,
+                                   op);
     case fb::OpAttributes::NormOp:
       return LoadNormOp(context, where, *from.attributes_as_NormOp(), shape, op);
     case fb::OpAttributes::ProjectionOp:
@@ -198,7 +216,8 @@ Status LoadEdges(const LoadContext& context, const Where& where, const fb::Op& f
       return Corrupt(where, "reads value %d before it is written", op->inputs[i]);
     }
     const bool tokens = op->inputs[i] == static_cast<int32_t>(kTokensValue);
-    if (tokens && from.attributes_type() != fb::OpAttributes::EmbeddingOp) {
+    if (tokens && from.attributes_type() != fb::OpAttributes::EmbeddingOp &&
+        from.attributes_type() != fb::OpAttributes::PositionEmbeddingOp) {
       return Corrupt(where, "reads the token ids");
     }
   }
@@ -226,7 +245,7 @@ Status LoadOp(const LoadContext& context, uint32_t index, const fb::Op& from, Pr
   HR_RETURN_IF_ERROR(CheckKnown(where, "operation", kind));
   if (kind == fb::OpAttributes::NONE || from.attributes() == nullptr)
     return Corrupt(where, "no attributes");
-  if (kind > fb::OpAttributes::SoftcapOp) {
+  if (kind > fb::OpAttributes::SoftcapOp && kind != fb::OpAttributes::PositionEmbeddingOp) {
     return Unsupported(where, "operation %s", fb::EnumNameOpAttributes(kind));
   }
   Shape shape;

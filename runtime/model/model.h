@@ -86,6 +86,8 @@ enum class OpKind : uint8_t {
   kAdd,              // two inputs of one shape
   kScale,            // multiply by `scale`
   kSoftcap,          // scale * tanh(x / scale)
+  // tokens [T] -> [T, C]: row `position` of weight, which has metadata.context_tokens rows or more
+  kPositionEmbedding,
 };
 enum class Activation : uint8_t { kSilu, kGeluErf, kGeluTanh, kRelu };
 

@@ -86,6 +86,7 @@ class Lowering {
     auto input = [&](int i) { return op.inputs[i] <= 0 ? kNone : buffer_of_[op.inputs[i]]; };
     switch (op.kind) {
       case OpKind::kEmbedding:
+      case OpKind::kPositionEmbedding:
         AddOnce(result_.embedding_tensors, op.weight.tensor);
         AddStep(StepKind::kEmbed, index, kNone, OutputOf(op));
         return {};

@@ -39,7 +39,7 @@ struct Slice {
 };
 
 enum class StepKind : uint8_t {
-  kEmbed,
+  kEmbed,  // of the token, or of its position
   kNorm,
   kDense,
   kAppend,  // per head: norm and rotate q in place; norm, rotate and store k; store v

@@ -65,6 +65,7 @@ void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
   bound->factor = op.scale;
   if (step.kind == StepKind::kEmbed) {
     bound->table = op.weight.tensor;
+    bound->by_position = op.kind == model::OpKind::kPositionEmbedding;
     bound->release = b_.release_embeddings && !ReadByDense(op.weight.tensor);
   }
   if (step.kind == StepKind::kNorm) {
@@ -183,9 +184,9 @@ Status Executor::RunEmbed(const BoundStep& step) {
   step.looked_up += rows_;
   ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
     for (uint32_t row = begin; row < end; ++row) {
-      const int32_t token = tokens_[tail_ ? row_ : row];
-      ops::EmbeddingRow(table, static_cast<uint32_t>(token), step.factor,
-                        step.output + uint64_t{row} * step.width);
+      const uint32_t at = tail_ ? row_ : row;  // in the chunk
+      const uint32_t id = step.by_position ? position_ + at : static_cast<uint32_t>(tokens_[at]);
+      ops::EmbeddingRow(table, id, step.factor, step.output + uint64_t{row} * step.width);
     }
   });
   return {};

@@ -65,6 +65,7 @@ class Executor {
     bool gated = false;
     float factor = 1.0f;             // kEmbed, kScale, kSoftcap
     int32_t table = model::kNone;    // kEmbed
+    bool by_position = false;        // kEmbed: the row is the token's position, not its id
     bool release = false;            // kEmbed: drop the table's pages from time to time
     mutable uint32_t looked_up = 0;  // kEmbed: rows since then
   };

@@ -5,6 +5,7 @@
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
+#include <cstring>
 
 #include "base/half.h"
 #include "convert/json_file.h"
@@ -28,7 +29,7 @@ using test::TempFolder;
 const std::vector<std::string> kCases = {
     "llama-gqa", "llama-mqa",  "llama-yarn", "llama-bias", "qwen2",    "qwen3",      "gemma2",
     "gemma3",    "mistral",    "stablelm",   "phi",        "gpt-neox", "starcoder2", "cohere",
-    "phi3-long", "phi3-short", "olmo2",      "granite",    "smollm3"};
+    "phi3-long", "phi3-short", "olmo2",      "granite",    "smollm3",  "gpt2"};
 
 // A tensor of the checkpoint as floats.
 std::vector<float> Source(const std::string& name, const std::string& tensor) {
@@ -338,6 +339,59 @@ TEST_CASE("SmolLM3: the interval stands for lists that a file does not have", "[
   CHECK(c->model->attentions[0].left == kUnlimited);
   CHECK(c->model->attentions[1].rope.dims == 0);
   CHECK(c->model->attentions[1].left == 7);
+}
+
+TEST_CASE("GPT-2: matrices turned, positions added, no rotation", "[convert]") {
+  const auto c = ConvertCase("gpt2");
+  const auto source = Source("gpt2", "transformer.h.1.attn.c_attn.weight");  // [K = 48, N = 144]
+  const auto stored = c->floats(c->model->attentions[1].query.tensor);
+  REQUIRE(stored.size() == source.size());
+  for (size_t n = 0; n < 144; ++n) {
+    for (size_t k = 0; k < 48; ++k) REQUIRE(stored[n * 48 + k] == source[k * 144 + n]);
+  }
+  const model::AttentionSpec& a = c->model->attentions[1];
+  CHECK((a.query.rows == 48 && a.key.row_begin == 48 && a.value.row_begin == 96));
+  CHECK(c->floats(a.query.bias) == Source("gpt2", "transformer.h.1.attn.c_attn.bias"));
+  CHECK(a.rope.dims == 0);
+  const model::Op& positions = c->op(OpKind::kPositionEmbedding);
+  CHECK(positions.inputs[0] == 0);
+  CHECK(c->floats(positions.weight.tensor) == Source("gpt2", "transformer.wpe.weight"));
+  CHECK(c->op(OpKind::kAdd).inputs[0] == c->op(OpKind::kEmbedding).output);
+  CHECK(c->op(OpKind::kAdd).inputs[1] == positions.output);
+  CHECK(c->model->ops.back().weight.tensor == c->op(OpKind::kEmbedding).weight.tensor);
+}
+
+// As the first published files of GPT-2 are: no prefix, and the causal mask among the tensors.
+TEST_CASE("GPT-2: tensor names without their prefix, and a shorter context", "[convert]") {
+  TempFolder folder;
+  const std::string source = GoldenFolder("gpt2");
+  const std::string file = test::ReadText(source + "/model.safetensors");
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, file.data(), 8);
+  std::string header = file.substr(8, header_bytes);
+  const std::string prefix = "\"transformer.";
+  for (size_t at = 0; (at = header.find(prefix)) != std::string::npos;) {
+    header.replace(at, prefix.size(), "\"");
+  }
+  const std::string data = file.substr(8 + header_bytes);
+  header.insert(1, R"("h.0.attn.bias":{"dtype":"F32","shape":[1],"data_offsets":[)" +
+                       std::to_string(data.size()) + "," + std::to_string(data.size() + 4) + "]},");
+  test::WriteText(folder / "model.safetensors", test::Safetensors(header, data + "mask"));
+  test::WriteText(folder / "config.json", test::ReadText(source + "/config.json"));
+  Converted bare;
+  Options options;
+  options.source = folder.path();
+  options.out = bare.folder / "model.hrm";
+  options.weights = WeightFormat::kF32;
+  options.context = 40;
+  const auto summary = convert::Convert(options);
+  INFO(summary.status().message());
+  REQUIRE(summary.ok());
+  bare.model = model::Model::OpenPath(options.out.c_str(), {}).Take();
+  const auto full = ConvertCase("gpt2");
+  CHECK(bare.floats(bare.model->attentions[0].output.tensor) ==
+        full->floats(full->model->attentions[0].output.tensor));
+  CHECK(bare.tensor(bare.op(OpKind::kPositionEmbedding).weight.tensor).rows() == 40);
 }
 
 TEST_CASE("formats: vocabulary matrices stay at int8, norms at f32", "[convert]") {

@@ -73,6 +73,15 @@ TEST_CASE("what only other code than the reference would read must say nothing",
              "use_sliding_window"));
 }
 
+TEST_CASE("GPT-2 variants that scale attention otherwise are refused", "[convert]") {
+  CHECK(Says(Refusal("gpt2", R"("scale_attn_weights": true)", R"("scale_attn_weights": false)"),
+             "\"scale_attn_weights\" is \"false\""));
+  CHECK(Says(Refusal("gpt2", R"("scale_attn_by_inverse_layer_idx": false)",
+                     R"("scale_attn_by_inverse_layer_idx": true)"),
+             "scale_attn_by_inverse_layer_idx"));
+  CHECK(Says(Refusal("gpt2", R"("use_cache": true)", R"("rope_theta": 100.0)"), "rope_theta"));
+}
+
 TEST_CASE("longrope that does not fit together is refused", "[convert]") {
   CHECK(Says(
       Refusal("phi3-short", R"("partial_rotary_factor": 0.75)", R"("partial_rotary_factor": 0.5)"),
@@ -147,7 +156,7 @@ TEST_CASE("random presets: same seed, same file; names are listed on a mistake",
   options.block = 48;
   CHECK(Says(convert::Convert(options).status(), "block 48"));
   CHECK(convert::PresetNames().size() == 3);
-  CHECK(convert::ArchitectureNames().size() >= 15);
+  CHECK(convert::ArchitectureNames().size() >= 16);
   CHECK(convert::ParseWeightFormat("int4").value() == WeightFormat::kInt4);
   CHECK(Says(convert::ParseWeightFormat("int5").status(), "int5"));
 }

@@ -80,9 +80,14 @@ CASES = {
     "smollm3": ("SmolLM3", dict(BASE, num_key_value_heads=2, mlp_bias=True, no_rope_layers=[0, 1],
                                 use_sliding_window=True, sliding_window=8,
                                 rope_parameters=rope())),
+    "gpt2": ("GPT2", dict(vocab_size=VOCAB, n_embd=48, n_inner=80, n_layer=2, n_head=4,
+                          n_positions=128, pad_token_id=None, bos_token_id=1, eos_token_id=2,
+                          attn_implementation="eager", dtype="float32")),
     "cohere": ("Cohere", dict(BASE, num_key_value_heads=2, logit_scale=0.25, use_qk_norm=False,
                               tie_word_embeddings=True, rope_parameters=rope())),
 }
+
+HEADS = {"GPT2": "LMHeadModel"}
 
 # Saved with the field names that most published checkpoints still carry.
 OLD_NAMES = {"llama-gqa", "llama-yarn", "llama-mqa", "qwen2", "gemma2", "gemma3", "mistral",
@@ -92,7 +97,7 @@ OLD_NAMES = {"llama-gqa", "llama-yarn", "llama-mqa", "qwen2", "gemma2", "gemma3"
 def build(name):
     family, fields = CASES[name]
     config = getattr(hf, family + ("TextConfig" if family == "Gemma3" else "Config"))(**fields)
-    model = getattr(hf, family + "ForCausalLM")(config).eval().float()
+    model = getattr(hf, family + HEADS.get(family, "ForCausalLM"))(config).eval().float()
     g = torch.Generator().manual_seed(sum(map(ord, name)))
 
     def noise(p, std, mean=0.0):
@@ -106,9 +111,9 @@ def build(name):
                 noise(p, 0.3)
             elif p.dim() == 1:
                 noise(p, 0.3, 0.0 if gemma else 1.0)      # gemma stores w of (1 + w)
-            elif "embed" in key:
+            elif "embed" in key or stem in ("wte", "wpe"):
                 noise(p, 0.4 if gemma else 1.0)
-            elif stem in ("q_proj", "k_proj", "query_key_value", "qkv_proj"):
+            elif stem in ("q_proj", "k_proj", "query_key_value", "qkv_proj", "c_attn"):
                 noise(p, 0.2)
             else:
                 noise(p, 0.3)

@@ -240,6 +240,12 @@ TEST_CASE("group 14: head counts and widths out of range are refused", "[model][
       {"head width 0", kCorrupt, "stream 0 is 0 wide", [](auto& g) { Key(g).width = 0; }},
       {"value width 0", kCorrupt, "stream 1 is 0 wide", [](auto& g) { ValueStream(g).width = 0; }},
       {"head width 2^30", kCorrupt, "wide, not 1..8192", [](auto& g) { Key(g).width = 1u << 30; }},
+      {"positions beyond their table", kCorrupt, "rows from 0 on for a context of 512",
+       [](auto& g) {
+         fb::PositionEmbeddingOpT positions;
+         positions.weight = std::make_unique<fb::WeightT>(*FirstOp<fb::EmbeddingOpT>(g).weight);
+         g.ops[0]->attributes.Set(std::move(positions));
+       }},
       {"no stream heads", kCorrupt, "stream 0 has 0 heads", [](auto& g) { Key(g).heads = 0; }},
       {"score of nothing", kCorrupt, "takes 0 + 0 of a stream of 8",
        [](auto& g) { Projection(g).scores[0]->width = 0; }},

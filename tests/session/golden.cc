@@ -65,8 +65,9 @@ Golden Load(const std::string& name, const std::string& weights) {
       nlohmann::json::parse(ReadFile(folder / "tokens.json")).get<std::vector<int32_t>>();
   golden.logits = ReadNpy(folder / "logits.npy");
   golden.vocabulary = static_cast<uint32_t>(golden.logits.size() / golden.tokens.size());
-  golden.layers = config.at("num_hidden_layers");
-  golden.hidden = config.at("hidden_size");
+  const bool gpt2 = config.contains("n_layer");
+  golden.layers = config.at(gpt2 ? "n_layer" : "num_hidden_layers");
+  golden.hidden = config.at(gpt2 ? "n_embd" : "hidden_size");
 
   convert::Options options;
   options.source = folder.string();

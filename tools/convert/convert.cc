@@ -117,6 +117,19 @@ Status ReadTokenizer(const Options& options, ModelDescription& description) {
   return ReadChatTemplate(options, description);
 }
 
+// Takes the prefix off the plan's tensor names where the checkpoint has it nowhere.
+void DropOptionalPrefix(std::string_view prefix, const Checkpoint& checkpoint, GraphPlan& plan) {
+  if (prefix.empty()) return;
+  for (const auto& [name, entry] : checkpoint.tensors()) {
+    if (name.starts_with(prefix)) return;
+  }
+  for (TensorPlan& tensor : plan.tensors) {
+    for (RowPart& part : tensor.parts) {
+      if (part.source.starts_with(prefix)) part.source.erase(0, prefix.size());
+    }
+  }
+}
+
 std::string FolderName(const std::string& path) {
   std::error_code error;
   const std::filesystem::path whole = std::filesystem::weakly_canonical(path, error);
@@ -195,6 +208,7 @@ Result<Summary> Convert(const Options& options) {
   Checkpoint checkpoint;
   if (!random) {
     HR_ASSIGN_OR_RETURN(checkpoint, Checkpoint::Open(options.source));
+    DropOptionalPrefix(shape.recipe->optional_prefix, checkpoint, plan);
     HR_RETURN_IF_ERROR(CheckSources(plan, shape, checkpoint));
     HR_RETURN_IF_ERROR(ReadGenerationConfig(options, plan.description));
     DropForeignEndTokens(options, plan.description);

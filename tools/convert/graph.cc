@@ -102,9 +102,11 @@ class Builder {
     TensorPlan plan;
     std::vector<RowPart> bias_parts;
     WeightRef weight;
+    const bool transposed = recipe().layers_transposed && !prefix.empty();
     for (const MatrixSource& source : sources) {
       const std::string from = prefix + std::string(source.name);
-      plan.parts.push_back({from + ".weight", source.source_rows, source.begin, source.rows});
+      plan.parts.push_back(
+          {from + ".weight", source.source_rows, source.begin, source.rows, transposed});
       bias_parts.push_back({from + ".bias", source.source_rows, source.begin, source.rows});
       weight.rows += static_cast<uint32_t>(source.rows);
     }
@@ -171,17 +173,21 @@ class Builder {
     return AddOp(name, op, shape_.channels, x);
   }
 
+  int32_t Add(const std::string& name, int32_t x, int32_t y) {
+    model::Op op;
+    op.kind = OpKind::kAdd;
+    return AddOp(name, op, shape_.channels, x, y);
+  }
+
   // residual + scale * branch; `name` is the branch's.
   int32_t AddToResidual(const std::string& name, int32_t branch) {
-    model::Op op;
     if (shape_.residual_scale != 1.0f) {
+      model::Op op;
       op.kind = OpKind::kScale;
       op.scale = shape_.residual_scale;
       branch = AddOp(name + ".scale", op, shape_.channels, branch);
     }
-    op = {};
-    op.kind = OpKind::kAdd;
-    return AddOp(name + ".add", op, shape_.channels, residual_, branch);
+    return Add(name + ".add", residual_, branch);
   }
 
   int32_t Project(const std::string& name, const WeightRef& weight, int32_t x) {
@@ -200,6 +206,17 @@ class Builder {
     op.scale = shape_.embedding_scale;
     embedding_ = op.weight;
     residual_ = AddOp("embedding", op, shape_.channels, 0);
+    if (!names().positions.empty()) EmbedPositions();
+  }
+
+  void EmbedPositions() {
+    model::Op op;
+    op.kind = OpKind::kPositionEmbedding;
+    op.weight = AddMatrix("positions", "", shape_.channels,
+                          {{names().positions, shape_.trained_tokens, 0, shape_.context_tokens}},
+                          false, VocabularyFormat());
+    residual_ =
+        Add("embedding.add", residual_, AddOp("embedding.positions", op, shape_.channels, 0));
   }
 
   void Layer(size_t i) {

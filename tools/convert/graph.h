@@ -14,12 +14,14 @@
 
 namespace headroom::convert {
 
-// Rows [begin, begin + rows) of a source tensor of [source_rows, columns] (a vector: columns 1).
+// Rows [begin, begin + rows) of a source tensor of [source_rows, columns] (a vector: columns 1),
+// which lies in the checkpoint as [columns, source_rows] when transposed.
 struct RowPart {
   std::string source;  // name in the checkpoint
   uint64_t source_rows = 0;
   uint64_t begin = 0;
   uint64_t rows = 0;
+  bool transposed = false;
 };
 
 enum class TensorRole : uint8_t { kMatrix, kNorm, kBias, kFixed };

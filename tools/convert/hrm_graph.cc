@@ -89,6 +89,11 @@ void SetAttributes(const model::Op& op, fb::OpAttributesUnion& out) {
       attributes.cap = op.scale;
       return out.Set(std::move(attributes));
     }
+    case model::OpKind::kPositionEmbedding: {
+      fb::PositionEmbeddingOpT attributes;
+      attributes.weight = ToSchema(op.weight);
+      return out.Set(std::move(attributes));
+    }
   }
 }
 

@@ -37,6 +37,32 @@ constexpr TensorNames kPhi3Names = {.query = "",
 constexpr std::string_view kPhi3NeutralKeys[] = {"auto_map", "full_attn_mod", "interpolate_factor"};
 constexpr std::string_view kPhi3FalseOnlyKeys[] = {"attention_bias", "mlp_bias", "lm_head_bias"};
 
+constexpr TensorNames kGpt2Names = {.embedding = "transformer.wte",
+                                    .positions = "transformer.wpe",
+                                    .final_norm = "transformer.ln_f",
+                                    .layer = "transformer.h.{}.",
+                                    .attention_norm = "ln_1",
+                                    .query = "",
+                                    .key = "",
+                                    .value = "",
+                                    .query_key_value = "attn.c_attn",
+                                    .attention_output = "attn.c_proj",
+                                    .mlp_norm = "ln_2",
+                                    .gate = "",
+                                    .up = "mlp.c_fc",
+                                    .down = "mlp.c_proj"};
+
+// The summary belongs to classification heads, the upcast to half precision.
+constexpr std::string_view kGpt2NeutralKeys[] = {"n_ctx",
+                                                 "reorder_and_upcast_attn",
+                                                 "summary_activation",
+                                                 "summary_first_dropout",
+                                                 "summary_proj_to_labels",
+                                                 "summary_type",
+                                                 "summary_use_proj"};
+constexpr std::string_view kGpt2FalseOnlyKeys[] = {"scale_attn_by_inverse_layer_idx"};
+constexpr std::string_view kGpt2TrueOnlyKeys[] = {"scale_attn_weights"};
+
 constexpr Recipe kRecipes[] = {
     {.architecture = "LlamaForCausalLM",
      .query_key_value_bias = {"attention_bias", false},
@@ -165,6 +191,29 @@ constexpr Recipe kRecipes[] = {
      .rope_base_key = "rotary_emb_base",
      .rotary_share_key = "rotary_pct",
      .default_rotary_share = 0.25},
+    {.architecture = "GPT2LMHeadModel",
+     .names = kGpt2Names,
+     .sizes = {.channels = "n_embd",
+               .inner = "n_inner",
+               .default_inner = 4,
+               .layers = "n_layer",
+               .query_heads = "n_head",
+               .context = "n_positions"},
+     .optional_prefix = "transformer.",
+     .layers_transposed = true,
+     .norm = NormKind::kLayer,
+     .norm_bias = true,
+     .fused_rows = FusedRows::kByKind,
+     .query_key_value_bias = kYes,
+     .attention_output_bias = kYes,
+     .mlp_bias = kYes,
+     .tied_by_default = true,
+     .rotary = false,
+     .epsilon_key = "layer_norm_epsilon",
+     .activation_key = "activation_function",
+     .neutral_keys = kGpt2NeutralKeys,
+     .false_only_keys = kGpt2FalseOnlyKeys,
+     .true_only_keys = kGpt2TrueOnlyKeys},
     {.architecture = "CohereForCausalLM",
      .norm = NormKind::kLayer,
      .parallel = kYes,
@@ -237,9 +286,8 @@ constexpr std::string_view kFalseOnlyKeys[] = {
 };
 
 constexpr std::string_view kNeutralTensors[] = {
-    ".rotary_emb.inv_freq",
-    ".attention.masked_bias",
-    ".attention.bias",
+    ".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias", ".attn.masked_bias",
+    ".attn.bias",
 };
 
 }  // namespace

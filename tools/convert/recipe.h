@@ -14,6 +14,7 @@ namespace headroom::convert {
 // number. Empty: the architecture has no such tensor.
 struct TensorNames {
   std::string_view embedding = "model.embed_tokens";
+  std::string_view positions = "";  // learned positions, added to the embedding
   std::string_view final_norm = "model.norm";
   std::string_view head = "lm_head";
   std::string_view layer = "model.layers.{}.";
@@ -55,9 +56,22 @@ enum class WindowRule : uint8_t {
   kUnrotatedLayers,  // those of no_rope_layers, where use_sliding_window
 };
 
+// Keys of the sizes every model has.
+struct SizeKeys {
+  std::string_view channels = "hidden_size";
+  std::string_view inner = "intermediate_size";
+  uint32_t default_inner = 0;  // times C; 0: the key must be there
+  std::string_view layers = "num_hidden_layers";
+  std::string_view query_heads = "num_attention_heads";
+  std::string_view context = "max_position_embeddings";
+};
+
 struct Recipe {
   std::string_view architecture;
   TensorNames names = {};
+  SizeKeys sizes = {};
+  std::string_view optional_prefix = "";  // of tensor names: some files leave it out
+  bool layers_transposed = false;         // the layers' matrices are stored [K, N]
   model::NormKind norm = model::NormKind::kRms;
   bool norm_bias = false;
   bool norm_plus_one = false;        // the file holds w where the norm multiplies by 1 + w
@@ -71,6 +85,7 @@ struct Recipe {
   bool head_bias = false;
   bool tied_by_default = false;
   bool scale_embedding = false;  // by sqrt(C)
+  bool rotary = true;
   model::RopeLayout rope_layout = model::RopeLayout::kHalfSplit;
   WindowRule windows = WindowRule::kNone;
   uint32_t default_head_dim = 0;  // 0: C / H
@@ -94,9 +109,10 @@ struct Recipe {
   std::string_view logit_divisor_key = "";
 
   // Keys that this architecture's published files carry without meaning anything, and such whose
-  // true value would mean something its reference does not compute either.
+  // other value no recipe executes.
   std::span<const std::string_view> neutral_keys = {};
   std::span<const std::string_view> false_only_keys = {};
+  std::span<const std::string_view> true_only_keys = {};
 };
 
 std::span<const Recipe> Recipes();

@@ -57,11 +57,16 @@ Result<model::Activation> ReadActivation(Config& config, const Recipe& recipe) {
 }
 
 Status ReadSizes(Config& config, ModelShape& shape) {
-  HR_ASSIGN_OR_RETURN(shape.channels, config.NeedCount("hidden_size", 1, kMaxChannels));
-  HR_ASSIGN_OR_RETURN(shape.inner, config.NeedCount("intermediate_size", 1, kMaxChannels));
-  HR_ASSIGN_OR_RETURN(const uint32_t layers, config.NeedCount("num_hidden_layers", 1, kMaxLayers));
+  const SizeKeys& keys = shape.recipe->sizes;
+  HR_ASSIGN_OR_RETURN(shape.channels, config.NeedCount(Key(keys.channels), 1, kMaxChannels));
+  if (keys.default_inner != 0 && !config.Has(Key(keys.inner))) {
+    shape.inner = keys.default_inner * shape.channels;
+  } else {
+    HR_ASSIGN_OR_RETURN(shape.inner, config.NeedCount(Key(keys.inner), 1, kMaxChannels));
+  }
+  HR_ASSIGN_OR_RETURN(const uint32_t layers, config.NeedCount(Key(keys.layers), 1, kMaxLayers));
   shape.layers.resize(layers);
-  HR_ASSIGN_OR_RETURN(shape.query_heads, config.NeedCount("num_attention_heads", 1, kMaxHeads));
+  HR_ASSIGN_OR_RETURN(shape.query_heads, config.NeedCount(Key(keys.query_heads), 1, kMaxHeads));
   HR_ASSIGN_OR_RETURN(const auto kv_heads, config.Count("num_key_value_heads", 1, kMaxHeads));
   shape.kv_heads = kv_heads.value_or(shape.query_heads);
   if (shape.query_heads % shape.kv_heads != 0) {
@@ -77,8 +82,7 @@ Status ReadSizes(Config& config, ModelShape& shape) {
                         kMaxHeadWidth);
   }
   HR_ASSIGN_OR_RETURN(shape.vocabulary, config.NeedCount("vocab_size", 1, 1u << 26));
-  HR_ASSIGN_OR_RETURN(shape.trained_tokens,
-                      config.NeedCount("max_position_embeddings", 1, kMaxContext));
+  HR_ASSIGN_OR_RETURN(shape.trained_tokens, config.NeedCount(Key(keys.context), 1, kMaxContext));
   return {};
 }
 
@@ -371,7 +375,7 @@ std::string LongRopeNote(const RopeParameters& rope, const ModelShape& shape) {
 Status AssignRopes(Config& config, const std::vector<bool>& windowed,
                    const std::vector<bool>& unrotated, ModelShape& shape) {
   RopeParameters global, local;
-  HR_RETURN_IF_ERROR(ReadRopes(config, shape, &global, &local));
+  if (shape.recipe->rotary) HR_RETURN_IF_ERROR(ReadRopes(config, shape, &global, &local));
   for (const RopeParameters& p : {global, local}) {
     if (p.dims % 2 != 0) {
       return Status::Make(StatusCode::kUnsupported, "%u rotated dimensions of a head of %u: odd",
@@ -398,6 +402,10 @@ Status RefuseOthers(Config& config, const Recipe& recipe) {
       HR_ASSIGN_OR_RETURN(const auto value, config.Bool(Key(key)));
       if (value.value_or(false)) return Unsupported(config, Key(key).c_str(), "true");
     }
+  }
+  for (const std::string_view key : recipe.true_only_keys) {
+    HR_ASSIGN_OR_RETURN(const auto value, config.Bool(Key(key)));
+    if (!value.value_or(true)) return Unsupported(config, Key(key).c_str(), "false");
   }
   return config.RefuseUnused();
 }

@@ -122,6 +122,18 @@ Status CheckFinite(const std::string& source, uint64_t row, size_t columns,
   return {};
 }
 
+// Rows [begin, begin + out.size() / columns) of the part's source.
+Status ReadRows(const RowPart& part, const SafetensorsEntry& entry, uint64_t begin, size_t columns,
+                std::span<float> out) {
+  if (!part.transposed) return ReadFloats(part.source, entry, begin * columns, out);
+  std::vector<float> column(out.size() / columns);
+  for (size_t c = 0; c < columns; ++c) {
+    HR_RETURN_IF_ERROR(ReadFloats(part.source, entry, c * part.source_rows + begin, column));
+    for (size_t r = 0; r < column.size(); ++r) out[r * columns + c] = column[r];
+  }
+  return {};
+}
+
 Status WritePart(const RowPart& part, const TensorPlan& plan, const SafetensorsEntry& entry,
                  RowWriter& rows, Reporter& report) {
   const size_t columns = rows.columns();
@@ -130,7 +142,7 @@ Status WritePart(const RowPart& part, const TensorPlan& plan, const SafetensorsE
   for (uint64_t done = 0; done < part.rows;) {
     const uint64_t count = std::min(slice_rows, part.rows - done);
     values.resize(count * columns);
-    HR_RETURN_IF_ERROR(ReadFloats(part.source, entry, (part.begin + done) * columns, values));
+    HR_RETURN_IF_ERROR(ReadRows(part, entry, part.begin + done, columns, values));
     HR_RETURN_IF_ERROR(CheckFinite(part.source, part.begin + done, columns, values));
     if (plan.add != 0.0f) {
       for (float& v : values) v += plan.add;
@@ -179,6 +191,7 @@ Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkp
       }
       std::vector<uint64_t> expected = {part.source_rows};
       if (tensor.extents.size() > 1) expected.push_back(tensor.extents[1]);
+      if (part.transposed) std::swap(expected[0], expected[1]);
       if (entry->shape != expected) {
         return Status::Make(StatusCode::kCorrupt, "tensor \"%s\" is %s, config.json implies %s",
                             part.source.c_str(), ShapeText(entry->shape).c_str(),

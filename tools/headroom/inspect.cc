@@ -47,6 +47,8 @@ const char* OpName(model::OpKind kind) {
       return "scale";
     case model::OpKind::kSoftcap:
       return "softcap";
+    case model::OpKind::kPositionEmbedding:
+      return "position_embedding";
   }
   return "unknown";
 }
