@@ -2,6 +2,8 @@
 // memory.
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -205,6 +207,21 @@ TEST_CASE("a cold start dirties a few pieces, a warm start next to nothing", "[d
     CHECK(platform::ReadProcessMemory().private_dirty_bytes > watch.before + packed * 9 / 10);
   }
   fs::remove_all(folder);
+}
+
+TEST_CASE("a system that refuses a thread is an error, not a wait", "[pool]") {
+  const pid_t child = fork();
+  if (child == 0) {
+    rlimit limit = {};
+    getrlimit(RLIMIT_AS, &limit);
+    limit.rlim_cur = platform::ReadProcessMemory().resident_bytes + (uint64_t{64} << 20);
+    setrlimit(RLIMIT_AS, &limit);
+    const auto pool = xnnpack::ThreadPool::Create(1000);
+    _exit(pool.status().code() == StatusCode::kOutOfMemory ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
 }
 
 }  // namespace

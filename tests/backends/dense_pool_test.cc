@@ -1,8 +1,4 @@
 // The thread pool: every task once, workers told apart, sleep and wake.
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <catch2/catch_test_macros.hpp>
 #include <vector>
@@ -79,23 +75,6 @@ TEST_CASE("a pool of no threads or absurdly many is refused", "[pool]") {
   CHECK(ThreadPool::Create(0).status().code() == StatusCode::kInvalidArgument);
   CHECK(ThreadPool::Create(100000).status().code() == StatusCode::kInvalidArgument);
 }
-
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-TEST_CASE("a system that refuses a thread is an error, not a wait", "[pool]") {
-  const pid_t child = fork();
-  if (child == 0) {
-    rlimit limit = {};
-    getrlimit(RLIMIT_AS, &limit);
-    limit.rlim_cur = platform::ReadProcessMemory().resident_bytes + (uint64_t{64} << 20);
-    setrlimit(RLIMIT_AS, &limit);
-    const auto pool = ThreadPool::Create(1000);
-    _exit(pool.status().code() == StatusCode::kOutOfMemory ? 0 : 1);
-  }
-  int status = 0;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  CHECK(status == 0);
-}
-#endif
 
 }  // namespace
 }  // namespace headroom::xnnpack
