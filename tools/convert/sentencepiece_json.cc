@@ -7,21 +7,12 @@
 #include <limits>
 #include <map>
 #include <unordered_map>
-#include <unordered_set>
 
+#include "convert/sentencepiece_model.h"
 #include "convert/tokenizer_parser.h"
 
 namespace headroom::convert {
 namespace {
-
-// "<0x0A>" says byte 10; -1 for all else.
-int ByteOf(const std::string& piece) {
-  constexpr std::string_view kDigits = "0123456789ABCDEF";
-  if (piece.size() != 6 || piece.compare(0, 3, "<0x") != 0 || piece[5] != '>') return -1;
-  const size_t high = kDigits.find(piece[3]), low = kDigits.find(piece[4]);
-  if (high == kDigits.npos || low == kDigits.npos) return -1;
-  return static_cast<int>(high * 16 + low);
-}
 
 class SentencePieceParser : public TokenizerParser {
  public:
@@ -160,12 +151,7 @@ class SentencePieceParser : public TokenizerParser {
     return {};
   }
 
-  std::string Mapped(std::string text) const {
-    if (sign_.empty()) return text;
-    for (size_t at = 0; (at = text.find(sign_, at)) != text.npos; ++at)
-      text.replace(at, sign_.size(), " ");
-    return text;
-  }
+  std::string Mapped(const std::string& text) const { return SpellSpaces(text, sign_); }
 
   // ---- model
 
@@ -233,7 +219,7 @@ class SentencePieceParser : public TokenizerParser {
   Status Piece(uint32_t id, const std::string& piece) {
     if (taken_[id]) return Corrupt("two tokens with id " + std::to_string(id));
     taken_[id] = true;
-    const int byte = byte_fallback_ ? ByteOf(piece) : -1;
+    const int byte = byte_fallback_ ? ByteOfPiece(piece) : -1;
     if (byte >= 0) bytes_[byte] = id;
     if (piece.find(' ') != piece.npos && !sign_.empty()) spaced_[id] = piece;
     SetToken(id, byte >= 0 ? std::string(1, static_cast<char>(byte)) : Mapped(piece));
@@ -272,21 +258,8 @@ class SentencePieceParser : public TokenizerParser {
   Status CheckSpelling() {
     if (!spaced_.empty())
       return Unsupported("token with a space beside a sign for it", spaced_.begin()->second);
-    std::unordered_set<uint32_t> bytes;
-    for (const auto& [byte, id] : bytes_) bytes.insert(id);
-    std::unordered_set<std::string_view> spellings;
-    for (uint32_t id = 0; id < out().tokens.size(); ++id) {
-      const std::string& token = out().tokens[id];
-      if (token.empty() || bytes.count(id)) continue;
-      if (!spellings.insert(token).second)
-        return Unsupported("vocabulary with two tokens that read", token);
-    }
-    for (const auto& [left, right] : out().merges) {
-      const std::string joined = out().tokens[left] + out().tokens[right];
-      if (bytes.count(left) || bytes.count(right) || !spellings.count(joined))
-        return Unsupported("merge with a byte's token, to", joined);
-    }
-    return {};
+    const std::string fault = SpellingFault(out());
+    return fault.empty() ? Status() : Unsupported(fault);
   }
 
   std::string sign_;

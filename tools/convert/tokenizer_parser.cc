@@ -9,10 +9,13 @@ Status TokenizerParser::Corrupt(const std::string& fact) const {
 }
 
 Status TokenizerParser::Unsupported(const std::string& part, const std::string& value) const {
+  return Unsupported(part + " \"" + Printable(value) + "\"");
+}
+
+Status TokenizerParser::Unsupported(const std::string& fact) const {
   return Status::Make(StatusCode::kUnsupported,
-                      "%s: %s \"%s\" is not supported (the model can be converted without a "
-                      "tokenizer)",
-                      what_.c_str(), part.c_str(), Printable(value).c_str());
+                      "%s: %s is not supported (the model can be converted without a tokenizer)",
+                      what_.c_str(), fact.c_str());
 }
 
 const Json* TokenizerParser::Member(const Json& object, const char* key) {

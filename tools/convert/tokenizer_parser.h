@@ -26,6 +26,7 @@ class TokenizerParser {
 
   Status Corrupt(const std::string& fact) const;
   Status Unsupported(const std::string& part, const std::string& value) const;
+  Status Unsupported(const std::string& fact) const;
 
   // nullptr for absent or null.
   static const Json* Member(const Json& object, const char* key);
