@@ -35,7 +35,7 @@ const std::vector<std::string> kCases = {
 std::vector<float> Source(const std::string& name, const std::string& tensor) {
   const auto checkpoint = convert::Checkpoint::Open(GoldenFolder(name));
   REQUIRE(checkpoint.ok());
-  const convert::SafetensorsEntry* entry = checkpoint.value().Find(tensor);
+  const convert::SourceTensor* entry = checkpoint.value().Find(tensor);
   INFO(tensor);
   REQUIRE(entry);
   std::vector<float> values(entry->bytes / 4);

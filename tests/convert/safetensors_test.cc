@@ -13,11 +13,11 @@ namespace {
 
 using convert::Checkpoint;
 using convert::ParseSafetensors;
-using convert::SafetensorsIndex;
+using convert::TensorIndex;
 using test::Safetensors;
 
 // Parses an exact heap copy, so that a sanitizer sees any byte read outside.
-Result<SafetensorsIndex> Parse(const std::string& file) {
+Result<TensorIndex> Parse(const std::string& file) {
   static std::vector<std::unique_ptr<std::byte[]>> kept;  // entries point into it
   kept.push_back(std::make_unique<std::byte[]>(file.size()));
   std::memcpy(kept.back().get(), file.data(), file.size());
@@ -112,7 +112,7 @@ TEST_CASE("random damage never reads outside the file", "[convert][safetensors]"
     refused += !parsed.ok();
     if (!parsed.ok()) continue;
     for (const auto& [name, entry] : parsed.value()) {
-      std::vector<float> values(entry.dtype == "F32" ? entry.bytes / 4 : 0);
+      std::vector<float> values(entry.type->name == "F32" ? entry.bytes / 4 : 0);
       if (!values.empty()) REQUIRE(convert::ReadFloats(name, entry, 0, values).ok());
     }
   }

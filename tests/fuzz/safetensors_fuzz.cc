@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   uint64_t claimed = 0;
   for (const auto& [name, entry] : parsed.value()) {
     claimed += entry.bytes;
-    const uint64_t elements = entry.bytes / (entry.dtype == "F32" ? 4 : 2);
+    const uint64_t elements = entry.bytes / (entry.type->name == "F32" ? 4 : 2);
     std::vector<float> values(elements);
     if (values.empty()) continue;
     (void)ReadFloats(name, entry, 0, values);

@@ -1,11 +1,9 @@
 #include "convert/safetensors.h"
 
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
 #include <set>
 
-#include "base/half.h"
 #include "base/math.h"
 #include "convert/json_file.h"
 
@@ -16,16 +14,6 @@ constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr uint64_t kMaxIndexBytes = 100'000'000;
 constexpr size_t kMaxRank = 8;
 constexpr size_t kMaxShards = 10'000;
-
-// Bytes per element; 0 for a type this format does not have.
-uint32_t ElementBytes(const std::string& dtype) {
-  static const std::map<std::string, uint32_t> kBytes = {
-      {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1},
-      {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},
-      {"U32", 4},  {"F32", 4}, {"I64", 8}, {"U64", 8},     {"F64", 8}};
-  const auto found = kBytes.find(dtype);
-  return found == kBytes.end() ? 0 : found->second;
-}
 
 // A tensor's name and file for messages.
 struct Where {
@@ -39,21 +27,22 @@ struct Where {
 
 bool IsCount(const Json& value) { return value.is_number_unsigned(); }
 
-Result<SafetensorsEntry> ParseEntry(const Json& json, std::span<const std::byte> data,
-                                    const Where& where) {
+Result<SourceTensor> ParseEntry(const Json& json, std::span<const std::byte> data,
+                                const Where& where) {
   if (!json.is_object() || !json.contains("dtype") || !json["dtype"].is_string() ||
       !json.contains("shape") || !json["shape"].is_array() || !json.contains("data_offsets") ||
       !json["data_offsets"].is_array() || json["data_offsets"].size() != 2) {
     return where.Corrupt("needs dtype, shape and two data_offsets");
   }
-  SafetensorsEntry entry;
-  entry.dtype = json["dtype"].get<std::string>();
-  uint64_t bytes = ElementBytes(entry.dtype);
-  if (bytes == 0) {
+  SourceTensor entry;
+  const std::string name = json["dtype"].get<std::string>();
+  entry.type = FindSafetensorsType(name);
+  if (!entry.type) {
     return Status::Make(StatusCode::kUnsupported, "%s: tensor \"%s\" has unknown type \"%s\"",
                         where.file.c_str(), Printable(where.tensor).c_str(),
-                        Printable(entry.dtype).c_str());
+                        Printable(name).c_str());
   }
+  uint64_t bytes = entry.type->block_bytes;
   if (json["shape"].size() > kMaxRank) {
     return where.Corrupt("rank " + std::to_string(json["shape"].size()) + " > 8");
   }
@@ -78,21 +67,6 @@ Result<SafetensorsEntry> ParseEntry(const Json& json, std::span<const std::byte>
   entry.data = data.data() + begin;
   entry.bytes = bytes;
   return entry;
-}
-
-Status CheckOverlap(const SafetensorsIndex& index, const std::string& file) {
-  std::vector<std::pair<const std::byte*, const SafetensorsIndex::value_type*>> order;
-  for (const auto& item : index) {
-    if (item.second.bytes > 0) order.emplace_back(item.second.data, &item);
-  }
-  std::sort(order.begin(), order.end());
-  for (size_t i = 1; i < order.size(); ++i) {
-    const auto& [name, before] = *order[i - 1].second;
-    if (before.data + before.bytes > order[i].first) {
-      return Where{file, name}.Corrupt("overlaps \"" + Printable(order[i].second->first) + "\"");
-    }
-  }
-  return {};
 }
 
 // Files of the checkpoint in a folder, and the file each tensor must come from (empty: not said).
@@ -145,8 +119,7 @@ Result<Layout> FindFiles(const std::string& folder) {
 
 }  // namespace
 
-Result<SafetensorsIndex> ParseSafetensors(std::span<const std::byte> file,
-                                          const std::string& what) {
+Result<TensorIndex> ParseSafetensors(std::span<const std::byte> file, const std::string& what) {
   if (file.size() < 8) {
     return Status::Make(StatusCode::kCorrupt, "%s: %zu bytes < 8", what.c_str(), file.size());
   }
@@ -164,7 +137,7 @@ Result<SafetensorsIndex> ParseSafetensors(std::span<const std::byte> file,
   if (!header.is_object()) {
     return Status::Make(StatusCode::kCorrupt, "%s: header is no object", what.c_str());
   }
-  SafetensorsIndex index;
+  TensorIndex index;
   for (const auto& [name, value] : header.items()) {
     if (name == "__metadata__") continue;
     HR_ASSIGN_OR_RETURN(index[name],
@@ -184,7 +157,7 @@ Result<Checkpoint> Checkpoint::Open(const std::string& folder) {
   for (const std::string& name : layout.files) {
     const std::string path = folder + "/" + name;
     HR_ASSIGN_OR_RETURN(platform::FileMapping file, platform::FileMapping::OpenPath(path.c_str()));
-    HR_ASSIGN_OR_RETURN(SafetensorsIndex index,
+    HR_ASSIGN_OR_RETURN(TensorIndex index,
                         ParseSafetensors({file.data(), static_cast<size_t>(file.bytes())}, path));
     for (auto& [tensor, entry] : index) {
       const auto place = layout.places.find(tensor);
@@ -201,41 +174,9 @@ Result<Checkpoint> Checkpoint::Open(const std::string& folder) {
   return checkpoint;
 }
 
-const SafetensorsEntry* Checkpoint::Find(const std::string& name) const {
+const SourceTensor* Checkpoint::Find(const std::string& name) const {
   const auto found = tensors_.find(name);
   return found == tensors_.end() ? nullptr : &found->second;
-}
-
-Status ReadFloats(const std::string& name, const SafetensorsEntry& entry, uint64_t begin,
-                  std::span<float> out) {
-  const uint32_t element = ElementBytes(entry.dtype);
-  if (begin > entry.bytes / element || out.size() > entry.bytes / element - begin) {
-    return Status::Make(StatusCode::kInternal, "tensor \"%s\": elements %llu + %zu of %llu",
-                        name.c_str(), static_cast<unsigned long long>(begin), out.size(),
-                        static_cast<unsigned long long>(entry.bytes / element));
-  }
-  const std::byte* data = entry.data + begin * element;
-  const auto widen = [&](auto convert) {
-    for (size_t i = 0; i < out.size(); ++i) {
-      uint16_t bits;  // unaligned in the file
-      std::memcpy(&bits, data + 2 * i, 2);
-      out[i] = convert(bits);
-    }
-  };
-  if (entry.dtype == "F32") {
-    std::memcpy(out.data(), data, out.size_bytes());
-  } else if (entry.dtype == "BF16") {
-    widen(BfloatToFloat);
-  } else if (entry.dtype == "F16") {
-    widen(HalfToFloat);
-  } else {
-    return Status::Make(StatusCode::kUnsupported,
-                        "tensor \"%s\" is %s; weights must be F32, F16 or BF16", name.c_str(),
-                        entry.dtype.c_str());
-  }
-  // The pages just read are not needed again: the mapping never grows beyond a slice.
-  platform::Advise(data, out.size() * element, platform::Advice::kRelease);
-  return {};
 }
 
 }  // namespace headroom::convert

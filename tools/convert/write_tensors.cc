@@ -123,7 +123,7 @@ Status CheckFinite(const std::string& source, uint64_t row, size_t columns,
 }
 
 // Rows [begin, begin + out.size() / columns) of the part's source.
-Status ReadRows(const RowPart& part, const SafetensorsEntry& entry, uint64_t begin, size_t columns,
+Status ReadRows(const RowPart& part, const SourceTensor& entry, uint64_t begin, size_t columns,
                 std::span<float> out) {
   if (!part.transposed) return ReadFloats(part.source, entry, begin * columns, out);
   std::vector<float> column(out.size() / columns);
@@ -134,7 +134,7 @@ Status ReadRows(const RowPart& part, const SafetensorsEntry& entry, uint64_t beg
   return {};
 }
 
-Status WritePart(const RowPart& part, const TensorPlan& plan, const SafetensorsEntry& entry,
+Status WritePart(const RowPart& part, const TensorPlan& plan, const SourceTensor& entry,
                  RowWriter& rows, Reporter& report) {
   const size_t columns = rows.columns();
   const uint64_t slice_rows = std::max<uint64_t>(1, kSliceFloats / columns);
@@ -184,7 +184,7 @@ Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkp
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
     const TensorDescription& tensor = plan.description.tensors[i];
     for (const RowPart& part : plan.tensors[i].parts) {
-      const SafetensorsEntry* entry = checkpoint.Find(part.source);
+      const SourceTensor* entry = checkpoint.Find(part.source);
       if (!entry) {
         return Status::Make(StatusCode::kCorrupt, "the checkpoint lacks tensor \"%s\"",
                             part.source.c_str());
