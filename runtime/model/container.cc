@@ -181,28 +181,28 @@ Result<TensorBytes> QuantisedBytes(DType dtype, uint32_t block, std::span<const 
   }
   const uint64_t rows = extents[0];
   const uint64_t columns = extents[1];
-  if (dtype == DType::kI8) return TensorBytes{elements, rows * sizeof(float)};
   if (block != 0 && block != 32 && block != 64 && block != 128) {
     return Status::Make(StatusCode::kCorrupt, "block %u is not 0, 32, 64 or 128", block);
   }
-  if (columns % 2 != 0 || (block != 0 && columns % block != 0)) {
-    return Status::Make(StatusCode::kCorrupt, "a row of %llu int4 values is not whole blocks of %u",
-                        Number(columns), block == 0 ? 2 : block);
+  const uint32_t whole = block != 0 ? block : 8 / DTypeBits(dtype);  // a row is whole bytes
+  if (columns % whole != 0) {
+    return Status::Make(StatusCode::kCorrupt, "a row of %llu %s values is not whole blocks of %u",
+                        Number(columns), DTypeName(dtype), whole);
   }
   const uint64_t scales = block == 0 ? rows * sizeof(float) : elements / block * sizeof(uint16_t);
-  return TensorBytes{elements / 2, scales};
+  return TensorBytes{elements * DTypeBits(dtype) / 8, scales};
 }
 
 }  // namespace
 
 Result<TensorBytes> TensorBytesOf(DType dtype, uint32_t block, std::span<const uint32_t> extents) {
   HR_ASSIGN_OR_RETURN(const uint64_t elements, Elements(extents));
-  if (block != 0 && dtype != DType::kI4) {
+  const bool quantised = dtype == DType::kI8 || dtype == DType::kI4;
+  if (block != 0 && !quantised) {
     return Status::Make(StatusCode::kCorrupt, "block %u on %s, which has none", block,
                         DTypeName(dtype));
   }
-  if (dtype == DType::kI8 || dtype == DType::kI4)
-    return QuantisedBytes(dtype, block, extents, elements);
+  if (quantised) return QuantisedBytes(dtype, block, extents, elements);
   return TensorBytes{elements * DTypeBits(dtype) / 8, 0};
 }
 

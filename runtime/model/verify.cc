@@ -10,13 +10,17 @@
 namespace headroom::model {
 namespace {
 
+float ScaleAt(const TensorView& tensor, uint64_t i) {
+  if (tensor.block == 0) return reinterpret_cast<const float*>(tensor.scales)[i];
+  const uint16_t bits = reinterpret_cast<const uint16_t*>(tensor.scales)[i];
+  return tensor.dtype == DType::kI8 ? HalfToFloat(bits) : BfloatToFloat(bits);
+}
+
 Status CheckScales(const TensorView& tensor) {
-  const bool per_row = tensor.dtype == DType::kI8 || tensor.block == 0;
-  const uint64_t count = tensor.scale_bytes / (per_row ? sizeof(float) : sizeof(uint16_t));
+  const uint64_t count =
+      tensor.scale_bytes / (tensor.block == 0 ? sizeof(float) : sizeof(uint16_t));
   for (uint64_t i = 0; i < count; ++i) {
-    const float scale = per_row
-                            ? reinterpret_cast<const float*>(tensor.scales)[i]
-                            : BfloatToFloat(reinterpret_cast<const uint16_t*>(tensor.scales)[i]);
+    const float scale = ScaleAt(tensor, i);
     if (std::isfinite(scale)) continue;
     return Corrupt(
         Where("tensor \"%.*s\"", static_cast<int>(std::min<size_t>(tensor.name.size(), 80)),

@@ -11,29 +11,36 @@ const T* RowOf(const TensorView& table, uint32_t id) {
   return reinterpret_cast<const T*>(table.data) + uint64_t{id} * table.columns();
 }
 
+// Of block `b` of row `id`; the whole row is one block when the table has none.
+float ScaleOf(const TensorView& table, uint32_t id, uint32_t b) {
+  if (table.block == 0) return reinterpret_cast<const float*>(table.scales)[id];
+  const uint64_t blocks = table.columns() / table.block;
+  const uint16_t bits = reinterpret_cast<const uint16_t*>(table.scales)[id * blocks + b];
+  return table.dtype == DType::kI8 ? HalfToFloat(bits) : BfloatToFloat(bits);
+}
+
+// code(c): the integer in column c.
+template <typename Code>
+void QuantisedRow(const TensorView& table, uint32_t id, float factor, float* out, Code code) {
+  const uint32_t columns = table.columns();
+  const uint32_t block = table.block == 0 ? columns : table.block;
+  for (uint32_t c = 0; c < columns;) {
+    const float scale = ScaleOf(table, id, c / block) * factor;
+    for (const uint32_t end = c + block; c < end; ++c) out[c] = static_cast<float>(code(c)) * scale;
+  }
+}
+
 void RowI8(const TensorView& table, uint32_t id, float factor, float* out) {
-  const float scale = reinterpret_cast<const float*>(table.scales)[id] * factor;
   const int8_t* codes = RowOf<int8_t>(table, id);
-  for (uint32_t c = 0; c < table.columns(); ++c) out[c] = static_cast<float>(codes[c]) * scale;
+  QuantisedRow(table, id, factor, out, [codes](uint32_t c) { return codes[c]; });
 }
 
 void RowI4(const TensorView& table, uint32_t id, float factor, float* out) {
-  const uint32_t columns = table.columns();
-  const uint32_t block = table.block == 0 ? columns : table.block;
-  const uint64_t row_bytes = (uint64_t{columns} + 1) / 2;
-  const uint64_t blocks = (columns + block - 1) / block;
-  const uint8_t* nibbles = reinterpret_cast<const uint8_t*>(table.data) + id * row_bytes;
-  for (uint32_t b = 0, c = 0; c < columns; ++b) {
-    const float scale =
-        factor *
-        (table.block == 0
-             ? reinterpret_cast<const float*>(table.scales)[id]
-             : BfloatToFloat(reinterpret_cast<const uint16_t*>(table.scales)[id * blocks + b]));
-    for (uint32_t i = 0; i < block && c < columns; ++i, ++c) {
-      const int32_t code = nibbles[c / 2] >> (c % 2 * 4) & 15;  // low nibble = even column
-      out[c] = static_cast<float>(code - 8) * scale;
-    }
-  }
+  const auto* nibbles =
+      reinterpret_cast<const uint8_t*>(table.data) + id * (uint64_t{table.columns()} / 2);
+  QuantisedRow(table, id, factor, out, [nibbles](uint32_t c) {
+    return (nibbles[c / 2] >> (c % 2 * 4) & 15) - 8;  // low nibble = even column
+  });
 }
 
 }  // namespace

@@ -85,10 +85,11 @@ void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
 // Whether a dense layer reads the tensor's own pages at every step (a tied f16 head), so that
 // dropping them would only bring them back. Other types have a packed copy.
 bool Executor::ReadByDense(int32_t tensor) const {
-  if (b_.model->tensors[tensor].dtype != DType::kF16) return false;
   const auto& dense = b_.lowered->dense;
-  return std::any_of(dense.begin(), dense.end(),
-                     [&](const plan::DenseLayer& layer) { return layer.tensor == tensor; });
+  for (size_t i = 0; i < dense.size(); ++i) {
+    if (dense[i].tensor == tensor && b_.dense->in_place(i)) return true;
+  }
+  return false;
 }
 
 void Executor::BindAttention(const plan::Step& step) {

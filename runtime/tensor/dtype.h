@@ -9,7 +9,8 @@ namespace headroom {
 
 // A weight tensor's storage, exactly as the dense backend consumes it. Rows are output channels [N,
 // K].
-//   kI8  int8, one f32 scale per row
+//   kI8  int8. block 0: one f32 scale per row; block 32, 64 or 128: one f16 scale per block,
+//        [N, K / block], and the code times the scale is the weight
 //   kI4  two values a byte, low nibble = even k, stored as value + 8 (zero point 8).
 //        block 0: one f32 scale per row; block 32, 64 or 128: one bf16 scale per block, [N, K /
 //        block]

@@ -16,11 +16,12 @@ struct TensorView {
   std::string_view name;
   DType dtype = DType::kF32;
   uint8_t rank = 0;
-  uint16_t block = 0;  // kI4 only: 0 = one scale per row
+  uint16_t block = 0;  // kI8, kI4 only: 0 = one scale per row
   std::array<uint32_t, 4> extents = {};
   const std::byte* data = nullptr;
   uint64_t data_bytes = 0;
-  const std::byte* scales = nullptr;  // f32 [N] or bf16 [N, K / block]; null for float types
+  const std::byte* scales =
+      nullptr;  // f32 [N]; [N, K / block] f16 (kI8) or bf16 (kI4); null for float types
   uint64_t scale_bytes = 0;
 
   uint32_t rows() const { return extents[0]; }

@@ -48,7 +48,7 @@ DenseKernel Mutant(Mutation mutation) {
   return [mutation](const DenseWeights& layer, const float* x, uint32_t tokens, float* out,
                     std::vector<oracle::QuantizedRow>* quantized) {
     const oracle::StoredMatrix m = StoredMatrixOf(layer);
-    const bool codes = TakesQuantizedInput(layer.weight.dtype);
+    const bool codes = TakesQuantizedInput(layer.weight.dtype, layer.weight.block);
     for (uint32_t t = 0; t < tokens; ++t) {
       const float* row = x + size_t{t} * m.columns;
       if (codes) quantized->push_back(oracle::QuantizeRow(row, m.columns));
@@ -89,6 +89,7 @@ TEST_CASE("the dense tester accepts a plain loop", "[dense][mutants]") {
   CHECK(!Rejected(Mutation::kNone, DType::kF32, 0));
   CHECK(!Rejected(Mutation::kNone, DType::kF16, 0));
   CHECK(!Rejected(Mutation::kNone, DType::kI8, 0));
+  CHECK(!Rejected(Mutation::kNone, DType::kI8, 32));
   CHECK(!Rejected(Mutation::kNone, DType::kI4, 0));
   CHECK(!Rejected(Mutation::kNone, DType::kI4, 64));
 }
@@ -112,6 +113,16 @@ TEST_CASE("the dense tester rejects mistakes with scales and zero points", "[den
     CHECK(Rejected(mutation, DType::kI8, 0));
     CHECK(Rejected(mutation, DType::kI4, 0));
     CHECK(Rejected(mutation, DType::kI4, 32));
+  }
+}
+
+TEST_CASE("the dense tester rejects mistakes with the scales of int8 in blocks",
+          "[dense][mutants]") {
+  for (const Mutation mutation :
+       {Mutation::kScaleDropped, Mutation::kScaleOfNextRow, Mutation::kBlockScaleOfFirstBlock,
+        Mutation::kBiasOfNextRow, Mutation::kRowRangeIgnored, Mutation::kLastColumnDropped}) {
+    INFO("mutation " << static_cast<int>(mutation));
+    CHECK(Rejected(mutation, DType::kI8, 64));
   }
 }
 

@@ -13,14 +13,14 @@ struct Format {
   DType dtype;
   uint32_t block;
 };
-constexpr Format kFormats[] = {{DType::kF32, 0}, {DType::kF16, 0}, {DType::kI8, 0},
-                               {DType::kI4, 0},  {DType::kI4, 32}, {DType::kI4, 64},
-                               {DType::kI4, 128}};
+constexpr Format kFormats[] = {{DType::kF32, 0}, {DType::kF16, 0},  {DType::kI8, 0},
+                               {DType::kI8, 32}, {DType::kI8, 128}, {DType::kI4, 0},
+                               {DType::kI4, 32}, {DType::kI4, 64},  {DType::kI4, 128}};
 
 // Smallest legal K for a format; other legal ones are its multiples.
 uint32_t ColumnStep(const Format& format) {
-  if (format.dtype != DType::kI4) return 1;
-  return format.block == 0 ? 2 : format.block;
+  if (format.block != 0) return format.block;
+  return format.dtype == DType::kI4 ? 2 : 1;
 }
 
 std::unique_ptr<xnnpack::ThreadPool> Pool(uint32_t threads) {
@@ -251,7 +251,7 @@ TEST_CASE("shapes and types that no dense layer takes are refused by name", "[de
 
 TEST_CASE("a scale that is not a normal positive number is refused", "[dense]") {
   for (const Format& format : kFormats) {
-    if (!TakesQuantizedInput(format.dtype)) continue;
+    if (!TakesQuantizedInput(format.dtype, format.block)) continue;
     for (const float bad : {0.0f, -1.0f, 1e-40f, std::numeric_limits<float>::infinity(),
                             std::numeric_limits<float>::quiet_NaN()}) {
       const DenseCase c{format.dtype, format.block, 140, 128, 0, 140, 1};

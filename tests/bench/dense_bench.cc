@@ -38,18 +38,18 @@ struct Format {
   DType dtype;
   uint16_t block;
 };
-constexpr Format kFormats[] = {{"f32", DType::kF32, 0},      {"f16", DType::kF16, 0},
-                               {"int8", DType::kI8, 0},      {"int4", DType::kI4, 0},
-                               {"int4/32", DType::kI4, 32},  {"int4/64", DType::kI4, 64},
-                               {"int4/128", DType::kI4, 128}};
+constexpr Format kFormats[] = {{"f32", DType::kF32, 0},     {"f16", DType::kF16, 0},
+                               {"int8", DType::kI8, 0},     {"int8/32", DType::kI8, 32},
+                               {"int4", DType::kI4, 0},     {"int4/32", DType::kI4, 32},
+                               {"int4/64", DType::kI4, 64}, {"int4/128", DType::kI4, 128}};
 
 uint64_t WeightBytes(const Format& f, uint32_t rows, uint32_t columns) {
   return uint64_t{rows} * columns * DTypeBits(f.dtype) / 8;
 }
 
 uint64_t ScaleBytes(const Format& f, uint32_t rows, uint32_t columns) {
-  if (f.dtype == DType::kI8 || (f.dtype == DType::kI4 && f.block == 0)) return uint64_t{rows} * 4;
-  return f.block == 0 ? 0 : uint64_t{rows} * columns / f.block * 2;
+  if (f.block != 0) return uint64_t{rows} * columns / f.block * 2;
+  return f.dtype == DType::kI8 || f.dtype == DType::kI4 ? uint64_t{rows} * 4 : 0;
 }
 
 // Any finite weights do; scales must be normal.
@@ -65,7 +65,7 @@ void Fill(const Format& f, std::byte* weights, uint64_t weight_bytes, std::byte*
     std::memcpy(weights + i, &bits, 4);
   }
   for (uint64_t i = 0; i + 2 <= scale_bytes; i += 2) {
-    const uint16_t scale = 0x3c00;  // 0.0078 in bf16, and in f32 as a pair
+    const uint16_t scale = 0x3c00;  // 0.0078 in bf16, in f32 as a pair; 1 in f16
     std::memcpy(scales + i, &scale, 2);
   }
 }

@@ -412,6 +412,15 @@ TEST_CASE("formats: vocabulary matrices stay at int8, norms at f32", "[convert]"
     power += std::pow(source[k], 2);
   }
   CHECK(error < 0.01 * power);
+  const auto eight = ConvertFolder(GoldenFolder("llama-gqa"), WeightFormat::kInt8, 32);
+  const TensorView& blocks = eight->tensor(eight->model->attentions[0].query.tensor);
+  REQUIRE(blocks.dtype == DType::kI8);
+  REQUIRE(blocks.block == 32);
+  for (size_t k = 0; k < source.size(); ++k) {
+    const float scale = HalfToFloat(reinterpret_cast<const uint16_t*>(blocks.scales)[k / 32]);
+    const auto code = static_cast<int8_t>(blocks.data[k]);
+    REQUIRE(std::fabs(source[k] - scale * static_cast<float>(code)) <= 0.57f * scale);
+  }
   const auto half = ConvertCase("llama-gqa", WeightFormat::kF16);
   const TensorView& wide = half->tensor(half->model->attentions[0].query.tensor);
   REQUIRE(wide.dtype == DType::kF16);

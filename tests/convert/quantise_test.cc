@@ -63,6 +63,28 @@ TEST_CASE("int8 rounds halves to even", "[convert][quantise]") {
   CHECK(codes == std::vector<int8_t>{127, 0, 2, 2, 0, -2, -127});
 }
 
+TEST_CASE("int8 in blocks: nearest codes of each block's own f16 scale", "[convert][quantise]") {
+  std::vector<float> row = Normal(128, 4);
+  for (size_t k = 32; k < 64; ++k) row[k] *= 1e-3f;   // a scale that is denormal in f16
+  for (size_t k = 64; k < 96; ++k) row[k] *= 1e-9f;   // one that is zero
+  for (size_t k = 96; k < 128; ++k) row[k] *= 1e10f;  // one that is clamped
+  std::vector<int8_t> codes(row.size(), 99);
+  std::vector<uint16_t> scales(4);
+  QuantiseInt8Row(row, 32, codes.data(), scales.data());
+  for (size_t k = 0; k < 64; ++k) {
+    const double scale = HalfToFloat(scales[k / 32]);
+    REQUIRE(scale > 0);
+    // Rounding the scale down may cut the largest value by its own share.
+    REQUIRE(std::fabs(row[k] - scale * codes[k]) <= scale * (k < 32 ? 0.57 : 2.0));
+  }
+  CHECK(scales[2] == 0);
+  CHECK(std::vector<int8_t>(codes.begin() + 64, codes.begin() + 96) == std::vector<int8_t>(32, 0));
+  CHECK(HalfToFloat(scales[3]) == 65504.0f);
+  for (size_t k = 96; k < 128; ++k) {
+    if (std::fabs(row[k]) > 65504.0f * 127) REQUIRE(codes[k] == (row[k] > 0 ? 127 : -127));
+  }
+}
+
 TEST_CASE("rows of zeros get a scale that is normal and positive", "[convert][quantise]") {
   const std::vector<float> zeros(64, 0.0f);
   std::vector<int8_t> codes(64, 1);

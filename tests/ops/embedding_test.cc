@@ -47,7 +47,9 @@ struct TableBytes {
     for (uint64_t i = 0; i < count; ++i) {
       const float s = 0.01f + std::fabs(normal(random));
       if (t.block == 0) std::memcpy(scales.data() + 4 * i, &s, 4);
-      if (t.block != 0) scales.as<uint16_t>()[i] = FloatToBfloat(s);
+      if (t.block != 0) {
+        scales.as<uint16_t>()[i] = t.dtype == DType::kI8 ? FloatToHalf(s) : FloatToBfloat(s);
+      }
     }
   }
 };
@@ -96,6 +98,7 @@ TEST_CASE("embedding rows of every weight type decode to their values times the 
                          {DType::kF16, 0, 33},
                          {DType::kBF16, 0, 33},
                          {DType::kI8, 0, 33},
+                         {DType::kI8, 32, 96},
                          {DType::kI4, 0, 34},
                          {DType::kI4, 32, 96},
                          {DType::kI4, 64, 128},

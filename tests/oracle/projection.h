@@ -15,8 +15,8 @@ namespace headroom::oracle {
 enum class WeightFormat { kF32, kF16, kInt8, kInt4 };
 
 // A matrix [N, K] as a model file stores it.
-//   kInt8: int8, f32 scale per row.  kInt4: low nibble = even k, value + 8; block 0: f32 scale per
-//   row, else one bf16 scale per block, [N, K / block].
+//   kInt8: int8.  kInt4: low nibble = even k, value + 8.  Block 0: f32 scale per row, else one
+//   scale per block, [N, K / block]: f16 for kInt8, bf16 for kInt4.
 struct StoredMatrix {
   WeightFormat format = WeightFormat::kF32;
   uint32_t rows = 0, columns = 0, block = 0;
@@ -56,7 +56,8 @@ inline int StoredCode(const StoredMatrix& m, uint64_t n, uint64_t k) {
 
 inline double StoredScale(const StoredMatrix& m, uint64_t n, uint64_t k) {
   if (m.block == 0) return LoadAt<float>(m.scales, n);
-  return DecodeBF16(LoadAt<uint16_t>(m.scales, n * (m.columns / m.block) + k / m.block));
+  const auto bits = LoadAt<uint16_t>(m.scales, n * (m.columns / m.block) + k / m.block);
+  return m.format == WeightFormat::kInt8 ? DecodeF16(bits) : DecodeBF16(bits);
 }
 
 inline double StoredWeight(const StoredMatrix& m, uint64_t n, uint64_t k) {

@@ -71,8 +71,14 @@ Golden Load(const std::string& name, const std::string& weights) {
 
   convert::Options options;
   options.source = folder.string();
-  options.out = ScratchPath(name + "-" + weights + ".hrm");
-  options.weights = OrThrow(convert::ParseWeightFormat(weights), weights);
+  const size_t slash = weights.find('/');
+  const std::string type = weights.substr(0, slash);
+  if (slash != std::string::npos) {
+    options.block = static_cast<uint32_t>(std::stoul(weights.substr(slash + 1)));
+  }
+  const std::string block = options.block ? "-" + std::to_string(*options.block) : "";
+  options.out = ScratchPath(name + "-" + type + block + ".hrm");
+  options.weights = OrThrow(convert::ParseWeightFormat(type), type);
   OrThrow(convert::Convert(options), "convert " + name);
   auto model = OrThrow(model::Model::OpenPath(options.out.c_str(), {}), "open " + name);
   session::EngineOptions engine;

@@ -29,7 +29,8 @@ struct Golden {
 
 // Every case folder, sorted.
 std::vector<std::string> GoldenNames();
-// Converted to `weights` ("f32", "f16", "int8", "int4") and opened; cached for the process.
+// Converted to `weights` ("f32", "f16", "int8", "int8/32", "int4") and opened; cached for the
+// process.
 const Golden& LoadGolden(const std::string& name, const std::string& weights = "f32");
 
 // A folder removed at exit.

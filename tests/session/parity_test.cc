@@ -72,7 +72,8 @@ TEST_CASE("compressed caches and weights stay near the f32 logits", "[session][g
   };
   const Setting setting = GENERATE(
       Setting{"f32", CodecChoice::kF16, 0.01f}, Setting{"f32", CodecChoice::kI8Token, 0.08f},
-      Setting{"f16", CodecChoice::kF32, 0.01f}, Setting{"int8", CodecChoice::kF32, 0.15f});
+      Setting{"f16", CodecChoice::kF32, 0.01f}, Setting{"int8", CodecChoice::kF32, 0.15f},
+      Setting{"int8/32", CodecChoice::kF32, 0.05f});
   const Golden& golden = LoadGolden("llama-gqa", setting.weights);
   INFO(setting.weights << " weights, codec " << static_cast<int>(setting.codec));
   auto session = MakeSession(golden, TestLimits(64, 8, setting.codec));

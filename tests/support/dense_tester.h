@@ -111,7 +111,9 @@ class DenseData {
     for (uint64_t i = 0; i < count; ++i) {
       const float scale = std::exp2(exponent(random_));
       if (wide) scales_.as<float>()[i] = scale;
-      if (!wide) scales_.as<uint16_t>()[i] = FloatToBfloat(scale);
+      if (wide) continue;
+      scales_.as<uint16_t>()[i] =
+          case_.dtype == DType::kI8 ? FloatToHalf(scale) : FloatToBfloat(scale);
     }
   }
 
@@ -137,7 +139,10 @@ inline oracle::StoredMatrix StoredMatrixOf(const DenseWeights& layer) {
   return m;
 }
 
-inline bool TakesQuantizedInput(DType dtype) { return dtype == DType::kI8 || dtype == DType::kI4; }
+// int8 in blocks takes f32 activations.
+inline bool TakesQuantizedInput(DType dtype, uint32_t block) {
+  return dtype == DType::kI4 || (dtype == DType::kI8 && block == 0);
+}
 
 // x f32 [T, K] -> out f32 [T, N]. For integer weights also tells what it made of x, one row per
 // token.
@@ -175,7 +180,8 @@ inline DenseKernel XnnpackKernel(xnnpack::ThreadPool& pool) {
 // Roundings a kernel may make, as a multiple of eps times the sum of |terms|. Integer products are
 // exact up to the end of a row or block; float sums in any order err like a random walk.
 inline double DenseRoundings(const DenseCase& c) {
-  if (!TakesQuantizedInput(c.dtype)) return 8 + 2 * std::sqrt(static_cast<double>(c.columns));
+  if (!TakesQuantizedInput(c.dtype, c.block))
+    return 8 + 2 * std::sqrt(static_cast<double>(c.columns));
   return c.block == 0 ? 8 : 8 + c.columns / c.block;
 }
 
@@ -239,7 +245,7 @@ inline DenseVerdict TestDense(const DenseCase& c, const DenseKernel& kernel) {
     if (!std::isnan(out[i]) || !std::isnan(out[out.size() - 1 - i]))
       verdict.failure = "guard overwritten";
   }
-  if (TakesQuantizedInput(c.dtype)) {
+  if (TakesQuantizedInput(c.dtype, c.block)) {
     if (quantized.size() != c.tokens) verdict.failure = "no quantised input";
     for (uint32_t t = 0; t < c.tokens && verdict.failure.empty(); ++t) {
       verdict.failure = CheckQuantized(x.as<float>() + size_t{t} * c.columns, quantized[t]);

@@ -35,8 +35,9 @@ Status CheckOptions(const Options& options) {
     return invalid("give either a source folder or a random preset");
   }
   if (options.out.empty()) return invalid("no output file");
-  if (options.block != 0 && options.block != 32 && options.block != 64 && options.block != 128) {
-    return invalid("block " + std::to_string(options.block) + " is not 32, 64, 128 or 0");
+  const uint32_t block = options.block.value_or(0);
+  if (block != 0 && block != 32 && block != 64 && block != 128) {
+    return invalid("block " + std::to_string(block) + " is not 32, 64, 128 or 0");
   }
   if (!options.preset.empty() && !FindPreset(options.preset)) {
     std::string text = "no preset \"" + Printable(options.preset) + "\"; there are";

@@ -35,7 +35,9 @@ struct Options {
 
   std::string out;  // the .hrm file; replaced only when the conversion succeeds
   WeightFormat weights = WeightFormat::kInt4;
-  uint32_t block = 32;  // kInt4 only: 32, 64, 128; 0 = one scale per row
+  // Values that share a scale: 32, 64, 128; 0 = a row. Of int8 matrices only when `weights` is
+  // int8. Unset: 32 for int4, a row for int8.
+  std::optional<uint32_t> block;
   // The output matrix, which every generated token reads whole. Unset: int8 in an int4 file, else
   // as `weights`. A tied one whose format differs from the embedding's is stored beside it.
   std::optional<WeightFormat> head;

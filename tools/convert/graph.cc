@@ -63,27 +63,31 @@ class Builder {
         return tensor;
       case WeightFormat::kInt8:
         tensor.dtype = DType::kI8;
-        return tensor;
+        break;
       case WeightFormat::kInt4:
+        tensor.dtype = columns % 2 != 0 ? DType::kI8 : DType::kI4;
         break;
     }
-    tensor.dtype = columns % 2 != 0 ? DType::kI8 : DType::kI4;
-    if (tensor.dtype == DType::kI4) {
-      uint32_t block = choice_.block;
-      while (block != 0 && columns % block != 0) block = block > 32 ? block / 2 : 0;
-      tensor.block = static_cast<uint16_t>(block);
-    }
-    if (tensor.dtype != DType::kI4 || tensor.block != choice_.block) Note(tensor);
+    const uint32_t wanted = BlockOf(format);
+    uint32_t block = wanted;
+    while (block != 0 && columns % block != 0) block = block > 32 ? block / 2 : 0;
+    tensor.block = static_cast<uint16_t>(block);
+    const bool odd_int4 = format == WeightFormat::kInt4 && tensor.dtype != DType::kI4;
+    if (odd_int4 || block != wanted) Note(tensor, wanted);
     return tensor;
   }
 
-  void Note(const TensorDescription& tensor) {
+  uint32_t BlockOf(WeightFormat format) const {
+    if (format == WeightFormat::kInt4) return choice_.block.value_or(32);
+    return choice_.format == WeightFormat::kInt8 ? choice_.block.value_or(0) : 0;
+  }
+
+  void Note(const TensorDescription& tensor, uint32_t wanted) {
     const std::string block =
         tensor.block ? " in blocks of " + std::to_string(tensor.block) : " per row";
     plan_.notes.push_back(tensor.name + " is stored as " + DTypeName(tensor.dtype) + block +
                           ": its " + std::to_string(tensor.extents[1]) +
-                          " columns are no multiple of the block of " +
-                          std::to_string(choice_.block));
+                          " columns are no multiple of the block of " + std::to_string(wanted));
   }
 
   struct MatrixSource {

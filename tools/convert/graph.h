@@ -42,7 +42,7 @@ struct GraphPlan {
 
 struct WeightChoice {
   WeightFormat format = WeightFormat::kInt4;
-  uint32_t block = 32;
+  std::optional<uint32_t> block;     // unset: 32 for int4, a row for int8
   std::optional<WeightFormat> head;  // unset: int8 in an int4 file, else `format`
 };
 

@@ -94,7 +94,7 @@ void RandomWeights::FillScales(std::span<std::byte> out, size_t bytes_per_scale)
   // 256).
   const float codes = dtype_ == DType::kI4 ? std::sqrt(280.0f / 16) : std::sqrt(1381760.0f / 256);
   const float scale = deviation_ / codes;
-  const uint16_t rounded = FloatToBfloat(scale);
+  const uint16_t rounded = dtype_ == DType::kI4 ? FloatToBfloat(scale) : FloatToHalf(scale);
   for (size_t at = 0; at < out.size(); at += bytes_per_scale) {
     if (bytes_per_scale == 2) {
       std::memcpy(out.data() + at, &rounded, 2);

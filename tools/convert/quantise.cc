@@ -95,6 +95,21 @@ float QuantiseInt8Row(std::span<const float> row, int8_t* codes) {
   return scale;
 }
 
+void QuantiseInt8Row(std::span<const float> row, uint32_t block, int8_t* codes, uint16_t* scales) {
+  constexpr float kLargestHalf = 65504.0f;
+  for (size_t begin = 0; begin < row.size(); begin += block) {
+    const std::span<const float> values = row.subspan(begin, block);
+    const uint16_t stored = FloatToHalf(std::min(LargestMagnitude(values) / 127.0f, kLargestHalf));
+    // What is too small for an f16 scale is zero.
+    const float scale = std::max(HalfToFloat(stored), kSmallestScale);
+    for (size_t k = 0; k < values.size(); ++k) {
+      const float code = stored == 0 ? 0.0f : std::clamp(values[k] / scale, -127.0f, 127.0f);
+      codes[begin + k] = static_cast<int8_t>(RoundEven(code));
+    }
+    *scales++ = stored;
+  }
+}
+
 void QuantiseInt4Row(std::span<const float> row, uint32_t block, uint8_t* codes, uint16_t* scales) {
   const auto round = [](float scale) { return BfloatToFloat(FloatToBfloat(scale)); };
   for (size_t begin = 0; begin < row.size(); begin += block) {

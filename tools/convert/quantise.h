@@ -12,6 +12,10 @@ namespace headroom::convert {
 // scale, since the dense kernels want scales that are normal and positive.
 float QuantiseInt8Row(std::span<const float> row, int8_t* codes);
 
+// Blocks of `block` values: scale = largest magnitude of the block / 127 as f16 (at most 65504),
+// codes in -127 .. 127. `scales`: f16, row.size() / block.
+void QuantiseInt8Row(std::span<const float> row, uint32_t block, int8_t* codes, uint16_t* scales);
+
 // Blocks of `block` values: code in -8 .. 7, stored + 8, low nibble = even column. Each block
 // takes, of a few scales near its largest magnitude / 7 and one least-squares correction, the one
 // with the smallest squared error after the scale itself has been rounded to bfloat16. row.size()

@@ -79,6 +79,12 @@ class RowWriter {
 
   Status WriteInt8(std::span<const float> values) {
     std::vector<int8_t> codes(values.size());
+    if (tensor_.block != 0) {
+      std::vector<uint16_t> scales(values.size() / tensor_.block);
+      QuantiseInt8Row(values, tensor_.block, codes.data(), scales.data());
+      HR_RETURN_IF_ERROR(writer_.Append(index_, Bytes(codes)));
+      return writer_.AppendScales(index_, Bytes(scales));
+    }
     std::vector<float> scales;
     for (size_t at = 0; at < values.size(); at += columns_) {
       scales.push_back(QuantiseInt8Row(values.subspan(at, columns_), codes.data() + at));

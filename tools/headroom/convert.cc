@@ -136,16 +136,15 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
       ->type_name("PRESET")
       ->excludes(source);
   command.add_option("--out", options.out, "the .hrm file to write")->required();
-  command
-      .add_option("--weights", arguments->weights, "f32, f16, int8 (per row) or int4 (in blocks)")
+  command.add_option("--weights", arguments->weights, "f32, f16, int8 or int4")
       ->capture_default_str()
       ->check(FormatProblem)
       ->type_name("TYPE");
   auto* block = command
                     .add_option("--block", options.block,
-                                "int4 only: 32, 64 or 128 values share a scale; 0: a row")
-                    ->check(CLI::IsMember({0, 32, 64, 128}))
-                    ->capture_default_str();
+                                "32, 64 or 128 integers share a scale; 0: a row (default: 32 for "
+                                "int4, 0 for int8)")
+                    ->check(CLI::IsMember({0, 32, 64, 128}));
   command
       .add_option("--head", arguments->head,
                   "type of the output matrix (default: int8 with int4 weights, else as --weights)")
@@ -166,8 +165,9 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
     if (given.source.empty() && given.preset.empty()) {
       throw CLI::RequiredError("SOURCE or --random");
     }
-    if (block->count() > 0 && arguments->weights != "int4" && arguments->head != "int4") {
-      throw CLI::ValidationError("--block", "only int4 has blocks, not " + arguments->weights);
+    const bool float_weights = arguments->weights == "f32" || arguments->weights == "f16";
+    if (block->count() > 0 && float_weights && arguments->head != "int4") {
+      throw CLI::ValidationError("--block", "only integers have blocks, not " + arguments->weights);
     }
     invocation.action = [arguments, &invocation] { return Convert(*arguments, invocation.json); };
   });

@@ -226,7 +226,7 @@ void PrintWeightSummary(const model::Model& model) {
   std::map<std::string, std::pair<size_t, uint64_t>> kinds;
   for (const TensorView& tensor : model.tensors) {
     std::string kind = DTypeName(tensor.dtype);
-    if (tensor.dtype == DType::kI4) {
+    if (tensor.scales != nullptr) {
       kind += tensor.block == 0 ? " per row" : " in blocks of " + std::to_string(tensor.block);
     }
     ++kinds[kind].first;
@@ -278,7 +278,7 @@ void PrintTensors(const model::Model& model) {
     for (uint8_t i = 0; i < tensor.rank; ++i) {
       extents += (i == 0 ? "" : " x ") + std::to_string(tensor.extents[i]);
     }
-    if (tensor.dtype == DType::kI4) type += "/" + std::to_string(tensor.block);
+    if (tensor.scales != nullptr) type += "/" + std::to_string(tensor.block);
     std::printf("%-48s %-10s %-18s %12" PRIu64 "\n", EscapeControls(tensor.name).c_str(),
                 type.c_str(), extents.c_str(), tensor.data_bytes + tensor.scale_bytes);
   }

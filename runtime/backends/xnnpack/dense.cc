@@ -6,7 +6,7 @@
 #include <cstring>
 #include <mutex>
 
-#include "backends/xnnpack/dense_f16.h"
+#include "backends/xnnpack/dense_in_place.h"
 #include "backends/xnnpack/dense_layer.h"
 #include "backends/xnnpack/dense_packing.h"
 #include "backends/xnnpack/weights_cache.h"
@@ -108,7 +108,7 @@ Status PieceIsDone(void* context, const PackedPiece& piece) {
 
 struct DenseSet::Impl {
   struct Layer {
-    LayerSlice slice;  // pointers are used after Create for kF16InPlace only
+    LayerSlice slice;  // pointers are used after Create for forms in place only
     // An operator keeps its pointers and shape from set-up to the end of the run, so that threads
     // of different sessions take turns. Taking a free lock costs nothing beside a matrix.
     std::mutex busy;
@@ -247,7 +247,7 @@ Status DenseSet::Impl::CreateOperators(const CheckedLayers& checked, const Cache
   for (size_t i = 0; i < layers.size(); ++i) {
     Layer& layer = layers[i];
     layer.slice = checked.slices[i];
-    if (layer.slice.form == LayerForm::kF16InPlace) continue;
+    if (InPlace(layer.slice.form)) continue;
     const char* name = checked.names[i].c_str();
     provider.Find(packed_begin + layout.entries[i].offset);
     HR_RETURN_IF_ERROR(StatusFromXnn(CreateOperator(layer.slice, provider.callbacks(), &layer.op),
@@ -309,6 +309,8 @@ InputKind DenseSet::input_kind(size_t layer) const {
   return InputKindOfForm(impl_->layers[layer].slice.form);
 }
 
+bool DenseSet::in_place(size_t layer) const { return InPlace(impl_->layers[layer].slice.form); }
+
 uint64_t DenseSet::InputBytes(InputKind kind, uint32_t rows, uint32_t columns) {
   switch (kind) {
     case InputKind::kF32:
@@ -344,10 +346,11 @@ Status DenseSet::Run(size_t index, const std::byte* input, uint32_t rows, float*
                      ThreadPool& pool) {
   if (rows == 0) return {};
   Impl::Layer& layer = impl_->layers[index];
-  if (layer.slice.form == LayerForm::kF16InPlace) {
-    const F16Layer f16{reinterpret_cast<const uint16_t*>(layer.slice.weights), layer.slice.bias,
-                       layer.slice.columns, layer.slice.rows};
-    RunF16Layer(f16, reinterpret_cast<const float*>(input), rows, out, pool);
+  if (InPlace(layer.slice.form)) {
+    const LayerSlice& slice = layer.slice;
+    RunInPlaceLayer({slice.weights, reinterpret_cast<const uint16_t*>(slice.scales), slice.block,
+                     slice.bias, slice.columns, slice.rows},
+                    reinterpret_cast<const float*>(input), rows, out, pool);
     return {};
   }
   const std::lock_guard lock(layer.busy);

@@ -1,11 +1,12 @@
 // Dense layers through XNNPACK operators, with packed weights in a mapped cache file.
 //
 // out[T, N] = x[T, K] * weight[N, K]^T + bias. Integer weights take activations quantised per row
-// to asymmetric int8 ("qd8"); f32 and f16 weights take f32 activations.
+// to asymmetric int8 ("qd8"); f32, f16 and int8 weights in blocks take f32 activations.
 //
-// f16 weights are multiplied where they lie in the model file, by a Highway kernel that accumulates
-// in f32 (dense_f16.h says why). They have no packed copy, so TensorView::data of f16 layers must
-// stay mapped for the life of the DenseSet; every other layer reads its source only inside Create.
+// f16 weights and int8 weights in blocks are multiplied where they lie in the model file, by a
+// Highway kernel that accumulates in f32 (dense_in_place.h says why). They have no packed copy, so
+// what TensorView points to must stay mapped for the life of the DenseSet; every other layer reads
+// its source only inside Create.
 //
 // Nothing after Create allocates. ConvertInput and Run may be called from several threads at once,
 // each with a pool of its own (sessions of one model do); calls of the same layer take turns.
@@ -121,7 +122,7 @@ class DenseSet {
   static constexpr uint64_t kSpareInputBytes = 64;
 
   // Exact packed size of each layer on this CPU, each a multiple of 64, without packing anything or
-  // touching weight pages. 0: the layer reads the model's own pages (f16) and has no packed copy.
+  // touching weight pages. 0: the layer reads the model's own pages and has no packed copy.
   // Errors: kUnsupported (shape or type this backend cannot take, by name).
   static Result<std::vector<uint64_t>> PackedBytes(std::span<const DenseWeights> layers);
   // Bytes that Create maps for a cache file holding these layers: their sum and the file's index.
@@ -140,6 +141,8 @@ class DenseSet {
 
   const PackedFacts& packed() const;
   InputKind input_kind(size_t layer) const;
+  // The layer reads the model's own pages at every step, having no packed copy.
+  bool in_place(size_t layer) const;
 
   // Scratch bytes of a converted input of `rows` rows of `columns` values (64-byte aligned). For
   // kF32: the bytes x itself needs, spare bytes included.

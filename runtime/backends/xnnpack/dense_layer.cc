@@ -24,6 +24,17 @@ Status Unsupported(const TensorView& tensor, const char* why, unsigned value, un
                       tensor.name.data(), DTypeName(tensor.dtype), why, value, limit);
 }
 
+Status CheckBlock(const TensorView& tensor) {
+  if (tensor.block != 32 && tensor.block != 64 && tensor.block != 128) {
+    return Unsupported(tensor, "block is not 32, 64 or 128", tensor.block, 128);
+  }
+  if (tensor.columns() % tensor.block != 0) {
+    return Unsupported(tensor, "columns are not a multiple of block", tensor.columns(),
+                       tensor.block);
+  }
+  return {};
+}
+
 Result<LayerForm> FormOf(const TensorView& tensor) {
   const uint32_t columns = tensor.columns();
   switch (tensor.dtype) {
@@ -32,26 +43,27 @@ Result<LayerForm> FormOf(const TensorView& tensor) {
     case DType::kF16:
       return LayerForm::kF16InPlace;
     case DType::kI8:
-      return LayerForm::kInt8;
+      if (tensor.block == 0) return LayerForm::kInt8;
+      HR_RETURN_IF_ERROR(CheckBlock(tensor));
+      return LayerForm::kInt8BlockInPlace;
     case DType::kI4:
       if (tensor.block == 0) {
         // A row of odd length would end in the middle of a byte.
         if (columns % 2 != 0) return Unsupported(tensor, "columns must be even", columns, 2);
         return LayerForm::kInt4Channel;
       }
-      if (tensor.block != 32 && tensor.block != 64 && tensor.block != 128) {
-        return Unsupported(tensor, "block is not 32, 64 or 128", tensor.block, 128);
-      }
-      if (columns % tensor.block != 0) {
-        return Unsupported(tensor, "columns are not a multiple of block", columns, tensor.block);
-      }
+      HR_RETURN_IF_ERROR(CheckBlock(tensor));
       return LayerForm::kInt4Block;
     default:
       return Unsupported(tensor, "no dense layer takes this type", columns, 0);
   }
 }
 
-uint64_t ScaleAlignment(LayerForm form) { return form == LayerForm::kInt4Block ? 2 : 4; }
+bool InBlocks(LayerForm form) {
+  return form == LayerForm::kInt4Block || form == LayerForm::kInt8BlockInPlace;
+}
+
+uint64_t ScaleAlignment(LayerForm form) { return InBlocks(form) ? 2 : 4; }
 
 bool Aligned(const void* pointer, uint64_t alignment) {
   return reinterpret_cast<uintptr_t>(pointer) % alignment == 0;
@@ -97,6 +109,7 @@ uint64_t LayerSlice::RowBytes() const {
     case LayerForm::kF16InPlace:
       return uint64_t{columns} * 2;
     case LayerForm::kInt8:
+    case LayerForm::kInt8BlockInPlace:
       return columns;
     case LayerForm::kInt4Channel:
     case LayerForm::kInt4Block:
@@ -114,6 +127,7 @@ uint64_t LayerSlice::RowScaleBytes() const {
     case LayerForm::kInt4Channel:
       return 4;
     case LayerForm::kInt4Block:
+    case LayerForm::kInt8BlockInPlace:
       return uint64_t{columns} / block * 2;
   }
   return 0;
@@ -133,7 +147,7 @@ Result<LayerSlice> SliceOf(const DenseWeights& layer) {
   LayerSlice slice;
   HR_ASSIGN_OR_RETURN(slice.form, FormOf(tensor));
   slice.columns = tensor.columns();
-  slice.block = slice.form == LayerForm::kInt4Block ? tensor.block : 0;
+  slice.block = InBlocks(slice.form) ? tensor.block : 0;
   slice.rows = tensor.rows();
   HR_RETURN_IF_ERROR(CheckStorage(tensor, slice));
   if (!Aligned(layer.bias, alignof(float))) {
@@ -198,6 +212,7 @@ xnn_status CreateOperator(const LayerSlice& slice, xnn_weights_cache_provider* p
           reinterpret_cast<const uint16_t*>(slice.scales), slice.weights, slice.bias, -kInfinity,
           kInfinity, /*flags=*/0, /*code_cache=*/nullptr, provider, out);
     case LayerForm::kF16InPlace:
+    case LayerForm::kInt8BlockInPlace:
       break;
   }
   return xnn_status_unsupported_parameter;
@@ -214,6 +229,7 @@ xnn_status ReshapeOperator(LayerForm form, xnn_operator_t op, size_t rows, pthre
     case LayerForm::kInt4Block:
       return xnn_reshape_fully_connected_nc_qd8_f32_qb4w(op, rows, pool);
     case LayerForm::kF16InPlace:
+    case LayerForm::kInt8BlockInPlace:
       break;
   }
   return xnn_status_unsupported_parameter;
@@ -232,6 +248,7 @@ xnn_status SetupOperator(LayerForm form, xnn_operator_t op, const std::byte* inp
     case LayerForm::kInt4Block:
       return xnn_setup_fully_connected_nc_qd8_f32_qb4w(op, codes, out, quantization);
     case LayerForm::kF16InPlace:
+    case LayerForm::kInt8BlockInPlace:
       break;
   }
   return xnn_status_unsupported_parameter;

@@ -13,19 +13,25 @@ namespace headroom::xnnpack {
 
 // How the weights are kept and multiplied.
 enum class LayerForm : uint8_t {
-  kF32,          // fully_connected_nc_f32
-  kF16InPlace,   // dense_f16.h: no operator, no packed copy
-  kInt8,         // qd8_f32_qc8w
-  kInt4Channel,  // qd8_f32_qc4w, one f32 scale a row
-  kInt4Block,    // qd8_f32_qb4w, one bf16 scale a block
+  kF32,               // fully_connected_nc_f32
+  kF16InPlace,        // dense_in_place.h: no operator, no packed copy
+  kInt8,              // qd8_f32_qc8w
+  kInt4Channel,       // qd8_f32_qc4w, one f32 scale a row
+  kInt4Block,         // qd8_f32_qb4w, one bf16 scale a block
+  kInt8BlockInPlace,  // dense_in_place.h, one f16 scale a block
 };
+
+// Read from the model file by every step: no operator, no packed copy.
+inline bool InPlace(LayerForm form) {
+  return form == LayerForm::kF16InPlace || form == LayerForm::kInt8BlockInPlace;
+}
 
 // Some rows of a weight matrix, as plain pointers.
 struct LayerSlice {
   LayerForm form = LayerForm::kF32;
   uint32_t rows = 0;     // N
   uint32_t columns = 0;  // K
-  uint32_t block = 0;    // kInt4Block only
+  uint32_t block = 0;    // forms in blocks only
   const std::byte* weights = nullptr;
   const std::byte* scales = nullptr;  // null for float forms
   const float* bias = nullptr;
@@ -45,8 +51,7 @@ LayerSlice SubSlice(const LayerSlice& slice, uint32_t row, uint32_t rows);
 Status CheckScales(const LayerSlice& slice, const char* name);
 
 inline InputKind InputKindOfForm(LayerForm form) {
-  return form == LayerForm::kF32 || form == LayerForm::kF16InPlace ? InputKind::kF32
-                                                                   : InputKind::kQd8;
+  return form == LayerForm::kF32 || InPlace(form) ? InputKind::kF32 : InputKind::kQd8;
 }
 
 // A converted qd8 input: int8 codes [T, K] with spare bytes behind them, then at this offset one
@@ -57,7 +62,7 @@ inline constexpr uint32_t kSpareQuantization = 16;
 static_assert(kSpareQuantization >= XNN_EXTRA_QUANTIZATION_PARAMS);
 uint64_t QuantizationOffset(uint32_t rows, uint32_t columns);
 
-// XNNPACK's three calls, chosen by form. Not for kF16InPlace.
+// XNNPACK's three calls, chosen by form. Not for forms in place.
 xnn_status CreateOperator(const LayerSlice& slice, xnn_weights_cache_provider* provider,
                           xnn_operator_t* out);
 xnn_status ReshapeOperator(LayerForm form, xnn_operator_t op, size_t rows, pthreadpool* pool);

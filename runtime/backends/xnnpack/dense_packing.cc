@@ -166,7 +166,7 @@ void* PackingProvider::OffsetToAddress(void*, size_t offset) {
 }
 
 Result<uint64_t> MeasureLayer(const LayerSlice& slice, const char* name) {
-  if (slice.form == LayerForm::kF16InPlace) return uint64_t{0};
+  if (InPlace(slice.form)) return uint64_t{0};
   auto bytes =
       slice.form == LayerForm::kInt4Block ? MeasureBlocks(slice, name) : MeasureOnce(slice, name);
   if (!bytes.ok()) return bytes;
@@ -211,7 +211,7 @@ Result<uint64_t> PackingDigest(std::span<const LayerSlice> layers) {
   std::vector<std::pair<LayerForm, uint32_t>> seen;
   for (const LayerSlice& layer : layers) {
     const std::pair kind(layer.form, layer.block);
-    if (layer.form == LayerForm::kF16InPlace) continue;
+    if (InPlace(layer.form)) continue;
     if (std::find(seen.begin(), seen.end(), kind) != seen.end()) continue;
     seen.push_back(kind);
   }

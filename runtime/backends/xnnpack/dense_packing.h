@@ -53,8 +53,8 @@ class PackingProvider {
   uint64_t reserved_bytes_ = 0;
 };
 
-// Exact packed bytes of a layer, a multiple of kPackedAlignment; 0 for kF16InPlace. Reads neither
-// weights nor scales.
+// Exact packed bytes of a layer, a multiple of kPackedAlignment; 0 for forms in place. Reads
+// neither weights nor scales.
 Result<uint64_t> MeasureLayer(const LayerSlice& slice, const char* name);
 
 // Called when some rows are packed: their place in the layer's packed bytes, and their source.
