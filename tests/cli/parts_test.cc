@@ -2,10 +2,12 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
+#include <cmath>
 #include <stdexcept>
 
 #include "headroom/api.h"
 #include "headroom/bytes.h"
+#include "headroom/divergence.h"
 #include "headroom/needle.h"
 #include "headroom/report.h"
 #include "headroom/samples.h"
@@ -108,6 +110,28 @@ TEST_CASE("median and spread are those of the samples", "[cli][samples]") {
   CHECK(Spread({3, 1, 2}) == 1);
   CHECK(Spread({1, 1, 5}) == 4);
   CHECK(Spread({7}) == 0);
+}
+
+TEST_CASE("divergence of distributions worked out by hand", "[cli][kl]") {
+  // p = (1/2, 1/4, 1/4), q = (1/4, 1/2, 1/4), as logits with an offset that must not matter.
+  const std::vector<float> p = {std::log(0.5f) + 90, std::log(0.25f) + 90, std::log(0.25f) + 90};
+  const std::vector<float> q = {std::log(0.25f) - 7, std::log(0.5f) - 7, std::log(0.25f) - 7};
+  Divergence divergence;
+  divergence.Add(p, q, 0);
+  divergence.Add(p, p, 1);
+  divergence.Add(p, p, -1);
+  const DivergenceSummary s = divergence.Summarise();
+  CHECK(s.tokens == 3);
+  CHECK(s.predicted == 2);
+  const double kl = 0.25 * std::log(2.0);  // 1/2 log 2 - 1/4 log 2
+  CHECK(std::fabs(s.mean_kl - kl / 3) < 1e-5);
+  CHECK(std::fabs(s.largest_kl - kl) < 1e-5);
+  CHECK(std::fabs(s.p99_kl - kl) < 1e-5);
+  CHECK(s.median_kl < 1e-5);
+  CHECK(std::fabs(s.top1_agreement - 2.0 / 3) < 1e-12);
+  CHECK(std::fabs(s.reference_perplexity - std::sqrt(8.0)) < 1e-4);  // 1/2 and 1/4
+  CHECK(std::fabs(s.perplexity - 4.0) < 1e-4);                       // 1/4 and 1/4
+  CHECK(Divergence().Summarise().tokens == 0);
 }
 
 }  // namespace

@@ -251,6 +251,40 @@ TEST_CASE("eval needle counts exact answers by distance", "[cli][eval]") {
         1);
 }
 
+TEST_CASE("eval kl measures what smaller weights and caches change", "[cli][eval]") {
+  const std::string text = Scratch("kl.txt");
+  WriteFile(text, ReadFile(Source("tools/example/demo.txt")).substr(0, 2000));
+  const auto run = [&](std::vector<std::string> models) {
+    std::vector<std::string> arguments = {"eval", "kl"};
+    arguments.insert(arguments.end(), models.begin(), models.end());
+    for (const char* word : {"--reference", "", "--text", "", "--window", "128", "--json"}) {
+      arguments.push_back(word);
+    }
+    arguments[arguments.size() - 6] = Model("example");
+    arguments[arguments.size() - 4] = text;
+    return Run(arguments);
+  };
+  const auto same = run({Model("example"), "--kv", "f32,f16,int8"}).Json();
+  const auto& results = same.at("results");
+  REQUIRE(results.size() == 3);
+  CHECK(results.at(0).at("mean_kl") == 0.0);
+  CHECK(results.at(0).at("top1_agreement") == 1.0);
+  CHECK(results.at(0).at("perplexity") == results.at(0).at("reference_perplexity"));
+  CHECK(results.at(0).at("perplexity") > 1.0);
+  CHECK(results.at(0).at("tokens").get<int>() > 300);
+  CHECK(results.at(1).at("mean_kl") > 0.0);
+  CHECK(results.at(1).at("mean_kl") < results.at(2).at("mean_kl"));
+  CHECK(results.at(2).at("mean_kl") < 0.05);
+  const Outcome table = Run({"eval", "kl", Model("example"), "--reference", Model("example"),
+                             "--text", text, "--limit", "40"});
+  CHECK_THAT(table.out, ContainsSubstring("40 tokens in windows of 512"));
+  const Outcome other = run({Model("llama-gqa")});
+  CHECK(other.exit_status == 1);
+  CHECK_THAT(other.err + other.out, ContainsSubstring("vocabulary of"));
+  WriteFile(text, "");
+  CHECK_THAT(run({Model("example")}).out, ContainsSubstring("no token"));
+}
+
 TEST_CASE("eval needle says what is wrong with its data", "[cli][eval]") {
   const std::string data = Scratch("wrong.jsonl");
   const auto said = [&](const std::string& path) {

@@ -27,6 +27,8 @@ void AddRun(CLI::App& app, Invocation& invocation);
 void AddPlan(CLI::App& app, Invocation& invocation);
 void AddBench(CLI::App& app, Invocation& invocation);
 void AddEval(CLI::App& app, Invocation& invocation);
+// Takes the app of `eval`.
+void AddEvalKl(CLI::App& eval, Invocation& invocation);
 void AddLogits(CLI::App& app, Invocation& invocation);
 void AddInspect(CLI::App& app, Invocation& invocation);
 void AddVerify(CLI::App& app, Invocation& invocation);

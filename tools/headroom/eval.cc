@@ -22,10 +22,11 @@ namespace headroom::cli {
 namespace {
 
 constexpr char kFooter[] =
-    "Example:\n"
+    "Examples:\n"
     "  headroom eval needle model.hrm --kv f16,int8\n"
+    "  headroom eval kl model-int4.hrm --reference model-f32.hrm --text book.txt\n"
     "\n"
-    "`headroom eval needle --help` explains it.";
+    "`headroom eval needle --help` and `headroom eval kl --help` explain them.";
 
 constexpr char kNeedleFooter[] =
     "Each context is read once; each of its questions is then asked by itself after it, answered "
@@ -290,9 +291,10 @@ int Needle(const NeedleArguments& arguments, bool json) {
 
 void AddEval(CLI::App& app, Invocation& invocation) {
   auto arguments = std::make_shared<NeedleArguments>();
-  CLI::App& eval = *app.add_subcommand("eval", "measure how good a model is with a given cache");
+  CLI::App& eval = *app.add_subcommand("eval", "measure how good a model is");
   eval.require_subcommand(1);
   eval.footer(kFooter);
+  AddEvalKl(eval, invocation);
   CLI::App& command =
       *eval.add_subcommand("needle", "questions about facts far back in the context");
   command.footer(kNeedleFooter);

@@ -30,6 +30,10 @@ OpenRequest ModelArguments::Request() const {
 
 void AddModelArguments(CLI::App& command, ModelArguments& arguments) {
   command.add_option("MODEL", arguments.path, "the .hrm model file")->required();
+  AddCacheOptions(command, arguments);
+}
+
+void AddCacheOptions(CLI::App& command, ModelArguments& arguments) {
   command.add_option(
       "--cache-dir", arguments.cache_directory,
       "where packed weights are kept between runs (default: $HEADROOM_CACHE_DIR, else "

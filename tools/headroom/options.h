@@ -26,6 +26,8 @@ struct ModelArguments {
   OpenRequest Request() const;
 };
 void AddModelArguments(CLI::App& command, ModelArguments& arguments);
+// All of them but MODEL.
+void AddCacheOptions(CLI::App& command, ModelArguments& arguments);
 
 // The members of hr_session_options.
 struct SessionArguments {
