@@ -96,6 +96,13 @@ Status LoadWeight(const LoadContext& context, const Where& where, const char* wh
 Status LoadNorm(const LoadContext& context, const Where& where, const char* what,
                 const fb::Norm* norm, uint64_t width, uint64_t heads, NormSpec* out);
 
+Status LoadActivation(const Where& where, fb::ActivationKind kind, Activation* out);
+// A factor: finite and other than 0.
+Status CheckFactor(const Where& where, const char* what, float factor);
+// `width`: of the operation's input and output.
+Status LoadMixture(const LoadContext& context, const Where& where, const fb::MixtureOp& from,
+                   uint32_t width, MixtureSpec* out);
+
 // The steps, in this order.
 Status LoadTensors(LoadContext& context);     // segments and tensors
 Status LoadMetadata(LoadContext& context);    // names, limits, sampling

@@ -52,37 +52,10 @@ Status LoadValue(uint32_t index, const fb::Value& value, Value* out) {
   return {};
 }
 
-Status LoadActivation(const Where& where, fb::ActivationKind kind, Activation* out) {
-  HR_RETURN_IF_ERROR(CheckKnown(where, "activation", kind));
-  switch (kind) {
-    case fb::ActivationKind::None:
-      return Corrupt(where, "no activation");
-    case fb::ActivationKind::Silu:
-      *out = Activation::kSilu;
-      return {};
-    case fb::ActivationKind::GeluErf:
-      *out = Activation::kGeluErf;
-      return {};
-    case fb::ActivationKind::GeluTanh:
-      *out = Activation::kGeluTanh;
-      return {};
-    case fb::ActivationKind::Relu:
-      *out = Activation::kRelu;
-      return {};
-    default:
-      return Unsupported(where, "activation %s", fb::EnumNameActivationKind(kind));
-  }
-}
-
 Status CheckWidths(const Where& where, const Shape& shape, uint64_t in, uint64_t out) {
   if (shape.in == in && shape.out == out) return {};
   return Corrupt(where, "maps %u to %u values, it should map %llu to %llu", shape.in, shape.out,
                  static_cast<unsigned long long>(in), static_cast<unsigned long long>(out));
-}
-
-Status CheckFactor(const Where& where, const char* what, float factor) {
-  if (std::isfinite(factor) && factor != 0.0f) return {};
-  return Corrupt(where, "%s %g is not finite and other than 0", what, static_cast<double>(factor));
 }
 
 Status LoadEmbedding(const LoadContext& context, const Where& where, const fb::EmbeddingOp& from,
@@ -158,6 +131,9 @@ Status LoadPointwise(const Where& where, const fb::Op& from, const Shape& shape,
     case fb::OpAttributes::AddOp:
       op->kind = OpKind::kAdd;
       break;
+    case fb::OpAttributes::MultiplyOp:
+      op->kind = OpKind::kMultiply;
+      break;
     case fb::OpAttributes::ScaleOp:
       op->kind = OpKind::kScale;
       op->scale = from.attributes_as_ScaleOp()->scale();
@@ -176,7 +152,16 @@ Status LoadPointwise(const Where& where, const fb::Op& from, const Shape& shape,
   return CheckWidths(where, shape, shape.in, shape.in);
 }
 
-Status LoadAttributes(const LoadContext& context, const Where& where, const fb::Op& from,
+Status LoadMixtureOp(LoadContext& context, const Where& where, const fb::MixtureOp& from,
+                     const Shape& shape, Op* op) {
+  op->kind = OpKind::kMixture;
+  HR_RETURN_IF_ERROR(CheckWidths(where, shape, shape.in, shape.in));
+  HR_RETURN_IF_ERROR(context.Charge(1, sizeof(MixtureSpec), "mixtures"));
+  op->mixture = static_cast<int32_t>(context.model.mixtures.size());
+  return LoadMixture(context, where, from, shape.in, &context.model.mixtures.emplace_back());
+}
+
+Status LoadAttributes(LoadContext& context, const Where& where, const fb::Op& from,
                       const Shape& shape, Op* op) {
   switch (from.attributes_type()) {
     case fb::OpAttributes::EmbeddingOp:
@@ -184,6 +169,8 @@ Status LoadAttributes(const LoadContext& context, const Where& where, const fb::
     case fb::OpAttributes::PositionEmbeddingOp:
       return LoadPositionEmbedding(context, where, *from.attributes_as_PositionEmbeddingOp(), shape,
                                    op);
+    case fb::OpAttributes::MixtureOp:
+      return LoadMixtureOp(context, where, *from.attributes_as_MixtureOp(), shape, op);
     case fb::OpAttributes::NormOp:
       return LoadNormOp(context, where, *from.attributes_as_NormOp(), shape, op);
     case fb::OpAttributes::ProjectionOp:
@@ -195,6 +182,22 @@ Status LoadAttributes(const LoadContext& context, const Where& where, const fb::
   }
 }
 
+// By the number of the operation's attributes.
+bool IsExecuted(fb::OpAttributes kind) {
+  return kind <= fb::OpAttributes::SoftcapOp || kind == fb::OpAttributes::MultiplyOp ||
+         kind == fb::OpAttributes::PositionEmbeddingOp || kind == fb::OpAttributes::MixtureOp;
+}
+
+// A second input is added element by element; as a factor it is one number a row.
+Status CheckSecond(const Where& where, fb::OpAttributes kind, uint32_t first, uint32_t second) {
+  if (kind == fb::OpAttributes::AddOp && first != second) {
+    return Corrupt(where, "adds %u and %u values", first, second);
+  }
+  if (kind == fb::OpAttributes::AddOp || second == 1) return {};
+  if (first == second) return Unsupported(where, "multiplies by %u values a row, not 1", second);
+  return Corrupt(where, "multiplies %u and %u values", first, second);
+}
+
 // Which values exist by the time an operation runs, and which attention states have an owner.
 struct Progress {
   std::vector<bool> written;
@@ -204,7 +207,9 @@ struct Progress {
 Status LoadEdges(const LoadContext& context, const Where& where, const fb::Op& from,
                  Progress& progress, Op* op, Shape* shape) {
   const std::vector<Value>& values = context.model.values;
-  const uint32_t arity = from.attributes_type() == fb::OpAttributes::AddOp ? 2 : 1;
+  const fb::OpAttributes kind = from.attributes_type();
+  const bool binary = kind == fb::OpAttributes::AddOp || kind == fb::OpAttributes::MultiplyOp;
+  const uint32_t arity = binary ? 2 : 1;
   if (Count(from.inputs()) != arity || Count(from.outputs()) != 1) {
     return Corrupt(where, "%u inputs and %u outputs, not %u and 1", Count(from.inputs()),
                    Count(from.outputs()), arity);
@@ -216,8 +221,8 @@ Status LoadEdges(const LoadContext& context, const Where& where, const fb::Op& f
       return Corrupt(where, "reads value %d before it is written", op->inputs[i]);
     }
     const bool tokens = op->inputs[i] == static_cast<int32_t>(kTokensValue);
-    if (tokens && from.attributes_type() != fb::OpAttributes::EmbeddingOp &&
-        from.attributes_type() != fb::OpAttributes::PositionEmbeddingOp) {
+    if (tokens && kind != fb::OpAttributes::EmbeddingOp &&
+        kind != fb::OpAttributes::PositionEmbeddingOp) {
       return Corrupt(where, "reads the token ids");
     }
   }
@@ -229,14 +234,11 @@ Status LoadEdges(const LoadContext& context, const Where& where, const fb::Op& f
   progress.written[static_cast<size_t>(op->output)] = true;
   *shape = {values[static_cast<size_t>(op->inputs[0])].width,
             values[static_cast<size_t>(op->output)].width};
-  if (arity == 2 && values[static_cast<size_t>(op->inputs[1])].width != shape->in) {
-    return Corrupt(where, "adds %u and %u values", shape->in,
-                   values[static_cast<size_t>(op->inputs[1])].width);
-  }
-  return {};
+  if (!binary) return {};
+  return CheckSecond(where, kind, shape->in, values[static_cast<size_t>(op->inputs[1])].width);
 }
 
-Status LoadOp(const LoadContext& context, uint32_t index, const fb::Op& from, Progress& progress,
+Status LoadOp(LoadContext& context, uint32_t index, const fb::Op& from, Progress& progress,
               Op* op) {
   Where where("op %u", index);
   HR_RETURN_IF_ERROR(CheckText(where, "name", from.name(), kMaxNameBytes, false, &op->name));
@@ -245,7 +247,7 @@ Status LoadOp(const LoadContext& context, uint32_t index, const fb::Op& from, Pr
   HR_RETURN_IF_ERROR(CheckKnown(where, "operation", kind));
   if (kind == fb::OpAttributes::NONE || from.attributes() == nullptr)
     return Corrupt(where, "no attributes");
-  if (kind > fb::OpAttributes::SoftcapOp && kind != fb::OpAttributes::PositionEmbeddingOp) {
+  if (!IsExecuted(kind)) {
     return Unsupported(where, "operation %s", fb::EnumNameOpAttributes(kind));
   }
   Shape shape;
@@ -279,6 +281,39 @@ Status CheckEnds(const LoadContext& context, const Progress& progress) {
 }
 
 }  // namespace
+
+Status LoadActivation(const Where& where, fb::ActivationKind kind, Activation* out) {
+  HR_RETURN_IF_ERROR(CheckKnown(where, "activation", kind));
+  switch (kind) {
+    case fb::ActivationKind::None:
+      return Corrupt(where, "no activation");
+    case fb::ActivationKind::Silu:
+      *out = Activation::kSilu;
+      return {};
+    case fb::ActivationKind::GeluErf:
+      *out = Activation::kGeluErf;
+      return {};
+    case fb::ActivationKind::GeluTanh:
+      *out = Activation::kGeluTanh;
+      return {};
+    case fb::ActivationKind::Relu:
+      *out = Activation::kRelu;
+      return {};
+    case fb::ActivationKind::QuickGelu:
+      *out = Activation::kQuickGelu;
+      return {};
+    case fb::ActivationKind::Sigmoid:
+      *out = Activation::kSigmoid;
+      return {};
+    default:
+      return Unsupported(where, "activation %s", fb::EnumNameActivationKind(kind));
+  }
+}
+
+Status CheckFactor(const Where& where, const char* what, float factor) {
+  if (std::isfinite(factor) && factor != 0.0f) return {};
+  return Corrupt(where, "%s %g is not finite and other than 0", what, static_cast<double>(factor));
+}
 
 Status LoadGraph(LoadContext& context) {
   const auto* values = context.graph.values();

@@ -76,6 +76,32 @@ struct AttentionSpec {
   int32_t sink_logits = kNone;  // f32 [H], learned sinks
 };
 
+enum class Activation : uint8_t { kSilu, kGeluErf, kGeluTanh, kRelu, kQuickGelu, kSigmoid };
+
+// What turns router logits into weights: a softmax over all experts or over the chosen ones, or a
+// sigmoid of each.
+enum class ExpertScore : uint8_t { kSoftmax, kChosenSoftmax, kSigmoid };
+
+inline constexpr uint32_t kMaxExperts = 1u << 12;
+inline constexpr uint32_t kMaxChosen = 1u << 8;  // experts a token
+
+// A routed mixture of experts: schema/headroom.fbs, MixtureOp, says what it computes.
+struct MixtureSpec {
+  WeightRef router;         // [E, C]
+  WeightRef gate_up, down;  // E blocks of 2F and of C rows
+  uint32_t experts = 0;     // E
+  uint32_t chosen = 0;      // experts a token, <= E
+  uint32_t inner = 0;       // F
+  ExpertScore score = ExpertScore::kSoftmax;
+  bool renormalise = false;
+  float scale = 1.0f;
+  int32_t choice_bias = kNone;  // f32 [E]
+  uint32_t groups = 1, top_groups = 1, group_best = 1;
+  Activation activation = Activation::kSilu;
+  float limit = 0.0f;  // 0: none
+  float up_offset = 0.0f;
+};
+
 enum class OpKind : uint8_t {
   kEmbedding,        // tokens [T] -> [T, C]; weight, scale
   kNorm,             // [T, C] -> [T, C]; norm
@@ -88,8 +114,9 @@ enum class OpKind : uint8_t {
   kSoftcap,          // scale * tanh(x / scale)
   // tokens [T] -> [T, C]: row `position` of weight, which has metadata.context_tokens rows or more
   kPositionEmbedding,
+  kMixture,   // [T, C] -> [T, C]; mixture
+  kMultiply,  // [T, C], [T, 1] -> [T, C]: each row by its factor
 };
-enum class Activation : uint8_t { kSilu, kGeluErf, kGeluTanh, kRelu };
 
 struct Op {
   OpKind kind = OpKind::kAdd;
@@ -100,6 +127,7 @@ struct Op {
   Activation activation = Activation::kSilu;
   float scale = 1.0f;
   int32_t attention = kNone;  // index into Model::attentions
+  int32_t mixture = kNone;    // index into Model::mixtures
   std::string_view name;      // for people: "layers.7.attention"; may be empty
 };
 
@@ -241,7 +269,8 @@ class Model {
   std::vector<Value> values;  // values[0]: token ids
   std::vector<Op> ops;        // in execution order
   std::vector<AttentionSpec> attentions;
-  int32_t logits = kNone;  // value [T, V]
+  std::vector<MixtureSpec> mixtures;  // in order of their operations
+  int32_t logits = kNone;             // value [T, V]
   TokenizerSpec tokenizer;
   SamplingHints sampling;
   Metadata metadata;

@@ -58,6 +58,10 @@ float Act(Activation kind, float x) {
       return x / (1.0f + std::exp(-2.0f * kSqrtTwoOverPi * (x + 0.044715f * x * x * x)));
     case Activation::kRelu:
       return x > 0.0f ? x : 0.0f;
+    case Activation::kQuickGelu:
+      return x / (1.0f + std::exp(-1.702f * x));
+    case Activation::kSigmoid:
+      return 1.0f / (1.0f + std::exp(-x));
   }
   return x;
 }
@@ -86,7 +90,7 @@ constexpr PointwiseKernels kPortable = {
     LayerNorm,
     Rope,
     {Activate<Activation::kSilu>, Activate<Activation::kGeluErf>, Activate<Activation::kGeluTanh>,
-     Activate<Activation::kRelu>},
+     Activate<Activation::kRelu>, Activate<Activation::kQuickGelu>, Activate<Activation::kSigmoid>},
     Add,
     Scale,
     Softcap};

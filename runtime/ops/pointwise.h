@@ -26,7 +26,8 @@ using RopeKernel = void (*)(float* x, uint32_t dims, RopeLayout layout, const fl
 void RopeAngles(int32_t position, const float* inverse_frequencies, uint32_t dims,
                 float attention_factor, float* cos_sin);
 
-enum class Activation : uint8_t { kSilu, kGeluErf, kGeluTanh, kRelu };
+enum class Activation : uint8_t { kSilu, kGeluErf, kGeluTanh, kRelu, kQuickGelu, kSigmoid };
+inline constexpr int kActivations = 6;
 // out[i] = act(gate[i]) * up[i]; up may be null: plain activation.
 using ActivationKernel = void (*)(const float* gate, const float* up, float* out, uint32_t width);
 
@@ -42,7 +43,7 @@ struct PointwiseKernels {
   NormKernel rms_norm;
   NormKernel layer_norm;
   RopeKernel rope;
-  ActivationKernel activation[4];  // by Activation
+  ActivationKernel activation[kActivations];  // by Activation
   AddKernel add;
   ScaleKernel scale;
   SoftcapKernel softcap;

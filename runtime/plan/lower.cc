@@ -109,6 +109,14 @@ class Lowering {
         AddStep(StepKind::kAdd, index, a, OutputOf(op)).inputs[1] = b;
         return {};
       }
+      case OpKind::kMultiply: {
+        const int32_t a = input(0), b = input(1);
+        AddStep(StepKind::kMultiply, index, a, OutputOf(op)).inputs[1] = b;
+        return {};
+      }
+      case OpKind::kMixture:
+        LowerMixture(index, input(0));
+        return {};
       case OpKind::kScale:
         AddStep(StepKind::kScale, index, input(0), OutputOf(op));
         return {};
@@ -161,6 +169,25 @@ class Lowering {
     return {};
   }
 
+  int32_t AddExperts(const WeightRef& blocks, const model::MixtureSpec& spec) {
+    result_.dense.push_back({blocks.tensor, blocks.row_begin, blocks.rows / spec.experts,
+                             blocks.bias, spec.experts, spec.chosen});
+    return static_cast<int32_t>(result_.dense.size() - 1);
+  }
+
+  void LowerMixture(int32_t index, int32_t input) {
+    const Op& op = model_.ops[index];
+    const model::MixtureSpec& spec = model_.mixtures[op.mixture];
+    ReadDirectly(spec.choice_bias);
+    const int32_t scores = AddBuffer(spec.experts);
+    AddDense(index, input, scores, spec.router, spec.experts);
+    const int32_t gate_up = AddExperts(spec.gate_up, spec), down = AddExperts(spec.down, spec);
+    Step& step = AddStep(StepKind::kExperts, index, input, OutputOf(op));
+    step.inputs[1] = scores;
+    step.dense = gate_up;
+    step.down = down;
+  }
+
   void MarkTail() {
     auto& steps = result_.steps;
     for (size_t i = 0; i < steps.size(); ++i) {
@@ -207,7 +234,8 @@ class Lowering {
     for (size_t i = 0; i < result_.steps.size(); ++i) {
       const Step& step = result_.steps[i];
       const bool row_wise = step.kind == StepKind::kNorm || step.kind == StepKind::kAdd ||
-                            step.kind == StepKind::kScale || step.kind == StepKind::kSoftcap;
+                            step.kind == StepKind::kScale || step.kind == StepKind::kSoftcap ||
+                            step.kind == StepKind::kMultiply;
       if (!row_wise) continue;
       for (int32_t input : step.inputs) {
         if (input == kNone) continue;

@@ -17,11 +17,13 @@ namespace headroom::plan {
 using model::kNone;
 
 // out[T, rows] = x[T, K] * weight[row_begin : row_begin + rows]^T (+ bias[row_begin : ...])
+// Of a mixture: `parts` of them one below the other, of which a token uses `used`.
 struct DenseLayer {
   int32_t tensor = kNone;
   uint32_t row_begin = 0;
   uint32_t rows = 0;
   int32_t bias = kNone;
+  uint32_t parts = 1, used = 1;
 };
 
 // [T, width] f32; a tail buffer has one row.
@@ -48,6 +50,8 @@ enum class StepKind : uint8_t {
   kAdd,
   kScale,
   kSoftcap,
+  kExperts,   // chooses by the router's logits (second input) and runs the chosen experts
+  kMultiply,  // by one factor a row
 };
 
 struct Step {
@@ -55,7 +59,8 @@ struct Step {
   int32_t inputs[2] = {kNone, kNone};  // buffers
   int32_t output = kNone;
   int32_t op = kNone;     // the model operation it came from: attributes
-  int32_t dense = kNone;  // kDense: index into Lowered::dense
+  int32_t dense = kNone;  // kDense; kExperts: gate and up; index into Lowered::dense
+  int32_t down = kNone;   // kExperts: likewise
   int32_t attention =
       kNone;                // kAppend, kMix: index into Model::attentions and of the store's layer
   int32_t rope = kNone;     // kAppend: index into Lowered::ropes

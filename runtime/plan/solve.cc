@@ -29,10 +29,21 @@ uint64_t InputRegionBytes(const model::Model& model, const Lowered& lowered,
                           const BackendFacts& facts, uint32_t chunk) {
   uint64_t bytes = 0;
   for (const Step& step : lowered.steps) {
-    if (step.kind != StepKind::kDense) continue;
+    if (step.dense == kNone) continue;
     const uint32_t columns = model.tensors[lowered.dense[step.dense].tensor].columns();
     const uint32_t rows = lowered.buffers[step.output].tail ? 1 : chunk;
     bytes = std::max(bytes, facts.input_bytes(facts.input_kinds[step.dense], rows, columns));
+  }
+  return bytes;
+}
+
+uint64_t ExpertBytes(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
+                     uint32_t chunk) {
+  uint64_t bytes = 0;
+  for (const Step& step : lowered.steps) {
+    if (step.kind != StepKind::kExperts) continue;
+    const uint32_t tokens = lowered.buffers[step.output].tail ? 1 : chunk;
+    bytes = std::max(bytes, ExpertScratchOf(model, lowered, step, facts, tokens).bytes);
   }
   return bytes;
 }
@@ -84,6 +95,7 @@ void LayOutArena(const model::Model& model, const Lowered& lowered, const Backen
   plan->worker_bytes = WorkerBytes(model, facts);
   place(&plan->worker_region, plan->worker_bytes * limits.threads);
   place(&plan->partial_region, PartialBytes(model, plan->layers));
+  place(&plan->expert_region, ExpertBytes(model, lowered, facts, plan->chunk));
   place(&plan->caller_region, limits.caller_scratch_bytes);
   // Between steps all of this is free, and hr_session_trim recodes rows in it.
   if (plan->codec != RowCodec::kI8Token) {
@@ -126,6 +138,21 @@ uint64_t DirectBytes(const model::Model& model, const Lowered& lowered, const Ba
     if (!direct[id]) read += EmbeddingBytes(model.tensors[id], facts, chunk);
   }
   return read + (model.file_bytes > all ? model.file_bytes - all : 0);
+}
+
+// Of all weights, those of the experts that a token does not choose.
+uint64_t UnreadBytes(const model::Model& model, const Lowered& lowered, const BackendFacts& facts) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < lowered.dense.size(); ++i) {
+    const DenseLayer& dense = lowered.dense[i];
+    if (dense.parts == 1) continue;
+    const TensorView& tensor = model.tensors[dense.tensor];
+    const uint64_t all = facts.packed_bytes[i] != 0
+                             ? facts.packed_bytes[i]
+                             : TensorBytes(tensor) / tensor.rows() * dense.rows * dense.parts;
+    bytes += all / dense.parts * (dense.parts - dense.used);
+  }
+  return bytes;
 }
 
 uint64_t MissingBytes(const Plan& plan, const Limits& limits) {
@@ -230,6 +257,14 @@ class Solver {
 
 }  // namespace
 
+ExpertScratch ExpertScratchOf(const model::Model& model, const Lowered& lowered, const Step& step,
+                              const BackendFacts& facts, uint32_t tokens) {
+  const model::MixtureSpec& spec = model.mixtures[model.ops[step.op].mixture];
+  const ExpertInputs inputs{facts.input_kinds[step.dense], facts.input_kinds[step.down],
+                            facts.input_bytes};
+  return LayOutExperts(spec, lowered.buffers[step.output].width, tokens, inputs);
+}
+
 Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
            const Limits& limits, uint32_t context, uint32_t chunk, RowCodec codec) {
   Plan plan;
@@ -257,6 +292,7 @@ Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts
   for (size_t i = 0; i < unpacked.size(); ++i) {
     if (unpacked[i]) plan.decode_read_bytes += TensorBytes(model.tensors[i]);
   }
+  plan.decode_read_bytes -= UnreadBytes(model, lowered, facts);
 
   plan.private_bytes =
       plan.state_bytes + plan.activation_bytes + plan.scratch_bytes + plan.runtime_bytes;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "plan/experts.h"
 #include "plan/lower.h"
 #include "plan/offsets.h"
 #include "store/kv_store.h"
@@ -52,11 +53,6 @@ inline constexpr uint64_t kFaultAroundBytes = 128 * 1024;
 // 2^64.
 inline constexpr uint32_t kMaxChunk = 1u << 16;
 
-// One region of the activation arena: [offset, offset + bytes).
-struct Region {
-  uint64_t offset = 0, bytes = 0;
-};
-
 struct Plan {
   bool fits = false;
   uint64_t missing_bytes = 0;
@@ -65,8 +61,8 @@ struct Plan {
   std::vector<store::LayerSpec> layers;
   Placement values;
   // Activation arena, in order.
-  Region value_region, input_region, rope_region, worker_region, partial_region, token_region,
-      caller_region;
+  Region value_region, input_region, rope_region, worker_region, partial_region, expert_region,
+      token_region, caller_region;
   uint64_t worker_bytes = 0;  // stride of worker_region
   // Bytes by class.
   uint64_t weight_bytes = 0, packed_bytes = 0, state_bytes = 0, activation_bytes = 0,
@@ -77,6 +73,11 @@ struct Plan {
 
   uint64_t arena_bytes() const { return activation_bytes + scratch_bytes; }
 };
+
+// The scratch of step kExperts for `tokens` rows, at most the plan's chunk; all such steps share
+// Plan::expert_region.
+ExpertScratch ExpertScratchOf(const model::Model& model, const Lowered& lowered, const Step& step,
+                              const BackendFacts& facts, uint32_t tokens);
 
 // The best plan inside the limits, or the smallest one with fits == false and missing_bytes. AUTO
 // takes f16 while the context asked for (or the trained maximum) fits, else int8; chunks of at

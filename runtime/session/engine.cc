@@ -47,6 +47,8 @@ std::vector<xnnpack::DenseWeights> Engine::DenseLayers() const {
     weights.weight = model_->tensors[dense.tensor];
     weights.row_begin = dense.row_begin;
     weights.rows = dense.rows;
+    weights.parts = dense.parts;
+    weights.at_once = dense.used;
     if (dense.bias != model::kNone) {
       weights.bias = model_->tensors[dense.bias].f32() + dense.row_begin;
     }

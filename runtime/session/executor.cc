@@ -46,9 +46,9 @@ float* Executor::BufferData(int32_t buffer) const {
 
 void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
   static constexpr Status (Executor::*kRun[])(const BoundStep&) = {
-      &Executor::RunEmbed,  &Executor::RunNorm,  &Executor::RunDense,
-      &Executor::RunAppend, &Executor::RunMix,   &Executor::RunActivation,
-      &Executor::RunAdd,    &Executor::RunUnary, &Executor::RunUnary};  // by StepKind
+      &Executor::RunEmbed, &Executor::RunNorm,       &Executor::RunDense,   &Executor::RunAppend,
+      &Executor::RunMix,   &Executor::RunActivation, &Executor::RunAdd,     &Executor::RunUnary,
+      &Executor::RunUnary, &Executor::RunExperts,    &Executor::RunMultiply};  // by StepKind
   const model::Op& op = b_.model->ops[step.op];
   const auto& tensors = b_.model->tensors;
   const auto& kernels = b_.kernels->pointwise;
@@ -74,6 +74,8 @@ void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
     if (op.norm.bias != kNone) bound->norm_bias = tensors[op.norm.bias].f32();
     bound->epsilon = op.norm.epsilon;
   }
+  if (step.kind == StepKind::kExperts) bound->experts = BindExperts(step);
+  if (step.kind == StepKind::kMultiply) bound->unary = kernels.scale;
   if (step.kind == StepKind::kScale) bound->unary = kernels.scale;
   if (step.kind == StepKind::kSoftcap) bound->unary = kernels.softcap;
   if (step.kind == StepKind::kActivation) {
@@ -168,7 +170,7 @@ Status Executor::RunSteps(size_t begin, size_t end) {
     }
     const BoundStep& step = steps_[i];
     HR_RETURN_IF_ERROR((this->*step.run)(step));
-    if (step.step->kind != StepKind::kDense) converted_ = nullptr;
+    if (step.step->dense == kNone) converted_ = nullptr;
   }
   return {};
 }
@@ -203,20 +205,21 @@ Status Executor::RunNorm(const BoundStep& step) {
   return {};
 }
 
+const std::byte* Executor::Converted(const BoundStep& step, xnnpack::InputKind kind) {
+  const float* x = Input(step, 0);
+  if (kind == xnnpack::InputKind::kF32) return reinterpret_cast<const std::byte*>(x);
+  // Layers that read the same rows one after another share one conversion.
+  if (converted_ != x || converted_kind_ != kind) {
+    b_.dense->ConvertInput(kind, x, rows_, step.input_widths[0], input_scratch_, *b_.pool);
+    converted_ = x;
+    converted_kind_ = kind;
+  }
+  return input_scratch_;
+}
+
 Status Executor::RunDense(const BoundStep& step) {
   const size_t layer = static_cast<size_t>(step.step->dense);
-  const float* x = Input(step, 0);
-  const xnnpack::InputKind kind = b_.dense->input_kind(layer);
-  const auto* input = reinterpret_cast<const std::byte*>(x);
-  if (kind != xnnpack::InputKind::kF32) {
-    // Projections that read the same rows one after another share one conversion.
-    if (converted_ != x || converted_kind_ != kind) {
-      b_.dense->ConvertInput(kind, x, rows_, step.input_widths[0], input_scratch_, *b_.pool);
-      converted_ = x;
-      converted_kind_ = kind;
-    }
-    input = input_scratch_;
-  }
+  const std::byte* input = Converted(step, b_.dense->input_kind(layer));
   // The output may take the place of an older input that was converted.
   if (step.output == converted_) converted_ = nullptr;
   return b_.dense->Run(layer, input, rows_, step.output, *b_.pool);
@@ -242,6 +245,18 @@ Status Executor::RunAdd(const BoundStep& step) {
     const uint64_t offset = uint64_t{begin} * step.width;
     b_.kernels->pointwise.add(a + offset, b + offset, step.output + offset,
                               size_t{end - begin} * step.width);
+  });
+  return {};
+}
+
+Status Executor::RunMultiply(const BoundStep& step) {
+  const float* x = Input(step, 0);
+  const float* factors = Input(step, 1);
+  ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
+    for (uint32_t row = begin; row < end; ++row) {
+      const uint64_t offset = uint64_t{row} * step.width;
+      step.unary(x + offset, factors[row], step.output + offset, step.width);
+    }
   });
   return {};
 }

@@ -11,6 +11,8 @@
 #include "backends/xnnpack/kernels.h"
 #include "base/math.h"
 #include "model/model.h"
+#include "ops/mixture.h"
+#include "plan/experts.h"
 #include "plan/lower.h"
 #include "plan/solve.h"
 #include "store/kv_store.h"
@@ -22,8 +24,10 @@ struct Bindings {
   const model::Model* model = nullptr;
   const plan::Lowered* lowered = nullptr;
   const plan::Plan* plan = nullptr;
+  const plan::BackendFacts* facts = nullptr;  // may go once the executor is made
   xnnpack::DenseSet* dense = nullptr;
   xnnpack::ThreadPool* pool = nullptr;
+  xnnpack::ThreadPool* serial = nullptr;  // of one thread, for work inside a task of `pool`
   const xnnpack::Kernels* kernels = nullptr;
   store::KvStore* store = nullptr;
   std::byte* arena = nullptr;  // the activation arena of the plan
@@ -68,6 +72,7 @@ class Executor {
     bool by_position = false;        // kEmbed: the row is the token's position, not its id
     bool release = false;            // kEmbed: drop the table's pages from time to time
     mutable uint32_t looked_up = 0;  // kEmbed: rows since then
+    size_t experts = 0;              // kExperts: index into experts_
   };
   // An attention layer with everything looked up.
   struct BoundAttention {
@@ -81,11 +86,23 @@ class Executor {
     std::vector<uint32_t> lane_begin;  // [G + 1] into lane_heads
     uint32_t largest_group = 1;        // query heads of the busiest lane
   };
+  // A mixture of experts with everything looked up; for a whole chunk or for one token.
+  struct BoundExperts {
+    const model::MixtureSpec* spec = nullptr;
+    ops::RouterSpec router;
+    ops::ActivationKernel activation = nullptr;
+    plan::ExpertScratch chunk, token;
+    xnnpack::InputKind gate_up_kind, down_kind;
+    size_t gate_up = 0, down = 0;  // dense layers
+    uint32_t channels = 0;         // C
+  };
+  struct ExpertRun;
   struct MixTasks;
 
   void Bind();
   void BindStep(const plan::Step& step, BoundStep* bound);
   void BindAttention(const plan::Step& step);
+  size_t BindExperts(const plan::Step& step);
   bool ReadByDense(int32_t tensor) const;
   float* BufferData(int32_t buffer) const;
   // Row 0 of input i as the running step sees it.
@@ -100,7 +117,18 @@ class Executor {
   Status RunActivation(const BoundStep& step);
   Status RunAdd(const BoundStep& step);
   Status RunUnary(const BoundStep& step);
+  Status RunMultiply(const BoundStep& step);
+  Status RunExperts(const BoundStep& step);
   Status RunSteps(size_t begin, size_t end);
+
+  // Input 0 as a dense layer of this kind takes it.
+  const std::byte* Converted(const BoundStep& step, xnnpack::InputKind kind);
+  void ChooseExperts(const ExpertRun& run, float* scores);
+  Status RunExpertsSideBySide(const ExpertRun& run);
+  Status RunChosenExpert(const ExpertRun& run, uint32_t slot, xnnpack::ThreadPool& pool);
+  Status RunExpertsByTurns(const ExpertRun& run);
+  Status RunExpertRows(const ExpertRun& run, uint32_t expert, uint32_t begin, uint32_t count);
+  void ActivateExpert(const BoundExperts& experts, float* gate_up, float* inner, uint32_t rows);
 
   void MixTile(const MixTasks& tasks, std::byte* worker, size_t index);
   void MixSplit(const MixTasks& tasks, std::byte* worker, size_t index);
@@ -123,6 +151,7 @@ class Executor {
   Bindings b_;
   std::vector<BoundStep> steps_;
   std::vector<BoundAttention> attentions_;
+  std::vector<BoundExperts> experts_;
   std::vector<float*> rope_tables_;
   std::byte* input_scratch_ = nullptr;
   size_t logits_step_ = 0;  // the first that writes where the logits lie

@@ -48,6 +48,8 @@ Result<std::unique_ptr<Session>> Session::Allocate(std::shared_ptr<Engine> engin
   s.limits_ = limits;
   s.plan_ = std::move(plan);
   HR_ASSIGN_OR_RETURN(s.pool_, xnnpack::ThreadPool::Create(s.plan_.threads));
+  HR_ASSIGN_OR_RETURN(s.serial_pool_, xnnpack::ThreadPool::Create(1));
+  HR_ASSIGN_OR_RETURN(const plan::BackendFacts facts, s.engine_->Facts());
   const uint64_t bytes = s.plan_.arena_bytes() + s.plan_.state_bytes;
   HR_ASSIGN_OR_RETURN(s.arena_, Arena::Create(bytes, s.engine_->options().hooks));
   HR_ASSIGN_OR_RETURN(const auto activations, s.arena_.Take(s.plan_.arena_bytes()));
@@ -59,7 +61,9 @@ Result<std::unique_ptr<Session>> Session::Allocate(std::shared_ptr<Engine> engin
   bindings.lowered = &s.engine_->lowered();
   bindings.plan = &s.plan_;
   bindings.dense = weights.dense;
+  bindings.facts = &facts;
   bindings.pool = s.pool_.get();
+  bindings.serial = s.serial_pool_.get();
   bindings.kernels = &xnnpack::BestKernels();
   bindings.store = &s.store_;
   bindings.arena = activations.data();

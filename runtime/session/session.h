@@ -75,7 +75,7 @@ class Session {
   plan::Plan plan_;
   Arena
       arena_;  // activations and scratch, then the state, so that the state's end can be given back
-  std::unique_ptr<xnnpack::ThreadPool> pool_;
+  std::unique_ptr<xnnpack::ThreadPool> pool_, serial_pool_;
   store::KvStore store_;
   std::unique_ptr<Executor> executor_;
   int32_t* tokens_ = nullptr;  // [context], in the arena

@@ -42,8 +42,8 @@ TEST_CASE("rotary embedding matches the oracle in both layouts", "[pointwise]") 
 }
 
 TEST_CASE("activations match the oracle, gated or not, in place or not", "[pointwise]") {
-  for (const Activation kind :
-       {Activation::kSilu, Activation::kGeluErf, Activation::kGeluTanh, Activation::kRelu}) {
+  for (const Activation kind : {Activation::kSilu, Activation::kGeluErf, Activation::kGeluTanh,
+                                Activation::kRelu, Activation::kQuickGelu, Activation::kSigmoid}) {
     for (const uint32_t width : kPointwiseWidths) {
       for (const bool gated : {false, true}) {
         ForEachSet([&](const auto& k) {

@@ -170,6 +170,40 @@ class Mutator {
     }
   }
 
+  void EditMixture(fb::MixtureOpT& mixture) {
+    switch (Below(14)) {
+      case 0:
+        return EditWeight(mixture.router);
+      case 1:
+        return EditWeight(mixture.gate_up);
+      case 2:
+        return EditWeight(mixture.down);
+      case 3:
+        return Kind(mixture.score);
+      case 4:
+        return Number(mixture.chosen);
+      case 5:
+        mixture.renormalise = !mixture.renormalise;
+        return;
+      case 6:
+        return Real(mixture.scale);
+      case 7:
+        return Number(mixture.choice_bias);
+      case 8:
+        return Number(mixture.groups);
+      case 9:
+        return Number(mixture.top_groups);
+      case 10:
+        return Number(mixture.group_best);
+      case 11:
+        return Kind(mixture.activation);
+      case 12:
+        return Real(mixture.limit);
+      default:
+        return Real(mixture.up_offset);
+    }
+  }
+
   void EditOp() {
     fb::OpT* op = Any(graph_.ops);
     if (op == nullptr) return;
@@ -185,6 +219,7 @@ class Mutator {
     }
     if (auto* projection = op->attributes.AsProjectionOp()) return EditWeight(projection->weight);
     if (auto* embedding = op->attributes.AsEmbeddingOp()) return EditWeight(embedding->weight);
+    if (auto* mixture = op->attributes.AsMixtureOp()) return EditMixture(*mixture);
     if (auto* norm = op->attributes.AsNormOp()) return EditNorm(norm->norm);
     if (auto* gated = op->attributes.AsGatedActivationOp()) return Kind(gated->activation);
     if (auto* attention = op->attributes.AsAttentionOp()) return Number(attention->attention);

@@ -453,13 +453,16 @@ TEST_CASE("operations this build does not execute are refused by name", "[model]
       {"reshape to more", kUnsupported, "operation ReshapeOp", operation(reshape)},
       {"reversed slice", kUnsupported, "operation SliceOp", operation(slice)},
       {"top 0", kUnsupported, "operation TopKOp", operation(fb::TopKOpT())},
-      {"multiply", kUnsupported, "operation MultiplyOp", operation(fb::MultiplyOpT())},
+      {"element-wise product", kUnsupported, "multiplies by 32 values a row, not 1",
+       [](auto& g) {
+         for (auto& op : g.ops) {
+           if (op->attributes.AsAddOp()) return op->attributes.Set(fb::MultiplyOpT());
+         }
+       }},
       {"spectral gate", kUnsupported, "operation SpectralGateOp", operation(fb::SpectralGateOpT())},
       {"token gate", kUnsupported, "operation TokenGateOp", operation(fb::TokenGateOpT())},
-      {"sigmoid", kUnsupported, "activation Sigmoid",
-       [](auto& g) {
-         FirstOp<fb::GatedActivationOpT>(g).activation = fb::ActivationKind::Sigmoid;
-       }},
+      {"tanh", kUnsupported, "activation Tanh",
+       [](auto& g) { FirstOp<fb::GatedActivationOpT>(g).activation = fb::ActivationKind::Tanh; }},
       {"group norm", kUnsupported, "norm is a Group norm",
        [](auto& g) { FirstOp<fb::NormOpT>(g).norm->kind = fb::NormKind::Group; }},
       {"image input", kUnsupported, "value 0: F32 elements",

@@ -75,10 +75,34 @@ TEST_CASE("operations and values come back in order", "[model]") {
     CHECK(op.activation == expected.ops[i].op.activation);
     CHECK(op.scale == expected.ops[i].op.scale);
     CHECK(op.attention == expected.ops[i].op.attention);
+    CHECK(op.mixture == expected.ops[i].op.mixture);
     CheckSame(op.weight, expected.ops[i].op.weight);
     CheckSame(op.norm, expected.ops[i].op.norm);
   }
   CHECK(model->logits == expected.logits);
+}
+
+TEST_CASE("mixtures of experts come back whole", "[model][mixture]") {
+  const model::MixtureSpec b = test::TinyDescription().mixtures.at(0);
+  const std::unique_ptr<Model> model = Open(test::TinyFile());
+  REQUIRE(model->mixtures.size() == 1);
+  const model::MixtureSpec& a = model->mixtures[0];
+  CheckSame(a.router, b.router);
+  CheckSame(a.gate_up, b.gate_up);
+  CheckSame(a.down, b.down);
+  CHECK(a.experts == b.experts);
+  CHECK(a.chosen == b.chosen);
+  CHECK(a.inner == b.inner);
+  CHECK(a.score == b.score);
+  CHECK(a.renormalise == b.renormalise);
+  CHECK(a.scale == b.scale);
+  CHECK(a.choice_bias == b.choice_bias);
+  CHECK(a.groups == b.groups);
+  CHECK(a.top_groups == b.top_groups);
+  CHECK(a.group_best == b.group_best);
+  CHECK(a.activation == b.activation);
+  CHECK(a.limit == b.limit);
+  CHECK(a.up_offset == b.up_offset);
 }
 
 TEST_CASE("attention plans come back whole", "[model]") {

@@ -22,6 +22,7 @@ using convert::ModelDescription;
 using model::OpKind;
 
 constexpr uint32_t kChannels = 32, kInner = 32, kVocabulary = 40;
+constexpr uint32_t kExperts = 6, kChosen = 2, kGroups = 3;
 constexpr uint32_t kQueryHeads = 4, kKvHeads = 2, kHeadWidth = 8;
 
 // Builds the description step by step; every Add returns the index of what it added.
@@ -65,6 +66,8 @@ class Builder {
   int32_t Layer(const std::string& name, int32_t x, bool windowed);
   int32_t Attention(const std::string& name, int32_t x, bool windowed);
   int32_t Mlp(const std::string& name, int32_t x);
+  int32_t Mixture(const std::string& name, int32_t x);
+  int32_t Gated(const std::string& name, int32_t x, int32_t by);
 
   ModelDescription description;
   int32_t frequencies = model::kNone;
@@ -116,6 +119,47 @@ int32_t Builder::Mlp(const std::string& name, int32_t x) {
   return Op(name + ".down", op, gated, kChannels);
 }
 
+int32_t Builder::Mixture(const std::string& name, int32_t x) {
+  model::MixtureSpec spec;
+  spec.experts = kExperts;
+  spec.chosen = kChosen;
+  spec.inner = kInner;
+  spec.router = Matrix(name + ".router", DType::kF16, kExperts, kChannels, 0, true);
+  spec.gate_up = Matrix(name + ".gate_up", DType::kI4, kExperts * 2 * kInner, kChannels, 32, true);
+  spec.down = Matrix(name + ".down", DType::kI8, kExperts * kChannels, kInner, 0, true);
+  spec.score = model::ExpertScore::kSigmoid;
+  spec.renormalise = true;
+  spec.scale = 1.5f;
+  spec.choice_bias = Tensor(name + ".choice_bias", DType::kF32, {kExperts});
+  spec.groups = kGroups;
+  spec.top_groups = 2;
+  spec.group_best = 2;
+  spec.activation = model::Activation::kQuickGelu;
+  spec.limit = 2.0f;
+  spec.up_offset = 1.0f;
+  model::Op op;
+  op.kind = OpKind::kMixture;
+  op.mixture = static_cast<int32_t>(description.mixtures.size());
+  description.mixtures.push_back(spec);
+  return Op(name, op, x, kChannels);
+}
+
+// x * sigmoid(row . by)
+int32_t Builder::Gated(const std::string& name, int32_t x, int32_t by) {
+  model::Op op;
+  op.kind = OpKind::kProjection;
+  op.weight = Matrix(name + ".weight", DType::kF16, 1, kChannels);
+  const int32_t logit = Op(name + ".weight", op, by, 1);
+  op = {};
+  op.kind = OpKind::kActivation;
+  op.activation = model::Activation::kSigmoid;
+  const int32_t factor = Op(name + ".sigmoid", op, logit, 1);
+  op = {};
+  op.kind = OpKind::kMultiply;
+  op.inputs[1] = factor;
+  return Op(name + ".multiply", op, x, kChannels);
+}
+
 int32_t Builder::Layer(const std::string& name, int32_t x, bool windowed) {
   model::Op op;
   op.kind = OpKind::kNorm;
@@ -124,7 +168,10 @@ int32_t Builder::Layer(const std::string& name, int32_t x, bool windowed) {
   x = Residual(name + ".add1", x, Attention(name + ".attention", normed, windowed));
   op.norm = Norm(name + ".norm2", kChannels);
   const int32_t again = Op(name + ".norm2", op, x, kChannels);
-  return Residual(name + ".add2", x, Mlp(name + ".mlp", again));
+  if (windowed) return Residual(name + ".add2", x, Mlp(name + ".mlp", again));
+  const int32_t shared = Gated(name + ".shared", Mlp(name + ".shared", again), again);
+  x = Residual(name + ".add_shared", x, shared);
+  return Residual(name + ".add2", x, Mixture(name + ".mixture", again));
 }
 
 convert::TokenizerDescription TinyTokenizer() {
@@ -147,8 +194,10 @@ std::vector<std::byte> Contents(const convert::TensorDescription& tensor, uint64
                                 bool scales, std::mt19937& random) {
   std::vector<std::byte> out(bytes);
   std::uniform_real_distribution<float> value(-0.5f, 0.5f);
+  const bool zeros = tensor.name.find("zeros") != std::string::npos;
   const bool frequencies = tensor.name.find("frequencies") != std::string::npos;
   const auto next = [&](size_t i) {
+    if (zeros) return 0.0f;
     if (scales) return 0.01f + 0.01f * std::abs(value(random));
     return frequencies ? std::pow(10000.0f, -static_cast<float>(i) / 4.0f) : value(random);
   };

@@ -17,7 +17,8 @@
 
 namespace headroom::test {
 
-// C 32, H 4, G 2, D 8, F 32, V 40; layer 0 has a window with sinks, layer 1 sees everything; int4,
+// C 32, H 4, G 2, D 8, F 32, V 40; layer 0 has a window with sinks, layer 1 sees everything and
+// has a mixture of experts beside a gated shared one; int4,
 // int8 and f16 weights, biases, QK norms, soft caps, learned sinks and a byte-level BPE tokenizer.
 convert::ModelDescription TinyDescription();
 
@@ -40,7 +41,7 @@ class AlignedBytes {
 };
 
 // Deterministic contents for every tensor: small signed values, positive scales, falling
-// frequencies.
+// frequencies; 0 for a float tensor with "zeros" in its name.
 Status WriteModel(const std::string& path, const convert::ModelDescription& description);
 AlignedBytes WriteToMemory(const convert::ModelDescription& description);
 // WriteToMemory(TinyDescription()), made once.

@@ -164,7 +164,12 @@ TEST_CASE("every wrong activation is rejected, the right one is not", "[mutant][
   CHECK(ActRejected<kGeluErf>(WrongAct<kGeluErf, ActBug::kOtherGelu>));
   CHECK(ActRejected<kGeluErf>(WrongAct<kGeluErf, ActBug::kTailCut>));
   CHECK(ActRejected<kGeluTanh>(WrongAct<kGeluTanh, ActBug::kOtherGelu>));
+  CHECK_FALSE(ActRejected<kQuickGelu>(WrongAct<kQuickGelu, ActBug::kNone>));
+  CHECK_FALSE(ActRejected<kSigmoid>(WrongAct<kSigmoid, ActBug::kNone>));
   CHECK(ActRejected<kRelu>(WrongAct<kSilu, ActBug::kNone>));
+  CHECK(ActRejected<kQuickGelu>(WrongAct<kGeluTanh, ActBug::kNone>));
+  CHECK(ActRejected<kQuickGelu>(WrongAct<kSilu, ActBug::kNone>));
+  CHECK(ActRejected<kSigmoid>(WrongAct<kSilu, ActBug::kNone>));
 }
 
 enum class CodeBug { kNone, kMinimumDropped, kTruncated, kSymmetric, kCoarse, kSignedOffset };

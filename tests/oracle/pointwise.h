@@ -52,6 +52,8 @@ inline double GeluTanh(double x) {
   const double u = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
   return x / (1 + std::exp(-2 * u));  // 0.5 x (1 + tanh u)
 }
+inline double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+inline double QuickGelu(double x) { return x / (1 + std::exp(-1.702 * x)); }
 inline double Relu(double x) { return x > 0 ? x : 0; }
 
 }  // namespace headroom::oracle

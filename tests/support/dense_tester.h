@@ -164,6 +164,8 @@ inline DenseKernel XnnpackKernel(xnnpack::ThreadPool& pool) {
       return;
     }
     GuardedMemory input(xnnpack::DenseSet::InputBytes(kind, tokens, columns), 64);
+    // What a kernel reads beyond the input must not reach the output.
+    std::memset(input.data(), 0xff, input.bytes());
     set.value()->ConvertInput(kind, x, tokens, columns, input.data(), pool);
     const Status status = set.value()->Run(0, input.data(), tokens, out, pool);
     if (!status.ok()) throw std::runtime_error(status.message());

@@ -135,6 +135,10 @@ inline double ExactActivation(ops::Activation kind, double x) {
       return oracle::GeluTanh(x);
     case ops::Activation::kRelu:
       return oracle::Relu(x);
+    case ops::Activation::kQuickGelu:
+      return oracle::QuickGelu(x);
+    case ops::Activation::kSigmoid:
+      return oracle::Sigmoid(x);
   }
   return NAN;
 }
@@ -150,6 +154,10 @@ inline double ActivationExponent(ops::Activation kind, double x) {
       return 1.6 * x * (1 + 0.045 * x * x);
     case ops::Activation::kRelu:
       return 0;
+    case ops::Activation::kQuickGelu:
+      return 1.702 * x;
+    case ops::Activation::kSigmoid:
+      return x;
   }
   return 0;
 }

@@ -139,6 +139,14 @@ inline double ActivationAllowance(double x, double out, double exponent) {
   return kRoundoff * std::fabs(out) * (12 + 4 * std::min(std::fabs(exponent), 100.0)) +
          kSmallest * (1 + std::fabs(x));
 }
+// Weight of an expert: a softmax or sigmoid of a score `exponent` below the largest, divided by a
+// sum over E of them.
+inline double ExpertWeightAllowance(double weight, double exponent, size_t experts) {
+  return ActivationAllowance(0, weight, exponent) +
+         kRoundoff * Roundings(static_cast<double>(experts)) * std::fabs(weight);
+}
+// Scores nearer to each other than this, but not equal, may be ordered either way once rounded.
+inline constexpr double kScoreTie = 16 * kRoundoff;
 // tanh within 4 ulp, two products.
 inline double SoftcapAllowance(double cap, double out) {
   return 12 * kRoundoff * std::fabs(out) + kSmallest * cap;

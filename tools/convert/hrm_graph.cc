@@ -40,11 +40,46 @@ fb::ActivationKind ToSchema(model::Activation activation) {
       return fb::ActivationKind::GeluTanh;
     case model::Activation::kRelu:
       return fb::ActivationKind::Relu;
+    case model::Activation::kQuickGelu:
+      return fb::ActivationKind::QuickGelu;
+    case model::Activation::kSigmoid:
+      return fb::ActivationKind::Sigmoid;
   }
   return fb::ActivationKind::None;
 }
 
-void SetAttributes(const model::Op& op, fb::OpAttributesUnion& out) {
+fb::ExpertScore ToSchema(model::ExpertScore score) {
+  switch (score) {
+    case model::ExpertScore::kSoftmax:
+      return fb::ExpertScore::Softmax;
+    case model::ExpertScore::kChosenSoftmax:
+      return fb::ExpertScore::ChosenSoftmax;
+    case model::ExpertScore::kSigmoid:
+      return fb::ExpertScore::Sigmoid;
+  }
+  return fb::ExpertScore::None;
+}
+
+fb::MixtureOpT ToSchema(const model::MixtureSpec& spec) {
+  fb::MixtureOpT out;
+  out.router = ToSchema(spec.router);
+  out.score = ToSchema(spec.score);
+  out.chosen = spec.chosen;
+  out.renormalise = spec.renormalise;
+  out.scale = spec.scale;
+  out.choice_bias = spec.choice_bias;
+  out.groups = spec.groups;
+  out.top_groups = spec.top_groups;
+  out.group_best = spec.group_best;
+  out.gate_up = ToSchema(spec.gate_up);
+  out.down = ToSchema(spec.down);
+  out.activation = ToSchema(spec.activation);
+  out.limit = spec.limit;
+  out.up_offset = spec.up_offset;
+  return out;
+}
+
+void SetAttributes(const ModelDescription& model, const model::Op& op, fb::OpAttributesUnion& out) {
   switch (op.kind) {
     case model::OpKind::kEmbedding: {
       fb::EmbeddingOpT attributes;
@@ -77,8 +112,12 @@ void SetAttributes(const model::Op& op, fb::OpAttributesUnion& out) {
       attributes.activation = ToSchema(op.activation);
       return out.Set(std::move(attributes));
     }
+    case model::OpKind::kMixture:
+      return out.Set(ToSchema(model.mixtures[static_cast<size_t>(op.mixture)]));
     case model::OpKind::kAdd:
       return out.Set(fb::AddOpT());
+    case model::OpKind::kMultiply:
+      return out.Set(fb::MultiplyOpT());
     case model::OpKind::kScale: {
       fb::ScaleOpT attributes;
       attributes.scale = op.scale;
@@ -97,10 +136,10 @@ void SetAttributes(const model::Op& op, fb::OpAttributesUnion& out) {
   }
 }
 
-std::unique_ptr<fb::OpT> ToSchema(const OpDescription& description) {
+std::unique_ptr<fb::OpT> ToSchema(const ModelDescription& model, const OpDescription& description) {
   auto out = std::make_unique<fb::OpT>();
   out->name = description.name;
-  SetAttributes(description.op, out->attributes);
+  SetAttributes(model, description.op, out->attributes);
   for (const int32_t input : description.op.inputs) {
     if (input != model::kNone) out->inputs.push_back(input);
   }
@@ -343,7 +382,9 @@ Result<fb::ModelT> BuildGraph(const ModelDescription& description) {
     graph.tensors.push_back(std::move(entry));
   }
   AddValues(description, graph);
-  for (const OpDescription& op : description.ops) graph.ops.push_back(ToSchema(op));
+  for (const OpDescription& op : description.ops) {
+    graph.ops.push_back(ToSchema(description, op));
+  }
   for (const model::AttentionSpec& spec : description.attentions) {
     const int32_t rope = AddRope(spec.rope, graph);
     graph.attentions.push_back(ToSchema(spec, rope));

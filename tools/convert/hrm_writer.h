@@ -77,6 +77,7 @@ struct ModelDescription {
   std::vector<model::Value> values;  // [0] stands for the token ids
   std::vector<OpDescription> ops;
   std::vector<model::AttentionSpec> attentions;
+  std::vector<model::MixtureSpec> mixtures;
   int32_t logits = model::kNone;
   TokenizerDescription tokenizer;
   model::SamplingHints sampling;

@@ -49,6 +49,10 @@ const char* OpName(model::OpKind kind) {
       return "softcap";
     case model::OpKind::kPositionEmbedding:
       return "position_embedding";
+    case model::OpKind::kMixture:
+      return "mixture";
+    case model::OpKind::kMultiply:
+      return "multiply";
   }
   return "unknown";
 }
@@ -63,6 +67,10 @@ const char* ActivationName(model::Activation activation) {
       return "gelu_tanh";
     case model::Activation::kRelu:
       return "relu";
+    case model::Activation::kQuickGelu:
+      return "quick_gelu";
+    case model::Activation::kSigmoid:
+      return "sigmoid";
   }
   return "unknown";
 }
@@ -129,6 +137,36 @@ Json AttentionJson(const model::Model& model, const model::AttentionSpec& spec) 
           {"output", WeightJson(model, spec.output)}};
 }
 
+const char* ScoreName(model::ExpertScore score) {
+  switch (score) {
+    case model::ExpertScore::kSoftmax:
+      return "softmax";
+    case model::ExpertScore::kChosenSoftmax:
+      return "chosen_softmax";
+    case model::ExpertScore::kSigmoid:
+      return "sigmoid";
+  }
+  return "unknown";
+}
+
+Json MixtureJson(const model::Model& model, const model::MixtureSpec& spec) {
+  return {{"experts", spec.experts},
+          {"chosen", spec.chosen},
+          {"inner", spec.inner},
+          {"score", ScoreName(spec.score)},
+          {"renormalise", spec.renormalise},
+          {"scale", spec.scale},
+          {"choice_bias", spec.choice_bias != model::kNone},
+          {"groups", spec.groups},
+          {"top_groups", spec.top_groups},
+          {"activation", ActivationName(spec.activation)},
+          {"limit", spec.limit},
+          {"up_offset", spec.up_offset},
+          {"router", WeightJson(model, spec.router)},
+          {"gate_up", WeightJson(model, spec.gate_up)},
+          {"down", WeightJson(model, spec.down)}};
+}
+
 Json OpJson(const model::Model& model, const model::Op& op) {
   Json inputs = Json::array();
   for (const int32_t input : op.inputs) {
@@ -138,6 +176,9 @@ Json OpJson(const model::Model& model, const model::Op& op) {
   if (op.weight.present()) json["weight"] = WeightJson(model, op.weight);
   if (op.norm.present()) json["norm"] = NormJson(model, op.norm);
   if (op.attention != model::kNone) json["attention"] = op.attention;
+  if (op.mixture != model::kNone) {
+    json["mixture"] = MixtureJson(model, model.mixtures[static_cast<size_t>(op.mixture)]);
+  }
   if (op.kind == model::OpKind::kGatedActivation || op.kind == model::OpKind::kActivation) {
     json["activation"] = ActivationName(op.activation);
   }
@@ -284,6 +325,11 @@ void PrintTensors(const model::Model& model) {
   }
 }
 
+std::string MixtureText(const model::MixtureSpec& spec) {
+  return std::to_string(spec.chosen) + " of " + std::to_string(spec.experts) + " experts, " +
+         std::to_string(spec.inner) + " wide";
+}
+
 void PrintOps(const model::Model& model) {
   std::printf("\n%5s  %-18s %-14s %s\n", "op", "kind", "values", "with");
   for (size_t i = 0; i < model.ops.size(); ++i) {
@@ -297,6 +343,8 @@ void PrintOps(const model::Model& model) {
       with = TensorName(model, op.norm.weight);
     else if (op.attention != model::kNone)
       with = "attention " + std::to_string(op.attention);
+    else if (op.mixture != model::kNone)
+      with = MixtureText(model.mixtures[static_cast<size_t>(op.mixture)]);
     else if (op.kind == model::OpKind::kGatedActivation || op.kind == model::OpKind::kActivation)
       with = ActivationName(op.activation);
     std::printf("%5zu  %-18s %-14s %s\n", i, OpName(op.kind), values.c_str(),

@@ -20,13 +20,14 @@ static_assert(DenseSet::kSpareInputBytes >= XNN_EXTRA_BYTES);
 
 uint64_t Signature(const DenseWeights& layer) {
   struct {
-    uint32_t dtype, block, columns, row_begin, rows, has_bias;
+    uint32_t dtype, block, columns, row_begin, rows, has_bias, parts;
   } facts = {static_cast<uint32_t>(layer.weight.dtype),
              layer.weight.block,
              layer.weight.columns(),
              layer.row_begin,
              layer.rows,
-             layer.bias != nullptr};
+             layer.bias != nullptr,
+             layer.parts};
   const uint64_t name = XXH3_64bits(layer.weight.name.data(), layer.weight.name.size());
   return XXH3_64bits_withSeed(&facts, sizeof(facts), name);
 }
@@ -37,12 +38,31 @@ void ReleaseSource(const LayerSlice& slice) {
   platform::Advise(slice.scales, slice.RowScaleBytes() * slice.rows, platform::Advice::kRelease);
 }
 
+// A kernel that takes rows in tiles computes its last row again for each row it lacks, with the
+// parameters behind that row's, and stores the last of these results. XNNPACK repeats the last
+// row's parameters ten times, which is too few for tiles of 14 rows with 1 to 3 in the last.
+void PadQuantization(xnn_quantization_params* rows, uint32_t count) {
+  for (uint32_t i = 0; i < kSpareQuantization; ++i) rows[count + i] = rows[count - 1];
+}
+
 struct CheckedLayers {
-  std::vector<LayerSlice> slices;
+  std::vector<LayerSlice> slices;  // of the first part
+  std::vector<uint32_t> parts;
+  std::vector<uint32_t> at_once;
   std::vector<std::string> names;
-  std::vector<uint64_t> bytes;
+  std::vector<uint64_t> bytes;  // of all parts
   uint64_t total_bytes = 0;
+
+  uint64_t PartBytes(size_t i) const { return bytes[i] / parts[i]; }
 };
+
+LayerSlice PartOf(const LayerSlice& first, uint32_t part) {
+  LayerSlice slice = SubSlice(first, 0, first.rows);
+  slice.weights += first.RowBytes() * first.rows * part;
+  if (slice.scales != nullptr) slice.scales += first.RowScaleBytes() * first.rows * part;
+  if (slice.bias != nullptr) slice.bias += uint64_t{first.rows} * part;
+  return slice;
+}
 
 Result<CheckedLayers> CheckLayers(std::span<const DenseWeights> layers) {
   HR_RETURN_IF_ERROR(InitializeXnnpack());
@@ -50,10 +70,13 @@ Result<CheckedLayers> CheckLayers(std::span<const DenseWeights> layers) {
   for (const DenseWeights& layer : layers) {
     HR_ASSIGN_OR_RETURN(const LayerSlice slice, SliceOf(layer));
     checked.slices.push_back(slice);
+    checked.parts.push_back(layer.parts);
+    checked.at_once.push_back(layer.at_once);
     checked.names.emplace_back(layer.weight.name);
-    HR_ASSIGN_OR_RETURN(const uint64_t bytes, MeasureLayer(slice, checked.names.back().c_str()));
+    HR_ASSIGN_OR_RETURN(uint64_t bytes, MeasureLayer(slice, checked.names.back().c_str()));
+    const bool fits = CheckedMul(bytes, layer.parts, &bytes);
     checked.bytes.push_back(bytes);
-    if (!CheckedAdd(checked.total_bytes, bytes, &checked.total_bytes)) {
+    if (!fits || !CheckedAdd(checked.total_bytes, bytes, &checked.total_bytes)) {
       return Status::Make(StatusCode::kUnsupported, "packed weights exceed 64-bit sizes");
     }
   }
@@ -88,8 +111,8 @@ struct LayerPacking {
   const DenseOptions* options;
   LoadProgress* progress;
   platform::FileBuilder* file;  // null when packing into private memory
-  uint64_t offset;              // of the layer, in the file
-  const std::byte* packed;
+  uint64_t offset;              // of the part being packed, in the file
+  std::byte* packed;
   XXH3_state_t checksum;
 };
 
@@ -107,20 +130,42 @@ Status PieceIsDone(void* context, const PackedPiece& piece) {
 }  // namespace
 
 struct DenseSet::Impl {
-  struct Layer {
-    LayerSlice slice;  // pointers are used after Create for forms in place only
-    // An operator keeps its pointers and shape from set-up to the end of the run, so that threads
-    // of different sessions take turns. Taking a free lock costs nothing beside a matrix.
+  // An operator keeps its pointers and shape from set-up to the end of the run, so that threads of
+  // different sessions take turns. Taking a free lock costs nothing beside a matrix.
+  struct Operator {
+    ~Operator() {
+      if (op != nullptr) xnn_delete_operator(op);
+    }
+    Status Run(LayerForm form, const std::byte* packed, uint32_t rows, uint32_t columns,
+               const std::byte* input, uint32_t tokens, float* out, ThreadPool& pool);
+
     std::mutex busy;
     xnn_operator_t op = nullptr;
     uint32_t shaped_rows = 0;  // what the operator was last reshaped for
     uint32_t shaped_threads = 0;
+    // Operators that layers in parts share: where XNNPACK looks for their packed weights.
+    std::unique_ptr<PackingProvider> provider;
+    const std::byte* shaped_packed = nullptr;
+  };
+  // Operators for parts of one shape. Any free one will do.
+  struct SharedOperators {
+    LayerForm form;
+    uint32_t rows, columns, block;
+    std::vector<Operator> operators;
+    bool Serves(const LayerSlice& slice) const {
+      return form == slice.form && rows == slice.rows && columns == slice.columns &&
+             block == slice.block;
+    }
+  };
+  struct Layer {
+    LayerSlice slice;  // pointers are used after Create for forms in place only
+    Operator own;      // without parts
+    SharedOperators* shared = nullptr;
+    const std::byte* packed = nullptr;  // of the first part
+    uint64_t part_bytes = 0;
   };
 
   ~Impl() {
-    for (Layer& layer : layers) {
-      if (layer.op != nullptr) xnn_delete_operator(layer.op);
-    }
     if (convert != nullptr) xnn_delete_operator(convert);
   }
 
@@ -133,9 +178,11 @@ struct DenseSet::Impl {
   Status FindOrPack(const CheckedLayers& checked, CacheLayout& layout, const DenseOptions& options);
   Status CreateOperators(const CheckedLayers& checked, const CacheLayout& layout,
                          const DenseOptions& options);
+  Status ShareOperators(const LayerSlice& slice, const char* name, uint32_t at_once, Layer& layer);
 
   PackingProvider provider;
   std::vector<Layer> layers;
+  std::vector<std::unique_ptr<SharedOperators>> shared;  // by shape
   std::mutex convert_busy;
   xnn_operator_t convert = nullptr;
   platform::FileMapping mapping;
@@ -152,11 +199,14 @@ Status DenseSet::Impl::PackInto(const CheckedLayers& checked, CacheLayout& layou
   for (size_t i = 0; i < checked.slices.size(); ++i) {
     CacheEntry& entry = layout.entries[i];
     if (entry.bytes == 0) continue;
-    std::byte* packed = file_begin + entry.offset;
-    LayerPacking layer{&options, &progress, file, entry.offset, packed, {}};
+    LayerPacking layer{&options, &progress, file, entry.offset, file_begin + entry.offset, {}};
     XXH3_64bits_reset(&layer.checksum);
-    HR_RETURN_IF_ERROR(PackLayer(checked.slices[i], checked.names[i].c_str(), {packed, entry.bytes},
-                                 PieceIsDone, &layer));
+    for (uint32_t part = 0; part < checked.parts[i]; ++part) {
+      HR_RETURN_IF_ERROR(PackLayer(PartOf(checked.slices[i], part), checked.names[i].c_str(),
+                                   {layer.packed, checked.PartBytes(i)}, PieceIsDone, &layer));
+      layer.offset += checked.PartBytes(i);
+      layer.packed += checked.PartBytes(i);
+    }
     entry.checksum = XXH3_64bits_digest(&layer.checksum);
   }
   return {};
@@ -249,9 +299,16 @@ Status DenseSet::Impl::CreateOperators(const CheckedLayers& checked, const Cache
     layer.slice = checked.slices[i];
     if (InPlace(layer.slice.form)) continue;
     const char* name = checked.names[i].c_str();
-    provider.Find(packed_begin + layout.entries[i].offset);
-    HR_RETURN_IF_ERROR(StatusFromXnn(CreateOperator(layer.slice, provider.callbacks(), &layer.op),
-                                     "create its operator", name));
+    layer.packed = packed_begin + layout.entries[i].offset;
+    layer.part_bytes = checked.PartBytes(i);
+    if (checked.parts[i] > 1) {
+      HR_RETURN_IF_ERROR(ShareOperators(layer.slice, name, checked.at_once[i], layer));
+    } else {
+      provider.Find(layer.packed);
+      HR_RETURN_IF_ERROR(
+          StatusFromXnn(CreateOperator(layer.slice, provider.callbacks(), &layer.own.op),
+                        "create its operator", name));
+    }
     // XNNPACK has read the block scales once more, to check them.
     if (options.release_source) ReleaseSource(layer.slice);
     layer.slice.weights = nullptr;
@@ -260,6 +317,28 @@ Status DenseSet::Impl::CreateOperators(const CheckedLayers& checked, const Cache
   }
   return StatusFromXnn(xnn_create_convert_nc_f32_qd8(/*flags=*/0, &convert), "create its operator",
                        "input conversion");
+}
+
+// Finds the operators of the layer's shape, or makes them: as many as parts run at once, twice, so
+// that two sessions seldom wait for each other.
+Status DenseSet::Impl::ShareOperators(const LayerSlice& slice, const char* name, uint32_t at_once,
+                                      Layer& layer) {
+  for (const auto& made : shared) {
+    if (made->Serves(slice)) layer.shared = made.get();
+  }
+  if (layer.shared != nullptr && layer.shared->operators.size() >= 2 * size_t{at_once}) return {};
+  auto made = std::make_unique<SharedOperators>(
+      SharedOperators{slice.form, slice.rows, slice.columns, slice.block, {}});
+  made->operators = std::vector<Operator>(2 * size_t{at_once});
+  for (Operator& each : made->operators) {
+    each.provider = std::make_unique<PackingProvider>();
+    each.provider->Switch(layer.packed);
+    HR_RETURN_IF_ERROR(StatusFromXnn(CreateOperator(slice, each.provider->callbacks(), &each.op),
+                                     "create its operator", name));
+  }
+  layer.shared = made.get();
+  shared.push_back(std::move(made));
+  return {};
 }
 
 DenseSet::DenseSet() : impl_(new Impl) {}
@@ -340,38 +419,73 @@ void DenseSet::ConvertInput(InputKind kind, const float* x, uint32_t rows, uint3
   status = xnn_run_operator(op, workers);
   assert(status == xnn_status_success);
   (void)status;
+  PadQuantization(quantization, rows);
 }
 
-Status DenseSet::Run(size_t index, const std::byte* input, uint32_t rows, float* out,
-                     ThreadPool& pool) {
-  if (rows == 0) return {};
-  Impl::Layer& layer = impl_->layers[index];
-  if (InPlace(layer.slice.form)) {
-    const LayerSlice& slice = layer.slice;
-    RunInPlaceLayer({slice.weights, reinterpret_cast<const uint16_t*>(slice.scales), slice.block,
-                     slice.bias, slice.columns, slice.rows},
-                    reinterpret_cast<const float*>(input), rows, out, pool);
-    return {};
+void DenseSet::GatherInput(InputKind kind, const std::byte* input, uint32_t rows, uint32_t columns,
+                           const uint32_t* which, uint32_t count, std::byte* out) {
+  const uint64_t row_bytes = kind == InputKind::kF32 ? columns * sizeof(float) : uint64_t{columns};
+  for (uint32_t i = 0; i < count; ++i) {
+    std::memcpy(out + i * row_bytes, input + which[i] * row_bytes, row_bytes);
   }
-  const std::lock_guard lock(layer.busy);
+  if (kind == InputKind::kF32) return;
+  const auto* from =
+      reinterpret_cast<const xnn_quantization_params*>(input + QuantizationOffset(rows, columns));
+  auto* to = reinterpret_cast<xnn_quantization_params*>(out + QuantizationOffset(count, columns));
+  for (uint32_t i = 0; i < count; ++i) to[i] = from[which[i]];
+  PadQuantization(to, count);
+}
+
+Status DenseSet::Impl::Operator::Run(LayerForm form, const std::byte* packed, uint32_t rows,
+                                     uint32_t columns, const std::byte* input, uint32_t tokens,
+                                     float* out, ThreadPool& pool) {
   // One operator serves every number of rows. Reshaping costs a fraction of a microsecond and is
   // skipped while the number stays the same, as it does during decode. Of the pool it uses the
   // number of threads only.
-  const LayerForm form = layer.slice.form;
-  pthreadpool* workers = pool.HandleFor(uint64_t{rows} * layer.slice.rows * layer.slice.columns);
+  pthreadpool* workers = pool.HandleFor(uint64_t{tokens} * rows * columns);
   const uint32_t threads = workers == nullptr ? 1 : pool.threads();
-  if (layer.shaped_rows != rows || layer.shaped_threads != threads) {
-    layer.shaped_rows = 0;  // should reshaping fail, the operator is not as it was
+  if (shaped_rows != tokens || shaped_threads != threads || shaped_packed != packed) {
+    shaped_rows = 0;  // should reshaping fail, the operator is not as it was
+    if (provider != nullptr) provider->Switch(packed);
     HR_RETURN_IF_ERROR(
-        StatusFromXnn(ReshapeOperator(form, layer.op, rows, workers), "reshape", "dense layer"));
-    layer.shaped_rows = rows;
-    layer.shaped_threads = threads;
+        StatusFromXnn(ReshapeOperator(form, op, tokens, workers), "reshape", "dense layer"));
+    shaped_rows = tokens;
+    shaped_threads = threads;
+    shaped_packed = packed;
   }
-  const auto* quantization = reinterpret_cast<const xnn_quantization_params*>(
-      input + QuantizationOffset(rows, layer.slice.columns));
-  HR_RETURN_IF_ERROR(StatusFromXnn(SetupOperator(form, layer.op, input, quantization, out),
-                                   "set up", "dense layer"));
-  return StatusFromXnn(xnn_run_operator(layer.op, workers), "run", "dense layer");
+  const auto* quantization =
+      reinterpret_cast<const xnn_quantization_params*>(input + QuantizationOffset(tokens, columns));
+  HR_RETURN_IF_ERROR(
+      StatusFromXnn(SetupOperator(form, op, input, quantization, out), "set up", "dense layer"));
+  return StatusFromXnn(xnn_run_operator(op, workers), "run", "dense layer");
+}
+
+Status DenseSet::RunPart(size_t index, uint32_t part, const std::byte* input, uint32_t rows,
+                         float* out, ThreadPool& pool) {
+  if (rows == 0) return {};
+  Impl::Layer& layer = impl_->layers[index];
+  const LayerSlice& slice = layer.slice;
+  if (InPlace(slice.form)) {
+    const LayerSlice own = PartOf(slice, part);
+    RunInPlaceLayer({own.weights, reinterpret_cast<const uint16_t*>(own.scales), own.block,
+                     own.bias, own.columns, own.rows},
+                    reinterpret_cast<const float*>(input), rows, out, pool);
+    return {};
+  }
+  const std::byte* packed = layer.packed + part * layer.part_bytes;
+  if (layer.shared == nullptr) {
+    const std::lock_guard lock(layer.own.busy);
+    return layer.own.Run(slice.form, packed, slice.rows, slice.columns, input, rows, out, pool);
+  }
+  std::vector<Impl::Operator>& operators = layer.shared->operators;
+  for (Impl::Operator& each : operators) {
+    const std::unique_lock lock(each.busy, std::try_to_lock);
+    if (!lock.owns_lock()) continue;
+    return each.Run(slice.form, packed, slice.rows, slice.columns, input, rows, out, pool);
+  }
+  Impl::Operator& any = operators[part % operators.size()];
+  const std::lock_guard lock(any.busy);
+  return any.Run(slice.form, packed, slice.rows, slice.columns, input, rows, out, pool);
 }
 
 }  // namespace headroom::xnnpack

@@ -10,6 +10,8 @@
 //
 // Nothing after Create allocates. ConvertInput and Run may be called from several threads at once,
 // each with a pool of its own (sessions of one model do); calls of the same layer take turns.
+// Layers in parts have no operator of their own: all of one shape share a few, which are pointed at
+// a part's packed weights when it runs, so that thousands of experts cost no more than one.
 #pragma once
 
 #include <cstddef>
@@ -66,12 +68,15 @@ class ThreadPool {
   platform::ReservedThreads reserved_;  // outlives the pool, which runs on them
 };
 
-// Rows [row_begin, row_begin + rows) of a weight matrix, as one dense layer.
+// Rows [row_begin, row_begin + rows) of a weight matrix, as one dense layer; or `parts` such layers
+// whose rows follow one another (the experts of a mixture), one of which is used at a time.
 struct DenseWeights {
   TensorView weight;
   uint32_t row_begin = 0;
-  uint32_t rows = 0;            // N
-  const float* bias = nullptr;  // f32 [N] or null
+  uint32_t rows = 0;            // N, of one part
+  const float* bias = nullptr;  // f32 [parts * N] or null
+  uint32_t parts = 1;
+  uint32_t at_once = 1;  // parts that threads of one session run side by side
 };
 
 // What a dense layer eats. Layers with equal kind and K may share one converted input.
@@ -121,9 +126,10 @@ class DenseSet {
   // readable that far: size buffers with InputBytes, also for kF32.
   static constexpr uint64_t kSpareInputBytes = 64;
 
-  // Exact packed size of each layer on this CPU, each a multiple of 64, without packing anything or
-  // touching weight pages. 0: the layer reads the model's own pages and has no packed copy.
-  // Errors: kUnsupported (shape or type this backend cannot take, by name).
+  // Exact packed size of each layer, all its parts together, on this CPU, each a multiple of 64,
+  // without packing anything or touching weight pages. 0: the layer reads the model's own pages
+  // and has no packed copy. Errors: kUnsupported (shape or type this backend cannot take, by
+  // name).
   static Result<std::vector<uint64_t>> PackedBytes(std::span<const DenseWeights> layers);
   // Bytes that Create maps for a cache file holding these layers: their sum and the file's index.
   static uint64_t CacheFileBytes(std::span<const uint64_t> packed_bytes);
@@ -152,9 +158,17 @@ class DenseSet {
   // itself to Run. `input` is 64-byte aligned and holds InputBytes(kind, rows, columns).
   void ConvertInput(InputKind kind, const float* x, uint32_t rows, uint32_t columns,
                     std::byte* input, ThreadPool& pool);
+  // Rows which[0, count) of `input`, converted from `rows` rows, as an input of `count` rows: `out`
+  // holds InputBytes(kind, count, columns). The kinds are those of ConvertInput and kF32.
+  static void GatherInput(InputKind kind, const std::byte* input, uint32_t rows, uint32_t columns,
+                          const uint32_t* which, uint32_t count, std::byte* out);
   // out f32 [rows, N] contiguous, not overlapping the input. `input` as ConvertInput left it for
   // this number of rows (or x for kF32).
-  Status Run(size_t layer, const std::byte* input, uint32_t rows, float* out, ThreadPool& pool);
+  Status Run(size_t layer, const std::byte* input, uint32_t rows, float* out, ThreadPool& pool) {
+    return RunPart(layer, 0, input, rows, out, pool);
+  }
+  Status RunPart(size_t layer, uint32_t part, const std::byte* input, uint32_t rows, float* out,
+                 ThreadPool& pool);
 
  private:
   DenseSet();

@@ -138,11 +138,11 @@ Result<LayerSlice> SliceOf(const DenseWeights& layer) {
   if (tensor.rank != 2 || tensor.columns() == 0) {
     return Unsupported(tensor, "a dense layer's weight is a matrix", tensor.rank, 2);
   }
-  const uint64_t end = uint64_t{layer.row_begin} + layer.rows;
-  if (layer.rows == 0 || end > tensor.rows()) {
-    return Status::Make(StatusCode::kInvalidArgument, "%.*s: rows %u + %u are not in [0, %u)",
-                        NameChars(tensor), tensor.name.data(), layer.row_begin, layer.rows,
-                        tensor.rows());
+  const uint64_t rows = uint64_t{layer.rows} * layer.parts;
+  if (rows == 0 || layer.row_begin + rows > tensor.rows()) {
+    return Status::Make(StatusCode::kInvalidArgument, "%.*s: rows %u + %llu are not in [0, %u)",
+                        NameChars(tensor), tensor.name.data(), layer.row_begin,
+                        static_cast<unsigned long long>(rows), tensor.rows());
   }
   LayerSlice slice;
   HR_ASSIGN_OR_RETURN(slice.form, FormOf(tensor));

@@ -40,8 +40,8 @@ struct LayerSlice {
   uint64_t RowScaleBytes() const;
 };
 
-// The whole layer, checked: types, extents, bytes present, alignment. Reads no weight.
-// Errors: kUnsupported, kInvalidArgument; the message names the tensor.
+// The whole layer, or the first of its parts, checked: types, extents, bytes present, alignment.
+// Reads no weight. Errors: kUnsupported, kInvalidArgument; the message names the tensor.
 Result<LayerSlice> SliceOf(const DenseWeights& layer);
 
 // Rows [row, row + rows) of `slice`.

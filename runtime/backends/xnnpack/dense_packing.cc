@@ -144,6 +144,11 @@ void PackingProvider::PackInto(std::span<std::byte> destination) {
 
 void PackingProvider::Find(const std::byte* packed) { found_ = packed; }
 
+void PackingProvider::Switch(const std::byte* packed) {
+  found_ = packed;
+  switched_ = true;
+}
+
 // An "offset" here is simply the address: it fits, and needs no base that could move.
 size_t PackingProvider::LookUp(void* context, const xnn_weights_cache_look_up_key*) {
   const auto* self = static_cast<PackingProvider*>(context);
@@ -161,7 +166,10 @@ size_t PackingProvider::LookUpOrInsert(void*, const xnn_weights_cache_look_up_ke
   return reinterpret_cast<size_t>(packed);
 }
 
-void* PackingProvider::OffsetToAddress(void*, size_t offset) {
+void* PackingProvider::OffsetToAddress(void* context, size_t offset) {
+  const auto* self = static_cast<PackingProvider*>(context);
+  // Reshaping only reads through it.
+  if (self->switched_) return const_cast<std::byte*>(self->found_);
   return reinterpret_cast<void*>(offset);
 }
 

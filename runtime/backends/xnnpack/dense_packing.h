@@ -37,6 +37,9 @@ class PackingProvider {
   // The next operator finds its packed weights at `packed` and packs nothing. Operators made so
   // keep using this provider until they are deleted.
   void Find(const std::byte* packed);
+  // As Find; operators made so, which are reshaped next, work on `packed` from then on. One
+  // operator a provider.
+  void Switch(const std::byte* packed);
 
   uint64_t reserved_bytes() const { return reserved_bytes_; }
 
@@ -50,6 +53,7 @@ class PackingProvider {
   xnn_weights_cache_provider callbacks_ = {};
   std::span<std::byte> destination_;
   const std::byte* found_ = nullptr;
+  bool switched_ = false;
   uint64_t reserved_bytes_ = 0;
 };
 

@@ -146,6 +146,10 @@ HWY_INLINE VF Act(VF x) {
     const VF phi =
         hn::IfThenElse(hn::Lt(x, hn::Zero(df)), half_tail, hn::Sub(hn::Set(df, 1.0f), half_tail));
     return hn::Mul(x, phi);
+  } else if constexpr (kKind == Activation::kQuickGelu) {
+    return TimesSigmoid(x, hn::Mul(x, hn::Set(df, 1.702f)));
+  } else if constexpr (kKind == Activation::kSigmoid) {
+    return TimesSigmoid(hn::Set(df, 1.0f), x);
   } else {
     return hn::Max(hn::Zero(df), x);
   }
@@ -186,7 +190,8 @@ void FillPointwise(Kernels& kernels) {
                        LayerNorm,
                        Rope,
                        {Activate<Activation::kSilu>, Activate<Activation::kGeluErf>,
-                        Activate<Activation::kGeluTanh>, Activate<Activation::kRelu>},
+                        Activate<Activation::kGeluTanh>, Activate<Activation::kRelu>,
+                        Activate<Activation::kQuickGelu>, Activate<Activation::kSigmoid>},
                        Add,
                        Scale,
                        Softcap};
