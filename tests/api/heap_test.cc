@@ -171,6 +171,8 @@ TEST_CASE("reading and making tokens calls no heap function", "[heap]") {
   NoHeapCalls("llama-gqa.hrm", HR_KV_F16, 2);
   NoHeapCalls("llama-gqa.hrm", HR_KV_INT8, 2);
   NoHeapCalls("mistral.hrm", HR_KV_F16, 2);  // rings
+  NoHeapCalls("qwen2-moe.hrm", HR_KV_F16, 1);
+  NoHeapCalls("gpt-oss.hrm", HR_KV_F16, 2);
 }
 
 TEST_CASE("generating text calls no heap function", "[heap]") {

@@ -23,6 +23,10 @@ BASE = dict(vocab_size=VOCAB, hidden_size=64, intermediate_size=32, num_hidden_l
 GQA = dict(BASE, num_key_value_heads=2, tie_word_embeddings=False)
 
 
+MOE = dict(GQA, hidden_size=32, intermediate_size=24, output_router_logits=False,
+           experts_implementation="eager")
+
+
 def rope(theta=100.0, **more):
     return {"rope_theta": theta, "rope_type": "default", **more}
 
@@ -83,22 +87,56 @@ CASES = {
     "gpt2": ("GPT2", dict(vocab_size=VOCAB, n_embd=48, n_inner=80, n_layer=2, n_head=4,
                           n_positions=128, pad_token_id=None, bos_token_id=1, eos_token_id=2,
                           attn_implementation="eager", dtype="float32")),
+    # Mixtures of experts. Unless it matters all layers have them.
+    "mixtral": ("Mixtral", dict(MOE, num_local_experts=5, num_experts_per_tok=2, sliding_window=8,
+                                rope_parameters=rope())),
+    "qwen2-moe": ("Qwen2Moe", dict(MOE, num_hidden_layers=3, decoder_sparse_step=1,
+                                   mlp_only_layers=[1], moe_intermediate_size=24,
+                                   shared_expert_intermediate_size=32, num_experts=5,
+                                   num_experts_per_tok=3, norm_topk_prob=False,
+                                   rope_parameters=rope())),
+    "qwen3-moe": ("Qwen3Moe", dict(MOE, num_hidden_layers=2, head_dim=24, decoder_sparse_step=2,
+                                   moe_intermediate_size=24, num_experts=6, num_experts_per_tok=3,
+                                   mlp_only_layers=[], norm_topk_prob=True, rope_parameters=rope())),
+    "olmoe": ("Olmoe", dict(MOE, attention_bias=True, num_experts=6, num_experts_per_tok=2,
+                            norm_topk_prob=False, rope_parameters=rope())),
+    "granite-moe": ("GraniteMoe", dict(MOE, num_local_experts=4, num_experts_per_tok=2,
+                                       attention_bias=True, embedding_multiplier=1.5,
+                                       attention_multiplier=0.375, residual_multiplier=0.625,
+                                       logits_scaling=3.0, rope_parameters=rope())),
+    "gpt-oss": ("GptOss", dict(MOE, head_dim=16, num_local_experts=4, num_experts_per_tok=2,
+                               sliding_window=8, attention_bias=True,
+                               rope_parameters=rope(rope_type="yarn", factor=4.0, beta_fast=2.0,
+                                                    beta_slow=0.25, truncate=False,
+                                                    original_max_position_embeddings=16))),
+    # As above; its experts are published in 4 bits.
+    "gpt-oss-mxfp4": ("GptOss", dict(MOE, intermediate_size=32, head_dim=16, num_local_experts=3,
+                                     num_experts_per_tok=2, sliding_window=8, attention_bias=True,
+                                     layer_types=["sliding_attention", "full_attention"],
+                                     rope_parameters=rope(rope_type="yarn", factor=4.0,
+                                                          beta_fast=2.0, beta_slow=0.25,
+                                                          truncate=False,
+                                                          original_max_position_embeddings=16))),
     "cohere": ("Cohere", dict(BASE, num_key_value_heads=2, logit_scale=0.25, use_qk_norm=False,
                               tie_word_embeddings=True, rope_parameters=rope())),
 }
+
+# Where the first draw leaves an expert unused or a choice too close.
+SEEDS = {"qwen2-moe": 1, "qwen3-moe": 0}
 
 HEADS = {"GPT2": "LMHeadModel"}
 
 # Saved with the field names that most published checkpoints still carry.
 OLD_NAMES = {"llama-gqa", "llama-yarn", "llama-mqa", "qwen2", "gemma2", "gemma3", "mistral",
-             "stablelm", "gpt-neox", "phi3-short", "granite"}
+             "stablelm", "gpt-neox", "phi3-short", "granite", "mixtral", "qwen3-moe",
+             "gpt-oss-mxfp4"}
 
 
 def build(name):
     family, fields = CASES[name]
     config = getattr(hf, family + ("TextConfig" if family == "Gemma3" else "Config"))(**fields)
     model = getattr(hf, family + HEADS.get(family, "ForCausalLM"))(config).eval().float()
-    g = torch.Generator().manual_seed(sum(map(ord, name)))
+    g = torch.Generator().manual_seed(sum(map(ord, name)) + SEEDS.get(name, 0))
 
     def noise(p, std, mean=0.0):
         p.copy_(torch.randn(p.shape, generator=g) * std + mean)
@@ -107,24 +145,94 @@ def build(name):
     with torch.no_grad():
         for key, p in model.named_parameters():
             stem = key.rsplit(".", 2)[-2]
-            if key.endswith(".bias"):
+            if key.endswith(("sinks", "down_proj_bias")):
+                noise(p, 1.5)
+            elif key.endswith("bias"):
                 noise(p, 0.3)
             elif p.dim() == 1:
                 noise(p, 0.3, 0.0 if gemma else 1.0)      # gemma stores w of (1 + w)
             elif "embed" in key or stem in ("wte", "wpe"):
                 noise(p, 0.4 if gemma else 1.0)
+            elif "gate_up" in key and family == "GptOss":
+                noise(p, 0.5)                             # some beyond the limit of 7
             elif stem in ("q_proj", "k_proj", "query_key_value", "qkv_proj", "c_attn"):
                 noise(p, 0.2)
             else:
                 noise(p, 0.3)
+        if name.endswith("mxfp4"):
+            to_mxfp4(model, g)
     tokens = torch.randint(3, VOCAB, (TOKENS,), generator=g)
     tokens[TOKENS // 2] = tokens[3]                       # a repeat: equal token, other position
     return model, tokens
 
 
+def to_mxfp4(model, g):
+    """Random 4-bit experts; what they mean is for transformers to say. Kept in model.mxfp4."""
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+    model.mxfp4 = {}
+    for key, p in model.named_parameters():
+        if key.endswith(("gate_up_proj", "down_proj")):
+            experts, columns, rows = p.shape
+            low = 123 if "gate_up" in key else 120
+            blocks = torch.randint(0, 256, (experts, rows, columns // 32, 16), generator=g)
+            scales = torch.randint(low, low + 3, (experts, rows, columns // 32), generator=g)
+            blocks, scales = blocks.to(torch.uint8), scales.to(torch.uint8)
+            model.mxfp4[key + "_blocks"], model.mxfp4[key + "_scales"] = blocks, scales
+            p.copy_(convert_moe_packed_tensors(blocks, scales, dtype=torch.float32))
+
+
+def save_mxfp4(model, folder):
+    """The published form of the checkpoint: what save_pretrained wrote, with packed experts."""
+    from safetensors.torch import load_file, save_file
+    path = os.path.join(folder, "model.safetensors")
+    tensors = {k: v for k, v in load_file(path).items()
+               if not k.endswith(("gate_up_proj", "down_proj"))}
+    save_file({**tensors, **model.mxfp4}, path, metadata={"format": "pt"})
+    path = os.path.join(folder, "config.json")
+    config = json.load(open(path))
+    config.update(quantization_config={"quant_method": "mxfp4", "modules_to_not_convert": [
+        "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]},
+        swiglu_limit=7.0, experts_per_token=config["num_experts_per_tok"],
+        initial_context_length=16)
+    with open(path, "w") as f:
+        json.dump(config, f, indent=2, sort_keys=True)
+        f.write("\n")
+
+
 def logits_of(model, tokens):
     with torch.no_grad():
         return model(tokens[None], use_cache=False).logits[0]
+
+
+def check_experts(name, model, tokens):
+    """Every expert is chosen by some token, and no choice is so close that rounding may turn it."""
+    routers = [m for n, m in model.named_modules() if hasattr(m, "top_k") and "Router" in
+               type(m).__name__ or type(m).__name__ == "GraniteMoeTopKGating"]
+    seen = []
+    hooks = [m.register_forward_hook(lambda m, x, y: seen.append((m.top_k, y))) for m in routers]
+    logits_of(model, tokens)
+    for hook in hooks:
+        hook.remove()
+    for top_k, out in seen:
+        logits = out[4] if len(out) == 5 else out[0]
+        order = logits.sort(dim=-1, descending=True)
+        used = order.indices[:, :top_k].unique().numel()
+        gap = (order.values[:, top_k - 1] - order.values[:, top_k]).min().item()
+        assert used == logits.shape[-1], f"{name}: {used} of {logits.shape[-1]} experts used"
+        assert gap > 1e-3, f"{name}: a choice is {gap:.1e} wide"
+    return len(seen)
+
+
+def check_limit(name, model, tokens):
+    """Some gates and some ups of gpt-oss are beyond the limit."""
+    for module in model.modules():
+        if type(module).__name__ != "GptOssExperts":
+            continue
+        limit, module.limit = module.limit, 1e9
+        free = logits_of(model, tokens)
+        module.limit = limit
+        moved = (free - logits_of(model, tokens)).abs().max().item()
+        assert moved > 0.05, f"{name}: the limit moves the logits by {moved:.4f} only"
 
 
 def check(name, model, tokens, ref):
@@ -140,7 +248,8 @@ def check(name, model, tokens, ref):
         for key, p in model.named_parameters():
             keep = p.clone()
             gemma = "gemma" in name
-            p.fill_(0.0 if p.dim() > 1 or key.endswith(".bias") or gemma else 1.0)
+            zero = p.dim() > 1 or key.endswith(("bias", "sinks")) or gemma
+            p.fill_(0.0 if zero else 1.0)
             moved = (logits_of(model, tokens) - ref).abs().max().item() / scale
             p.copy_(keep)
             if moved < least:
@@ -175,6 +284,9 @@ def make(name, out):
     model, tokens = build(name)
     ref = logits_of(model, tokens)
     entropy, least, which = check(name, model, tokens, ref)
+    mixtures = check_experts(name, model, tokens)
+    check_limit(name, model, tokens)
+    assert ("num_experts_per_tok" in CASES[name][1]) == (mixtures > 0), name
     folder = os.path.join(out, name)
     model.save_pretrained(folder)
     extra = os.path.join(folder, "generation_config.json")
@@ -190,6 +302,8 @@ def make(name, out):
                                                     dtype=torch.float32)
     drift = (logits_of(again.eval(), tokens) - ref).abs().max().item()
     assert drift < 1e-5, f"{name}: the saved folder computes something else ({drift})"
+    if name.endswith("mxfp4"):
+        save_mxfp4(model, folder)
     json.dump(tokens.tolist(), open(os.path.join(folder, "tokens.json"), "w"))
     np.save(os.path.join(folder, "logits.npy"), ref.numpy().astype(np.float32))
     size = sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder))

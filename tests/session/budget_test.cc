@@ -29,7 +29,7 @@ TEST_CASE("creation succeeds at the planned byte and not one below", "[session][
 }
 
 TEST_CASE("arenas hold exactly the plan, and their peak is the plan", "[session][budget]") {
-  for (const char* name : {"llama-gqa", "mistral", "gemma2"}) {
+  for (const char* name : {"llama-gqa", "mistral", "gemma2", "qwen2-moe"}) {
     const Golden& golden = LoadGolden(name);
     auto session = MakeSession(golden, TestLimits());
     REQUIRE(session->Append(golden.tokens, nullptr).ok());

@@ -196,19 +196,23 @@ Result<Summary> Convert(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   HR_RETURN_IF_ERROR(CheckOptions(options));
   HR_ASSIGN_OR_RETURN(Config config, OpenConfig(options));
-  HR_ASSIGN_OR_RETURN(const ModelShape shape, ReadShape(config, options.context));
+  HR_ASSIGN_OR_RETURN(ModelShape shape, ReadShape(config, options.context));
+  const bool random = !options.preset.empty();
+  Checkpoint checkpoint;
+  if (!random) {
+    HR_ASSIGN_OR_RETURN(checkpoint, Checkpoint::Open(options.source));
+    ChooseExpertNames([&](const std::string& name) { return checkpoint.Find(name) != nullptr; },
+                      shape);
+  }
   GraphPlan plan = BuildGraphPlan(shape, {options.weights, options.block, options.head});
   for (const std::string& note : plan.notes) Say(options, note);
 
   MetadataDescription& metadata = plan.description.metadata;
-  const bool random = !options.preset.empty();
   metadata.source = random ? "random weights" : FolderName(options.source);
   metadata.name = !options.name.empty() ? options.name
                   : random              ? options.preset
                                         : FolderName(options.source);
-  Checkpoint checkpoint;
   if (!random) {
-    HR_ASSIGN_OR_RETURN(checkpoint, Checkpoint::Open(options.source));
     DropOptionalPrefix(shape.recipe->optional_prefix, checkpoint, plan);
     HR_RETURN_IF_ERROR(CheckSources(plan, shape, checkpoint));
     HR_RETURN_IF_ERROR(ReadGenerationConfig(options, plan.description));

@@ -1,5 +1,6 @@
 #include "convert/graph.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace headroom::convert {
@@ -238,7 +239,7 @@ class Builder {
           Norm(name + "mlp.norm", source, names().mlp_norm, shape_.parallel ? before : residual_);
     }
     const int32_t mlp = Norm(name + "mlp.post_norm", source, names().mlp_post_norm,
-                             Mlp(name + "mlp", source, mlp_input));
+                             MlpOrMixture(name + "mlp", source, i, mlp_input));
     residual_ = AddToResidual(name + "mlp", mlp);
   }
 
@@ -289,6 +290,11 @@ class Builder {
                               over_row ? kv_rows : width, false);
       spec.query_norm.whole_row = spec.key_norm.whole_row = over_row;
     }
+    if (!names().sinks.empty()) {
+      spec.sink_logits = AddVector(
+          name + ".sinks", TensorRole::kBias,
+          {{source + std::string(names().sinks), shape_.query_heads, 0, shape_.query_heads}});
+    }
     spec.rope = ropes_[shape_.layers[layer].rope];
     const uint32_t group = shape_.query_heads / shape_.kv_heads;
     for (uint32_t h = 0; h < shape_.query_heads; ++h) {
@@ -304,16 +310,21 @@ class Builder {
     return AddOp(name, op, shape_.channels, x);
   }
 
-  int32_t Mlp(const std::string& name, const std::string& source, int32_t x) {
-    const bool fused = !names().gate_up.empty();
-    const bool gated = fused || !names().gate.empty();
-    const uint64_t both = 2 * uint64_t{shape_.inner};
+  struct MlpNames {
+    std::string_view gate, up, gate_up, down;
+  };
+
+  int32_t Mlp(const std::string& name, const std::string& source, const MlpNames& from,
+              uint32_t inner, int32_t x) {
+    const bool fused = !from.gate_up.empty();
+    const bool gated = fused || !from.gate.empty();
+    const uint64_t both = 2 * uint64_t{inner};
     std::vector<MatrixSource> sources;
     if (fused) {
-      sources.push_back({names().gate_up, both, 0, both});
+      sources.push_back({from.gate_up, both, 0, both});
     } else {
-      if (gated) sources.push_back({names().gate, shape_.inner, 0, shape_.inner});
-      sources.push_back({names().up, shape_.inner, 0, shape_.inner});
+      if (gated) sources.push_back({from.gate, inner, 0, inner});
+      sources.push_back({from.up, inner, 0, inner});
     }
     const std::string first = name + (gated ? ".gate_up" : ".up");
     const int32_t wide =
@@ -321,12 +332,122 @@ class Builder {
     model::Op op;
     op.kind = gated ? OpKind::kGatedActivation : OpKind::kActivation;
     op.activation = shape_.activation;
-    const int32_t active = AddOp(name + ".activation", op, shape_.inner, wide);
-    return Project(
-        name + ".down",
-        AddMatrix(name + ".down", source, shape_.inner,
-                  {{names().down, shape_.channels, 0, shape_.channels}}, shape_.mlp_bias),
-        active);
+    const int32_t active = AddOp(name + ".activation", op, inner, wide);
+    return Project(name + ".down",
+                   AddMatrix(name + ".down", source, inner,
+                             {{from.down, shape_.channels, 0, shape_.channels}}, shape_.mlp_bias),
+                   active);
+  }
+
+  // ---- Mixtures of experts
+
+  int32_t MlpOrMixture(const std::string& name, const std::string& source, size_t layer,
+                       int32_t x) {
+    if (!shape_.layers[layer].mixture) {
+      return Mlp(name, source, {names().gate, names().up, names().gate_up, names().down},
+                 shape_.inner, x);
+    }
+    const int32_t routed = Mixture(name, source, x);
+    if (recipe().mixture->shared.weight.empty()) return routed;
+    return Add(name + ".add_shared", routed, Shared(name + ".shared", source, x));
+  }
+
+  // Rows of the experts' matrices `name`, and of their biases: those of every expert in turn.
+  struct ExpertPart {
+    std::string_view name;
+    uint64_t source_rows, begin, rows, step;
+  };
+
+  WeightRef AddExperts(const std::string& name, const std::string& prefix, uint32_t columns,
+                       const std::vector<ExpertPart>& parts) {
+    const ExpertNames& from = recipe().mixture->names[shape_.mixture.names];
+    TensorPlan plan;
+    std::vector<RowPart> biases;
+    WeightRef weight;
+    for (uint32_t e = 0; e < shape_.mixture.experts; ++e) {
+      for (const ExpertPart& part : parts) {
+        std::string source = prefix + std::string(part.name);
+        const size_t number = source.rfind("{}");
+        const bool stacked = number == std::string::npos;
+        if (!stacked) source.replace(number, 2, std::to_string(e));
+        RowPart rows{source + std::string(from.ending), part.source_rows, part.begin, part.rows};
+        rows.step = part.step;
+        rows.matrices = stacked ? shape_.mixture.experts : 0;
+        rows.matrix = stacked ? e : 0;
+        RowPart bias = rows;
+        bias.source = source + std::string(from.bias_ending);
+        rows.transposed = from.transposed;
+        rows.mxfp4 = from.mxfp4;
+        plan.parts.push_back(std::move(rows));
+        biases.push_back(std::move(bias));
+        weight.rows += static_cast<uint32_t>(part.rows);
+      }
+    }
+    weight.tensor = AddTensor(Stored(name, weight.rows, columns, choice_.format), std::move(plan));
+    if (recipe().mixture->bias) {
+      weight.bias = AddVector(name + ".bias", TensorRole::kBias, std::move(biases));
+    }
+    return weight;
+  }
+
+  // The router decides, so its few rows are kept better than the rest.
+  WeightFormat RouterFormat() const {
+    return choice_.format == WeightFormat::kF32 ? WeightFormat::kF32 : WeightFormat::kF16;
+  }
+
+  int32_t Mixture(const std::string& name, const std::string& source, int32_t x) {
+    const MixtureRecipe& mixture = *recipe().mixture;
+    const ExpertNames& from = mixture.names[shape_.mixture.names];
+    const uint64_t inner = shape_.mixture.inner;
+    model::MixtureSpec spec;
+    spec.experts = shape_.mixture.experts;
+    spec.chosen = shape_.mixture.chosen;
+    spec.inner = shape_.mixture.inner;
+    spec.score = mixture.score;
+    spec.renormalise = shape_.mixture.renormalise;
+    spec.activation = shape_.activation;
+    if (shape_.mixture.limit != 0.0f) {
+      spec.activation = model::Activation::kQuickGelu;
+      spec.limit = shape_.mixture.limit;
+      spec.up_offset = 1.0f;
+    }
+    spec.router =
+        AddMatrix(name + ".router", source, shape_.channels,
+                  {{from.router, spec.experts, 0, spec.experts}}, mixture.bias, RouterFormat());
+    std::vector<ExpertPart> parts;
+    if (from.gate_up.empty()) {
+      parts = {{from.gate, inner, 0, inner, 1}, {from.up, inner, 0, inner, 1}};
+    } else if (from.interleaved) {
+      parts = {{from.gate_up, 2 * inner, 0, inner, 2}, {from.gate_up, 2 * inner, 1, inner, 2}};
+    } else {
+      parts = {{from.gate_up, 2 * inner, 0, 2 * inner, 1}};
+    }
+    spec.gate_up = AddExperts(name + ".gate_up", source, shape_.channels, parts);
+    spec.down = AddExperts(name + ".down", source, spec.inner,
+                           {{from.down, shape_.channels, 0, shape_.channels, 1}});
+    model::Op op;
+    op.kind = OpKind::kMixture;
+    op.mixture = static_cast<int32_t>(description().mixtures.size());
+    description().mixtures.push_back(spec);
+    return AddOp(name, op, shape_.channels, x);
+  }
+
+  // sigmoid(weight x) * mlp(x)
+  int32_t Shared(const std::string& name, const std::string& source, int32_t x) {
+    const SharedExpert& shared = recipe().mixture->shared;
+    const int32_t out = Mlp(name, source, {shared.gate, shared.up, "", shared.down},
+                            shape_.mixture.shared_inner, x);
+    const int32_t logit = Project(name + ".weight",
+                                  AddMatrix(name + ".weight", source, shape_.channels,
+                                            {{shared.weight, 1, 0, 1}}, false, RouterFormat()),
+                                  x);
+    model::Op op;
+    op.kind = OpKind::kActivation;
+    op.activation = model::Activation::kSigmoid;
+    const int32_t factor = AddOp(name + ".sigmoid", op, 1, logit);
+    op = {};
+    op.kind = OpKind::kMultiply;
+    return AddOp(name + ".multiply", op, shape_.channels, out, factor);
   }
 
   void Head() {
@@ -369,6 +490,26 @@ class Builder {
 };
 
 }  // namespace
+
+void ChooseExpertNames(const std::function<bool(const std::string&)>& exists, ModelShape& shape) {
+  if (shape.recipe->mixture == nullptr) return;
+  const auto first = std::find_if(shape.layers.begin(), shape.layers.end(),
+                                  [](const LayerShape& layer) { return layer.mixture; });
+  if (first == shape.layers.end()) return;
+  std::string prefix(shape.recipe->names.layer);
+  prefix.replace(prefix.find("{}"), 2, std::to_string(first - shape.layers.begin()));
+  const std::span<const ExpertNames> names = shape.recipe->mixture->names;
+  for (size_t i = 0; i < names.size(); ++i) {
+    std::string down = prefix + std::string(names[i].down);
+    if (const size_t number = down.rfind("{}"); number != std::string::npos) {
+      down.replace(number, 2, "0");
+    }
+    down += names[i].mxfp4 ? "_blocks" : names[i].ending;
+    if (!exists(down)) continue;
+    shape.mixture.names = i;
+    return;
+  }
+}
 
 GraphPlan BuildGraphPlan(const ModelShape& shape, const WeightChoice& choice) {
   GraphPlan plan = Builder(shape, choice).Build();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,14 +15,19 @@
 
 namespace headroom::convert {
 
-// Rows [begin, begin + rows) of a source tensor of [source_rows, columns] (a vector: columns 1),
-// which lies in the checkpoint as [columns, source_rows] when transposed.
+// Rows begin, begin + step, ... (`rows` of them) of a source tensor of [source_rows, columns] (a
+// vector: [source_rows]), which lies in the checkpoint as [columns, source_rows] when transposed.
+// Of several such matrices one behind the other, [matrices, ...], it is number `matrix`.
 struct RowPart {
   std::string source;  // name in the checkpoint
   uint64_t source_rows = 0;
   uint64_t begin = 0;
   uint64_t rows = 0;
   bool transposed = false;
+  uint64_t step = 1;
+  uint64_t matrices = 0;  // 0: the source has no such extent
+  uint64_t matrix = 0;
+  bool mxfp4 = false;  // source + "_blocks" and source + "_scales", see safetensors.h
 };
 
 enum class TensorRole : uint8_t { kMatrix, kNorm, kBias, kFixed };
@@ -45,6 +51,10 @@ struct WeightChoice {
   std::optional<uint32_t> block;     // unset: 32 for int4, a row for int8
   std::optional<WeightFormat> head;  // unset: int8 in an int4 file, else `format`
 };
+
+// Source tensors of a mixture as the first of the recipe's names that `exists` knows; unchanged
+// when it knows none of them.
+void ChooseExpertNames(const std::function<bool(const std::string&)>& exists, ModelShape& shape);
 
 // Never fails: the shape has been checked.
 GraphPlan BuildGraphPlan(const ModelShape& shape, const WeightChoice& choice);

@@ -63,6 +63,74 @@ constexpr std::string_view kGpt2NeutralKeys[] = {"n_ctx",
 constexpr std::string_view kGpt2FalseOnlyKeys[] = {"scale_attn_by_inverse_layer_idx"};
 constexpr std::string_view kGpt2TrueOnlyKeys[] = {"scale_attn_weights"};
 
+// ---- Mixtures of experts
+
+constexpr ExpertNames kStackedExperts = {
+    .gate_up = "mlp.experts.gate_up_proj", .down = "mlp.experts.down_proj", .ending = ""};
+
+constexpr ExpertNames kQwenExperts[] = {{.gate = "mlp.experts.{}.gate_proj",
+                                         .up = "mlp.experts.{}.up_proj",
+                                         .down = "mlp.experts.{}.down_proj"},
+                                        kStackedExperts};
+constexpr MixtureRecipe kQwen2Mixture = {.names = kQwenExperts,
+                                         .renormalise = {"norm_topk_prob", false},
+                                         .shared = {.weight = "mlp.shared_expert_gate",
+                                                    .gate = "mlp.shared_expert.gate_proj",
+                                                    .up = "mlp.shared_expert.up_proj",
+                                                    .down = "mlp.shared_expert.down_proj",
+                                                    .inner_key = "shared_expert_intermediate_size"},
+                                         .some_layers = true};
+constexpr MixtureRecipe kQwen3Mixture = {
+    .names = kQwenExperts, .renormalise = {"norm_topk_prob", false}, .some_layers = true};
+constexpr MixtureRecipe kOlmoeMixture = {.names = kQwenExperts,
+                                         .inner_key = "intermediate_size",
+                                         .renormalise = {"norm_topk_prob", false}};
+
+constexpr ExpertNames kMixtralExperts[] = {{.router = "block_sparse_moe.gate",
+                                            .gate = "block_sparse_moe.experts.{}.w1",
+                                            .up = "block_sparse_moe.experts.{}.w3",
+                                            .down = "block_sparse_moe.experts.{}.w2"},
+                                           kStackedExperts};
+constexpr MixtureRecipe kMixtralMixture = {
+    .names = kMixtralExperts, .inner_key = "intermediate_size", .renormalise = kYes};
+
+constexpr ExpertNames kGraniteExperts[] = {{.router = "block_sparse_moe.router.layer",
+                                            .gate_up = "block_sparse_moe.input_linear",
+                                            .down = "block_sparse_moe.output_linear"}};
+constexpr MixtureRecipe kGraniteMixture = {.names = kGraniteExperts,
+                                           .inner_key = "intermediate_size",
+                                           .score = model::ExpertScore::kChosenSoftmax};
+
+constexpr ExpertNames kGptOssExperts[] = {{.router = "mlp.router",
+                                           .gate_up = "mlp.experts.gate_up_proj",
+                                           .down = "mlp.experts.down_proj",
+                                           .ending = "",
+                                           .bias_ending = "_bias",
+                                           .interleaved = true,
+                                           .mxfp4 = true},
+                                          {.router = "mlp.router",
+                                           .gate_up = "mlp.experts.gate_up_proj",
+                                           .down = "mlp.experts.down_proj",
+                                           .ending = "",
+                                           .bias_ending = "_bias",
+                                           .transposed = true,
+                                           .interleaved = true}};
+constexpr MixtureRecipe kGptOssMixture = {.names = kGptOssExperts,
+                                          .bias = true,
+                                          .inner_key = "intermediate_size",
+                                          .score = model::ExpertScore::kChosenSoftmax,
+                                          .limit_key = "swiglu_limit",
+                                          .default_limit = 7.0f};
+// The context before YaRN stands in rope_scaling as well, the experts a token under another name.
+constexpr std::string_view kGptOssNeutralKeys[] = {"initial_context_length", "experts_per_token",
+                                                   "router_aux_loss_coef", "output_router_logits"};
+
+// Losses of the router belong to training. Windows are used by no published file of these.
+constexpr std::string_view kMixtureNeutralKeys[] = {"router_aux_loss_coef", "router_jitter_noise",
+                                                    "output_router_logits", "sliding_window",
+                                                    "max_window_layers"};
+constexpr std::string_view kMixtureFalseOnlyKeys[] = {"use_sliding_window"};
+
 constexpr Recipe kRecipes[] = {
     {.architecture = "LlamaForCausalLM",
      .query_key_value_bias = {"attention_bias", false},
@@ -214,6 +282,47 @@ constexpr Recipe kRecipes[] = {
      .neutral_keys = kGpt2NeutralKeys,
      .false_only_keys = kGpt2FalseOnlyKeys,
      .true_only_keys = kGpt2TrueOnlyKeys},
+    {.architecture = "MixtralForCausalLM",
+     .mixture = &kMixtralMixture,
+     .windows = WindowRule::kAll,
+     .neutral_keys = kMixtureNeutralKeys},
+    {.architecture = "Qwen2MoeForCausalLM",
+     .mixture = &kQwen2Mixture,
+     .query_key_value_bias = {"qkv_bias", true},
+     .neutral_keys = kMixtureNeutralKeys,
+     .false_only_keys = kMixtureFalseOnlyKeys},
+    {.architecture = "Qwen3MoeForCausalLM",
+     .names = {.query_norm = "self_attn.q_norm", .key_norm = "self_attn.k_norm"},
+     .mixture = &kQwen3Mixture,
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .neutral_keys = kMixtureNeutralKeys,
+     .false_only_keys = kMixtureFalseOnlyKeys},
+    {.architecture = "OlmoeForCausalLM",
+     .names = {.query_norm = "self_attn.q_norm", .key_norm = "self_attn.k_norm"},
+     .mixture = &kOlmoeMixture,
+     .head_norms_over_row = true,
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .neutral_keys = kMixtureNeutralKeys},
+    {.architecture = "GraniteMoeForCausalLM",
+     .mixture = &kGraniteMixture,
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .attention_scale_key = "attention_multiplier",
+     .embedding_scale_key = "embedding_multiplier",
+     .residual_scale_key = "residual_multiplier",
+     .logit_divisor_key = "logits_scaling",
+     .neutral_keys = kMixtureNeutralKeys},
+    {.architecture = "GptOssForCausalLM",
+     .names = {.sinks = "self_attn.sinks"},
+     .mixture = &kGptOssMixture,
+     .query_key_value_bias = {"attention_bias", true},
+     .attention_output_bias = {"attention_bias", true},
+     .windows = WindowRule::kEvenLayers,
+     .default_head_dim = 64,
+     .default_rope_base = 150000.0,
+     .neutral_keys = kGptOssNeutralKeys},
     {.architecture = "CohereForCausalLM",
      .norm = NormKind::kLayer,
      .parallel = kYes,

@@ -26,6 +26,7 @@ struct TensorNames {
   std::string_view attention_output = "self_attn.o_proj";
   std::string_view query_norm = "";
   std::string_view key_norm = "";
+  std::string_view sinks = "";  // learned sink logits [H], the name in full
   std::string_view attention_post_norm = "";
   std::string_view mlp_norm = "post_attention_layernorm";  // empty: as for attention_norm
   std::string_view gate = "mlp.gate_proj";                 // empty: down(act(up(x)))
@@ -39,6 +40,42 @@ struct TensorNames {
 struct Flag {
   std::string_view key = "";
   bool otherwise = false;
+};
+
+// How a checkpoint may hold the experts of a layer: behind the layer's prefix, {} is an expert's
+// number. Names without it are of one tensor for all experts, [E, rows, columns].
+struct ExpertNames {
+  std::string_view router = "mlp.gate";
+  std::string_view gate = "", up = "";
+  std::string_view gate_up = "";  // instead of the two
+  std::string_view down = "";
+  std::string_view ending = ".weight";  // of matrices' names
+  std::string_view bias_ending = ".bias";
+  bool transposed = false;  // [E, columns, rows]
+  bool interleaved =
+      false;           // gate_up's rows are gate, up, gate, up, not all of one and all of other
+  bool mxfp4 = false;  // NAME_blocks and NAME_scales, see safetensors.h; never transposed
+};
+
+// A shared expert beside the routed ones: out += sigmoid(weight x) * mlp(x).
+struct SharedExpert {
+  std::string_view weight = "";  // of one row: the gate above; empty: no shared expert
+  std::string_view gate = "", up = "", down = "";
+  std::string_view inner_key = "";
+};
+
+struct MixtureRecipe {
+  std::span<const ExpertNames> names = {};  // the first that a checkpoint has
+  bool bias = false;                        // of the router and the experts
+  std::string_view inner_key = "moe_intermediate_size";
+  model::ExpertScore score = model::ExpertScore::kSoftmax;
+  Flag renormalise = {};
+  SharedExpert shared = {};
+  // By decoder_sparse_step and mlp_only_layers; else every layer has experts.
+  bool some_layers = false;
+  // Gate and up are limited, the gate's activation is x sigmoid(1.702 x), up is offset by 1.
+  std::string_view limit_key = "";
+  float default_limit = 0.0f;
 };
 
 // The rows of TensorNames::query_key_value.
@@ -70,6 +107,7 @@ struct Recipe {
   std::string_view architecture;
   TensorNames names = {};
   SizeKeys sizes = {};
+  const MixtureRecipe* mixture = nullptr;
   std::string_view optional_prefix = "";  // of tensor names: some files leave it out
   bool layers_transposed = false;         // the layers' matrices are stored [K, N]
   model::NormKind norm = model::NormKind::kRms;

@@ -134,6 +134,74 @@ Status ReadScalars(Config& config, ModelShape& shape) {
   return optional(recipe.logit_scale_key, recipe.default_logit_scale, &shape.logit_scale);
 }
 
+// ---- Mixtures of experts
+
+// The one way of storing weights that is not their type's.
+Status ReadQuantization(Config& config) {
+  HR_ASSIGN_OR_RETURN(const auto method, config.String("quant_method"));
+  if (method.value_or("") != "mxfp4") {
+    return Unsupported(config, "quant_method", method.value_or(""));
+  }
+  config.Ignore("modules_to_not_convert");  // the tensors say it
+  return config.RefuseUnused();
+}
+
+// Every decoder_sparse_step-th layer, counted from 1, but those of mlp_only_layers.
+Status ReadMixtureLayers(Config& config, ModelShape& shape) {
+  const size_t layers = shape.layers.size();
+  uint32_t step = 1;
+  std::vector<double> without;
+  if (shape.recipe->mixture->some_layers) {
+    HR_ASSIGN_OR_RETURN(const auto given, config.Count("decoder_sparse_step", 1, kMaxLayers));
+    HR_ASSIGN_OR_RETURN(const auto listed, config.Numbers("mlp_only_layers", 0, kMaxLayers));
+    step = given.value_or(1);
+    without = listed.value_or(std::vector<double>());
+  }
+  for (size_t i = 0; i < layers; ++i) {
+    const bool only_mlp = std::find(without.begin(), without.end(), i) != without.end();
+    shape.layers[i].mixture = (i + 1) % step == 0 && !only_mlp;
+  }
+  return {};
+}
+
+// The number has two names; one architecture's files may have either.
+Result<uint32_t> ReadExperts(Config& config) {
+  HR_ASSIGN_OR_RETURN(const auto local, config.Count("num_local_experts", 1, model::kMaxExperts));
+  if (!local) return config.NeedCount("num_experts", 1, model::kMaxExperts);
+  HR_ASSIGN_OR_RETURN(const auto all, config.Count("num_experts", 1, model::kMaxExperts));
+  if (all.value_or(*local) == *local) return *local;
+  return Status::Make(StatusCode::kCorrupt, "%s: %u num_experts and %u num_local_experts",
+                      config.what().c_str(), *all, *local);
+}
+
+Status ReadMixture(Config& config, ModelShape& shape) {
+  const MixtureRecipe* recipe = shape.recipe->mixture;
+  if (recipe == nullptr) return {};
+  MixtureShape& mixture = shape.mixture;
+  HR_ASSIGN_OR_RETURN(mixture.experts, ReadExperts(config));
+  HR_ASSIGN_OR_RETURN(
+      mixture.chosen,
+      config.NeedCount("num_experts_per_tok", 1, std::min(mixture.experts, model::kMaxChosen)));
+  HR_ASSIGN_OR_RETURN(mixture.inner, config.NeedCount(Key(recipe->inner_key), 1, kMaxChannels));
+  HR_ASSIGN_OR_RETURN(mixture.renormalise, ReadFlag(config, recipe->renormalise));
+  if (!recipe->shared.weight.empty()) {
+    HR_ASSIGN_OR_RETURN(mixture.shared_inner,
+                        config.NeedCount(Key(recipe->shared.inner_key), 1, kMaxChannels));
+  }
+  if (!recipe->limit_key.empty()) {
+    HR_ASSIGN_OR_RETURN(const auto limit, config.Number(Key(recipe->limit_key), 1e-3, kHuge));
+    mixture.limit = static_cast<float>(limit.value_or(recipe->default_limit));
+    HR_ASSIGN_OR_RETURN(auto quantization, config.Object("quantization_config"));
+    if (quantization) HR_RETURN_IF_ERROR(ReadQuantization(*quantization));
+  }
+  if (uint64_t{mixture.experts} * 2 * mixture.inner > UINT32_MAX ||
+      uint64_t{mixture.experts} * shape.channels > UINT32_MAX) {
+    return Status::Make(StatusCode::kUnsupported, "%u experts of %u are more rows than 2^32",
+                        mixture.experts, mixture.inner);
+  }
+  return ReadMixtureLayers(config, shape);
+}
+
 // ---- Layers without rotation
 
 // By layer; `no_rope_layers` holds 1 for a layer that is rotated and 0 for one that is not.
@@ -418,6 +486,7 @@ Result<ModelShape> ReadShape(Config& config, uint32_t context) {
   HR_RETURN_IF_ERROR(ReadSizes(config, shape));
   HR_RETURN_IF_ERROR(SetContext(context, shape));
   HR_RETURN_IF_ERROR(ReadScalars(config, shape));
+  HR_RETURN_IF_ERROR(ReadMixture(config, shape));
   HR_ASSIGN_OR_RETURN(const std::vector<bool> unrotated, ReadUnrotatedLayers(config, shape));
   std::vector<bool> windowed;
   HR_RETURN_IF_ERROR(ReadWindows(config, unrotated, shape, &windowed));

@@ -17,6 +17,17 @@ namespace headroom::convert {
 struct LayerShape {
   uint32_t left = kUnlimited;  // rows visible before self
   size_t rope = 0;             // index into ModelShape::ropes
+  bool mixture = false;        // experts in place of the MLP
+};
+
+struct MixtureShape {
+  uint32_t experts = 0;       // E
+  uint32_t chosen = 0;        // experts a token
+  uint32_t inner = 0;         // F of one
+  uint32_t shared_inner = 0;  // F of the shared expert
+  bool renormalise = false;
+  float limit = 0.0f;
+  size_t names = 0;  // which of MixtureRecipe::names; the checkpoint says
 };
 
 struct ModelShape {
@@ -40,6 +51,7 @@ struct ModelShape {
   float attention_softcap = 0.0f;  // 0: none
   float logit_softcap = 0.0f;      // 0: none
   float logit_scale = 1.0f;
+  MixtureShape mixture;
   std::vector<RopeParameters> ropes;
   std::vector<LayerShape> layers;
   std::vector<uint32_t> end_tokens;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/half.h"
+#include "convert/mxfp4.h"
 #include "convert/presets.h"
 #include "convert/quantise.h"
 
@@ -128,28 +129,61 @@ Status CheckFinite(const std::string& source, uint64_t row, size_t columns,
   return {};
 }
 
-// Rows [begin, begin + out.size() / columns) of the part's source.
-Status ReadRows(const RowPart& part, const SourceTensor& entry, uint64_t begin, size_t columns,
+// What a part's rows are read from.
+struct Source {
+  const SourceTensor* entry = nullptr;
+  const SourceTensor* scales = nullptr;  // of mxfp4
+};
+
+std::string EntryName(const RowPart& part) { return part.source + (part.mxfp4 ? "_blocks" : ""); }
+std::string ScalesName(const RowPart& part) { return part.source + "_scales"; }
+
+Source FindSource(const RowPart& part, const Checkpoint& checkpoint) {
+  return {checkpoint.Find(EntryName(part)),
+          part.mxfp4 ? checkpoint.Find(ScalesName(part)) : nullptr};
+}
+
+// Elements [begin, begin + out.size()) of the source as it lies there.
+Status ReadElements(const RowPart& part, const Source& source, uint64_t begin,
+                    std::span<float> out) {
+  if (part.mxfp4) return ReadMxfp4(part.source, *source.entry, *source.scales, begin, out);
+  return ReadFloats(part.source, *source.entry, begin, out);
+}
+
+// Rows [first, first + out.size() / columns) of the part.
+Status ReadRows(const RowPart& part, const Source& source, uint64_t first, size_t columns,
                 std::span<float> out) {
-  if (!part.transposed) return ReadFloats(part.source, entry, begin * columns, out);
-  std::vector<float> column(out.size() / columns);
+  const uint64_t matrix = part.matrix * part.source_rows * columns;
+  const uint64_t begin = part.begin + first * part.step;
+  const size_t rows = out.size() / columns;
+  if (!part.transposed && part.step == 1) {
+    return ReadElements(part, source, matrix + begin * columns, out);
+  }
+  if (!part.transposed) {
+    for (size_t r = 0; r < rows; ++r) {
+      HR_RETURN_IF_ERROR(ReadElements(part, source, matrix + (begin + r * part.step) * columns,
+                                      out.subspan(r * columns, columns)));
+    }
+    return {};
+  }
+  std::vector<float> column((rows - 1) * part.step + 1);
   for (size_t c = 0; c < columns; ++c) {
-    HR_RETURN_IF_ERROR(ReadFloats(part.source, entry, c * part.source_rows + begin, column));
-    for (size_t r = 0; r < column.size(); ++r) out[r * columns + c] = column[r];
+    HR_RETURN_IF_ERROR(ReadElements(part, source, matrix + c * part.source_rows + begin, column));
+    for (size_t r = 0; r < rows; ++r) out[r * columns + c] = column[r * part.step];
   }
   return {};
 }
 
-Status WritePart(const RowPart& part, const TensorPlan& plan, const SourceTensor& entry,
-                 RowWriter& rows, Reporter& report) {
+Status WritePart(const RowPart& part, const TensorPlan& plan, const Source& source, RowWriter& rows,
+                 Reporter& report) {
   const size_t columns = rows.columns();
   const uint64_t slice_rows = std::max<uint64_t>(1, kSliceFloats / columns);
   std::vector<float> values;
   for (uint64_t done = 0; done < part.rows;) {
     const uint64_t count = std::min(slice_rows, part.rows - done);
     values.resize(count * columns);
-    HR_RETURN_IF_ERROR(ReadRows(part, entry, part.begin + done, columns, values));
-    HR_RETURN_IF_ERROR(CheckFinite(part.source, part.begin + done, columns, values));
+    HR_RETURN_IF_ERROR(ReadRows(part, source, done, columns, values));
+    HR_RETURN_IF_ERROR(CheckFinite(part.source, part.begin + done * part.step, columns, values));
     if (plan.add != 0.0f) {
       for (float& v : values) v += plan.add;
     }
@@ -183,27 +217,60 @@ uint64_t TotalFloats(const GraphPlan& plan) {
   return total;
 }
 
+// The shape that the part's source must have.
+std::vector<uint64_t> SourceShape(const RowPart& part, const TensorDescription& tensor) {
+  std::vector<uint64_t> shape = {part.source_rows};
+  if (tensor.extents.size() > 1) shape.push_back(tensor.extents[1]);
+  if (part.transposed) std::swap(shape[0], shape[1]);
+  if (part.matrices != 0) shape.insert(shape.begin(), part.matrices);
+  return shape;
+}
+
+Status CheckSource(const Checkpoint& checkpoint, const std::string& name,
+                   const std::vector<uint64_t>& expected, const char* dtype) {
+  const SourceTensor* entry = checkpoint.Find(name);
+  if (!entry) {
+    return Status::Make(StatusCode::kCorrupt, "the checkpoint lacks tensor \"%s\"", name.c_str());
+  }
+  if (entry->shape != expected) {
+    return Status::Make(StatusCode::kCorrupt, "tensor \"%s\" is %s, config.json implies %s",
+                        name.c_str(), ShapeText(entry->shape).c_str(), ShapeText(expected).c_str());
+  }
+  if (dtype != nullptr && entry->type->name != dtype) {
+    return Status::Make(StatusCode::kUnsupported, "tensor \"%s\" is %s, not %s", name.c_str(),
+                        std::string(entry->type->name).c_str(), dtype);
+  }
+  return {};
+}
+
+// Its shape in blocks of 32 columns, 16 bytes each, and without the bytes that of the scales.
+Status CheckMxfp4(const RowPart& part, const Checkpoint& checkpoint,
+                  std::vector<uint64_t> expected) {
+  if (expected.back() % kMxfp4Block != 0) {
+    return Status::Make(StatusCode::kCorrupt, "tensor \"%s\": %llu columns in blocks of %u",
+                        EntryName(part).c_str(), static_cast<unsigned long long>(expected.back()),
+                        kMxfp4Block);
+  }
+  expected.back() /= kMxfp4Block;
+  HR_RETURN_IF_ERROR(CheckSource(checkpoint, ScalesName(part), expected, "U8"));
+  expected.push_back(kMxfp4Block / 2);
+  return CheckSource(checkpoint, EntryName(part), expected, "U8");
+}
+
 }  // namespace
 
 Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkpoint& checkpoint) {
   std::set<std::string> used;
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
-    const TensorDescription& tensor = plan.description.tensors[i];
     for (const RowPart& part : plan.tensors[i].parts) {
-      const SourceTensor* entry = checkpoint.Find(part.source);
-      if (!entry) {
-        return Status::Make(StatusCode::kCorrupt, "the checkpoint lacks tensor \"%s\"",
-                            part.source.c_str());
+      const std::vector<uint64_t> expected = SourceShape(part, plan.description.tensors[i]);
+      used.insert(EntryName(part));
+      if (part.mxfp4) {
+        used.insert(ScalesName(part));
+        HR_RETURN_IF_ERROR(CheckMxfp4(part, checkpoint, expected));
+      } else {
+        HR_RETURN_IF_ERROR(CheckSource(checkpoint, part.source, expected, nullptr));
       }
-      std::vector<uint64_t> expected = {part.source_rows};
-      if (tensor.extents.size() > 1) expected.push_back(tensor.extents[1]);
-      if (part.transposed) std::swap(expected[0], expected[1]);
-      if (entry->shape != expected) {
-        return Status::Make(StatusCode::kCorrupt, "tensor \"%s\" is %s, config.json implies %s",
-                            part.source.c_str(), ShapeText(entry->shape).c_str(),
-                            ShapeText(expected).c_str());
-      }
-      used.insert(part.source);
     }
   }
   const std::string tied_head = std::string(shape.recipe->names.head) + ".weight";
@@ -223,7 +290,7 @@ Status WriteFromCheckpoint(const GraphPlan& plan, const Checkpoint& checkpoint,
     RowWriter rows(plan.description.tensors[i], i, writer);
     if (tensor.role == TensorRole::kFixed) HR_RETURN_IF_ERROR(rows.Write(tensor.fixed));
     for (const RowPart& part : tensor.parts) {
-      HR_RETURN_IF_ERROR(WritePart(part, tensor, *checkpoint.Find(part.source), rows, report));
+      HR_RETURN_IF_ERROR(WritePart(part, tensor, FindSource(part, checkpoint), rows, report));
     }
   }
   return {};

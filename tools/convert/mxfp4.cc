@@ -1,0 +1,35 @@
+#include "convert/mxfp4.h"
+
+#include <cmath>
+
+namespace headroom::convert {
+namespace {
+
+// By code: sign, two bits of exponent, one of mantissa.
+constexpr float kElements[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                                 -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+constexpr int kScaleBias = 127;
+constexpr uint8_t kNotANumber = 255;
+
+}  // namespace
+
+Status ReadMxfp4(const std::string& name, const SourceTensor& blocks, const SourceTensor& scales,
+                 uint64_t begin, std::span<float> out) {
+  const auto* codes = reinterpret_cast<const uint8_t*>(blocks.data) + begin / 2;
+  const auto* exponents = reinterpret_cast<const uint8_t*>(scales.data) + begin / kMxfp4Block;
+  for (size_t i = 0; i < out.size(); i += kMxfp4Block) {
+    const uint8_t exponent = exponents[i / kMxfp4Block];
+    if (exponent == kNotANumber) {
+      return Status::Make(StatusCode::kCorrupt, "tensor \"%s\" has the scale 255 at block %llu",
+                          name.c_str(), static_cast<unsigned long long>((begin + i) / kMxfp4Block));
+    }
+    const float scale = std::ldexp(1.0f, exponent - kScaleBias);
+    for (size_t k = 0; k < kMxfp4Block; ++k) {
+      const uint8_t pair = codes[(i + k) / 2];
+      out[i + k] = kElements[k % 2 == 0 ? pair & 15 : pair >> 4] * scale;
+    }
+  }
+  return {};
+}
+
+}  // namespace headroom::convert
