@@ -219,6 +219,15 @@ hr_status hr_session_rewind(hr_session* session, uint32_t position, hr_error* er
   });
 }
 
+hr_status hr_session_observe_inputs(hr_session* session, hr_input_callback callback,
+                                    void* user_data, hr_error* error) {
+  return Guarded(error, [&]() -> hr_status {
+    if (session == nullptr) return NullArgument("session", error);
+    session->session->Observe({callback, user_data});
+    return Report({}, error);
+  });
+}
+
 hr_status hr_session_fork(const hr_session* session, hr_session** out_session, hr_error* error) {
   return Guarded(error, [&]() -> hr_status {
     if (session == nullptr) return NullArgument("session", error);

@@ -217,8 +217,15 @@ const std::byte* Executor::Converted(const BoundStep& step, xnnpack::InputKind k
   return input_scratch_;
 }
 
+void Executor::Observe(size_t layer, const float* x, uint32_t rows, uint32_t columns) const {
+  if (b_.observer->call == nullptr) return;
+  const std::string_view name = b_.model->tensors[b_.lowered->dense[layer].tensor].name;
+  b_.observer->call(b_.observer->user_data, name.data(), name.size(), x, rows, columns);
+}
+
 Status Executor::RunDense(const BoundStep& step) {
   const size_t layer = static_cast<size_t>(step.step->dense);
+  Observe(layer, Input(step, 0), rows_, step.input_widths[0]);
   const std::byte* input = Converted(step, b_.dense->input_kind(layer));
   // The output may take the place of an older input that was converted.
   if (step.output == converted_) converted_ = nullptr;

@@ -19,6 +19,14 @@
 
 namespace headroom::session {
 
+// Sees the input of each dense layer before it runs: x f32 [rows, columns], and the tensor it
+// meets.
+struct InputObserver {
+  void (*call)(void* user_data, const char* tensor, size_t tensor_bytes, const float* x,
+               size_t rows, size_t columns) = nullptr;  // null: nobody looks
+  void* user_data = nullptr;
+};
+
 // Everything is borrowed and outlives the executor.
 struct Bindings {
   const model::Model* model = nullptr;
@@ -32,6 +40,7 @@ struct Bindings {
   store::KvStore* store = nullptr;
   std::byte* arena = nullptr;  // the activation arena of the plan
   const std::atomic<bool>* cancel = nullptr;
+  const InputObserver* observer = nullptr;
   bool release_embeddings = false;  // their pages are a file's and may be dropped
 };
 
@@ -122,6 +131,8 @@ class Executor {
   Status RunSteps(size_t begin, size_t end);
 
   // Input 0 as a dense layer of this kind takes it.
+  // Shows what is about to meet the weights of a dense layer to whoever looks.
+  void Observe(size_t layer, const float* x, uint32_t rows, uint32_t columns) const;
   const std::byte* Converted(const BoundStep& step, xnnpack::InputKind kind);
   void ChooseExperts(const ExpertRun& run, float* scores);
   Status RunExpertsSideBySide(const ExpertRun& run);

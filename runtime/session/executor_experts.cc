@@ -86,6 +86,7 @@ Status Executor::RunExperts(const BoundStep& step) {
   run.inner_input_stride = scratch.inner_input_stride;
   run.capacity = scratch.rows;
   ChooseExperts(run, const_cast<float*>(Input(step, 1)));
+  Observe(experts.gate_up, Input(step, 0), rows_, experts.channels);
   run.input = Converted(step, experts.gate_up_kind);
   std::fill_n(step.output, uint64_t{rows_} * experts.channels, 0.0f);
   return rows_ == 1 ? RunExpertsSideBySide(run) : RunExpertsByTurns(run);
@@ -158,6 +159,7 @@ Status Executor::RunExpertsSideBySide(const ExpertRun& run) {
         &tasks);
     if (tasks.failed) return Status::Make(StatusCode::kInternal, "an expert could not be run");
   }
+  Observe(experts.down, run.inner, chosen, experts.spec->inner);
   for (uint32_t slot = 0; slot < chosen; ++slot) {
     ops::AddScaled(run.down + uint64_t{slot} * experts.channels, run.choices[slot].weight,
                    run.output, experts.channels);
@@ -193,6 +195,7 @@ Status Executor::RunExpertRows(const ExpertRun& run, uint32_t expert, uint32_t b
     ActivateExpert(experts, run.gate_up + uint64_t{first} * 2 * width,
                    run.inner + uint64_t{first} * width, last - first);
   });
+  Observe(experts.down, run.inner, count, width);
   const auto* input = reinterpret_cast<const std::byte*>(run.inner);
   if (experts.down_kind != xnnpack::InputKind::kF32) {
     b_.dense->ConvertInput(experts.down_kind, run.inner, count, width, run.inner_input, *b_.pool);

@@ -68,6 +68,7 @@ Result<std::unique_ptr<Session>> Session::Allocate(std::shared_ptr<Engine> engin
   bindings.store = &s.store_;
   bindings.arena = activations.data();
   bindings.cancel = &s.cancel_;
+  bindings.observer = &s.observer_;
   bindings.release_embeddings = s.engine_->options().weights_are_mapped;
   s.executor_ = std::make_unique<Executor>(bindings);
   return session;

@@ -49,6 +49,8 @@ class Session {
   void Cancel() { cancel_.store(true, std::memory_order_relaxed); }
   // A cancel that came while nothing ran has no effect: called when work begins.
   void ClearCancel() { cancel_.store(false, std::memory_order_relaxed); }
+  // Null stops it. Neither forks nor saved states take it along.
+  void Observe(InputObserver observer) { observer_ = observer; }
   bool cancelled() const { return cancel_.load(std::memory_order_relaxed); }
   // The app gets control back: idle workers go to sleep.
   void Rest() { pool_->Rest(); }
@@ -82,6 +84,7 @@ class Session {
   uint32_t position_ = 0;
   bool has_logits_ = false;
   std::atomic<bool> cancel_{false};
+  InputObserver observer_;
   SessionStats stats_;
 };
 

@@ -135,6 +135,51 @@ static void stepping_on(hr_model* model) {
   the_context_has_an_end(model);
 }
 
+typedef struct seen_inputs {
+  size_t calls, rows, head_rows, bad;
+} seen_inputs;
+
+static void see_input(void* user_data, const char* tensor, size_t tensor_bytes, const float* x,
+                      size_t rows, size_t columns) {
+  seen_inputs* seen = (seen_inputs*)user_data;
+  size_t i;
+  ++seen->calls;
+  seen->rows += rows;
+  if (tensor_bytes >= 4 && memcmp(tensor + tensor_bytes - 4, "head", 4) == 0)
+    seen->head_rows += rows;
+  if (tensor_bytes == 0 || columns == 0) ++seen->bad;
+  for (i = 0; i < rows * columns; ++i) seen->bad += x[i] - x[i] == 0.0f ? 0 : 1; /* finite */
+}
+
+/* Who looks sees every row of every dense layer, and changes nothing. */
+static void inputs_are_seen(hr_model* model) {
+  int32_t tokens[8];
+  seen_inputs seen;
+  size_t calls;
+  hr_error error;
+  hr_session* plain = walk_session(model, 16);
+  hr_session* seen_session = walk_session(model, 16);
+  if (plain == NULL || seen_session == NULL) return;
+  memset(&seen, 0, sizeof(seen));
+  walk_tokens(tokens, 8);
+  EXPECT_STATUS(HR_INVALID_ARGUMENT, &error,
+                hr_session_observe_inputs(NULL, see_input, &seen, &error));
+  EXPECT_STATUS(HR_OK, &error, hr_session_observe_inputs(seen_session, see_input, &seen, &error));
+  EXPECT_STATUS(HR_OK, &error, hr_session_prefill(plain, tokens, 8, &error));
+  EXPECT_STATUS(HR_OK, &error, hr_session_prefill(seen_session, tokens, 8, &error));
+  EXPECT(walk_compare_logits(plain, seen_session) == 0);
+  EXPECT(seen.calls >= 4 && seen.rows > 8 && seen.bad == 0);
+  EXPECT(seen.head_rows <= 1); /* only the last token's logits are computed */
+  calls = seen.calls;
+  EXPECT_STATUS(HR_OK, &error, hr_session_decode(seen_session, 3, &error));
+  EXPECT(seen.calls == 2 * calls);
+  EXPECT_STATUS(HR_OK, &error, hr_session_observe_inputs(seen_session, NULL, NULL, &error));
+  EXPECT_STATUS(HR_OK, &error, hr_session_decode(seen_session, 3, &error));
+  EXPECT(seen.calls == 2 * calls);
+  hr_session_release(plain);
+  hr_session_release(seen_session);
+}
+
 void walk_stepping(const walk_input* input) {
   const char* paths[2];
   int i;
@@ -144,6 +189,7 @@ void walk_stepping(const walk_input* input) {
     hr_model* model = walk_open(paths[i], input->scratch_dir);
     if (model == NULL) continue;
     stepping_on(model);
+    inputs_are_seen(model);
     hr_model_release(model);
   }
 }

@@ -293,6 +293,19 @@ HR_API hr_status hr_session_tokens(const hr_session* session, const int32_t** ou
  * works). Logits are unavailable until the next prefill or decode. */
 HR_API hr_status hr_session_rewind(hr_session* session, uint32_t position, hr_error* error);
 
+/* Sees what each dense layer is about to multiply with its weights: `x` f32 [rows, columns],
+ * row-major, and the name of the weight tensor as in the model file, `tensor_bytes` long and not
+ * terminated. Both are lent for the call, which comes on the thread that appends and must not call
+ * this library. Layers of a fused matrix are one call. */
+typedef void (*hr_input_callback)(void* user_data, const char* tensor, size_t tensor_bytes,
+                                  const float* x, size_t rows, size_t columns);
+
+/* For tools that calibrate or measure: from now on `callback` sees every dense layer of this
+ * session (not of its forks); NULL stops it. Not while the session works. Error: INVALID_ARGUMENT.
+ */
+HR_API hr_status hr_session_observe_inputs(hr_session* session, hr_input_callback callback,
+                                           void* user_data, hr_error* error);
+
 /* A second session with the same tokens and state, planned by the same options. Its weights are
  * shared. The budget of the options applies to each session by itself. Errors: OVER_BUDGET,
  * OUT_OF_MEMORY; the first session is as it was. */
