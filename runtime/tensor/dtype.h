@@ -12,8 +12,8 @@ namespace headroom {
 //   kI8  int8. block 0: one f32 scale per row; block 32, 64 or 128: one f16 scale per block,
 //        [N, K / block], and the code times the scale is the weight
 //   kI4  two values a byte, low nibble = even k, stored as value + 8 (zero point 8).
-//        block 0: one f32 scale per row; block 32, 64 or 128: one bf16 scale per block, [N, K /
-//        block]
+//        block 0: one f32 scale > 0 per row; block 32, 64 or 128: one bf16 scale per block, [N, K /
+//        block], of either sign, so that eight steps reach to the side of the largest value
 enum class DType : uint8_t { kF32 = 0, kF16 = 1, kBF16 = 2, kI8 = 3, kI4 = 4, kI32 = 5 };
 
 inline const char* DTypeName(DType dtype) {

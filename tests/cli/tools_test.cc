@@ -251,6 +251,40 @@ TEST_CASE("eval needle counts exact answers by distance", "[cli][eval]") {
         1);
 }
 
+TEST_CASE("convert --calibrate reads a text and changes the codes of int4 weights",
+          "[cli][convert]") {
+  const std::string text = Scratch("calibration.txt");
+  std::string letters;  // of a vocabulary that has two
+  for (int i = 0; i < 600; ++i) letters += i % 3 == 0 || i % 7 == 0 ? "a" : "b";
+  WriteFile(text, letters);
+  const std::string folder = Scratch("tokenized");
+  std::filesystem::copy(Source("tests/golden/llama-gqa"), folder);
+  WriteFile(folder + "/tokenizer.json",
+            R"({"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}})");
+  const std::string plain = Scratch("plain.hrm"), calibrated = Scratch("calibrated.hrm");
+  const auto convert = [&](const std::string& out, std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"convert", folder, "--out", out};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return Run(arguments);
+  };
+  REQUIRE(convert(plain, {}).exit_status == 0);
+  REQUIRE(convert(calibrated, {"--calibrate", text}).exit_status == 0);
+  CHECK(ReadFile(plain).size() == ReadFile(calibrated).size());
+  CHECK(ReadFile(plain) != ReadFile(calibrated));
+  CHECK(!std::filesystem::exists(calibrated + ".calibration"));
+  WriteFile(text, "");
+  const Outcome empty = convert(calibrated, {"--calibrate", text});
+  CHECK(empty.exit_status == 1);
+  CHECK_THAT(empty.err, ContainsSubstring("no token"));
+  CHECK(!std::filesystem::exists(calibrated + ".calibration"));
+  const Outcome eight = convert(calibrated, {"--calibrate", text, "--weights", "int8"});
+  CHECK(eight.exit_status == 2);
+  CHECK_THAT(eight.err, ContainsSubstring("int4"));
+  const Outcome mute = Run({"convert", Source("tests/golden/llama-gqa"), "--out", calibrated,
+                            "--calibrate", Source("README.md")});
+  CHECK_THAT(mute.err, ContainsSubstring("no tokenizer"));
+}
+
 TEST_CASE("eval kl measures what smaller weights and caches change", "[cli][eval]") {
   const std::string text = Scratch("kl.txt");
   WriteFile(text, ReadFile(Source("tools/example/demo.txt")).substr(0, 2000));

@@ -109,7 +109,8 @@ class DenseData {
     scales_ = GuardedMemory(count * (wide ? 4 : 2), wide ? 4 : 2);
     std::uniform_real_distribution<float> exponent(-9.0f, -5.0f);
     for (uint64_t i = 0; i < count; ++i) {
-      const float scale = std::exp2(exponent(random_));
+      float scale = std::exp2(exponent(random_));
+      if (!wide && random_() % 2 == 0) scale = -scale;
       if (wide) scales_.as<float>()[i] = scale;
       if (wide) continue;
       scales_.as<uint16_t>()[i] =

@@ -221,7 +221,7 @@ Result<Summary> Convert(const Options& options) {
   }
   HR_ASSIGN_OR_RETURN(HrmWriter writer, HrmWriter::Create(options.out, plan.description));
   HR_RETURN_IF_ERROR(random ? WriteRandom(plan, options.seed, options.progress, writer)
-                            : WriteFromCheckpoint(plan, checkpoint, options.progress, writer));
+                            : WriteFromCheckpoint(plan, checkpoint, options, writer));
   Summary summary = Summarise(plan, shape, writer);
   HR_RETURN_IF_ERROR(writer.Finish());
   summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

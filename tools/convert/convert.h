@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -43,8 +44,12 @@ struct Options {
   std::optional<WeightFormat> head;
   uint32_t context = 0;            // tokens the file allows; 0: the trained maximum
   bool without_tokenizer = false;  // leave tokenizer.json out
-  uint64_t seed = 1;               // presets only: same seed, same bytes
-  std::string name;                // stored name; empty: the folder's or the preset's
+  // How much an error in each column of a matrix matters to its layer, by the name of the stored
+  // matrix: the mean square of what comes in there. Used for int4 weights; matrices that are not
+  // named count every column alike.
+  std::map<std::string, std::vector<float>> importance;
+  uint64_t seed = 1;  // presets only: same seed, same bytes
+  std::string name;   // stored name; empty: the folder's or the preset's
 
   // Called after each slice; returning false cancels (kCancelled, nothing is left behind).
   std::function<bool(const Progress&)> progress;

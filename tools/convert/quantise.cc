@@ -24,54 +24,72 @@ float LargestMagnitude(std::span<const float> values) {
   return largest;
 }
 
+// The value with it.
+float Extreme(std::span<const float> values) {
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  return -*low > *high ? *low : *high;
+}
+
 float Code4(float value, float inverse) {
   return RoundEven(std::clamp(value * inverse, -8.0f, 7.0f));
 }
 
 struct Sums {
-  float error = 0.0f;    // sum (x - s q)^2
-  float product = 0.0f;  // sum x q
-  float squares = 0.0f;  // sum q^2
+  float error = 0.0f;    // sum w (x - s q)^2
+  float product = 0.0f;  // sum w x q
+  float squares = 0.0f;  // sum w q^2
 };
 
-Sums Measure(std::span<const float> values, float scale) {
+// `importance`: w, or empty for 1.
+Sums Measure(std::span<const float> values, std::span<const float> importance, float scale) {
   const float inverse = 1.0f / scale;
   Sums sums;
-  for (const float v : values) {
-    const float q = Code4(v, inverse);
-    const float e = v - scale * q;
-    sums.error += e * e;
-    sums.product += v * q;
-    sums.squares += q * q;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const float q = Code4(values[i], inverse);
+    const float e = values[i] - scale * q;
+    const float w = importance.empty() ? 1.0f : importance[i];
+    sums.error += w * e * e;
+    sums.product += w * values[i] * q;
+    sums.squares += w * q * q;
   }
   return sums;
 }
 
-// The best scale that `round` can represent.
+// Scales to try, as divisors of the largest value: some represent it exactly, more cuts it for a
+// finer grid, less trades it for the rest. With a sign the largest value lies on the side of code
+// -8, or, by the divisors below 0, on that of 7.
+constexpr float kSignedDivisors[] = {8.0f, 7.2f, 7.6f, 8.4f, 8.8f, 9.3f, -6.7f, -7.0f, -7.5f};
+// Where importance is known, what is unimportant may be cut much further.
+constexpr float kCuttingDivisors[] = {10.5f, 12.0f, 14.0f, 17.0f, 21.0f};
+constexpr float kPositiveDivisors[] = {7.0f, 6.25f, 6.6f, 7.35f, 7.7f, 8.0f, 8.4f, 8.9f, 9.5f};
+
+// The best scale that `round` can represent. `extreme`: the value of largest magnitude, or that
+// magnitude when the scale must be positive.
 template <typename Round>
-float SearchScale(std::span<const float> values, Round round) {
-  const float largest = LargestMagnitude(values);
+float SearchScale(std::span<const float> values, std::span<const float> importance, float extreme,
+                  std::span<const float> divisors, Round round) {
   // Below this, scales or their inverses leave the normal range; nothing that small matters.
-  if (!(largest > kSmallestScale * 64)) return kSmallestScale;
+  if (!(std::fabs(extreme) > kSmallestScale * 64)) return kSmallestScale;
   float best = 0.0f;
   Sums best_sums;
   best_sums.error = std::numeric_limits<float>::infinity();
   const auto attempt = [&](float wanted) {
     const float scale = round(wanted);
-    if (!(scale >= kSmallestScale) || std::isinf(scale) || scale == best) return;
-    const Sums sums = Measure(values, scale);
+    if (!(std::fabs(scale) >= kSmallestScale) || std::isinf(scale) || scale == best) return;
+    const Sums sums = Measure(values, importance, scale);
     if (sums.error < best_sums.error || best == 0.0f) {
       best = scale;
       best_sums = sums;
     }
   };
-  // Divisors of the largest value: 7 represents it exactly, more cuts it for a finer grid, 8 suits
-  // a negative one, less trades it for the rest.
-  for (const float divisor : {7.0f, 6.25f, 6.6f, 7.35f, 7.7f, 8.0f, 8.4f, 8.9f, 9.5f}) {
-    attempt(largest / divisor);
+  for (const float divisor : divisors) attempt(extreme / divisor);
+  if (!importance.empty()) {
+    for (const float divisor : kCuttingDivisors) attempt(extreme / divisor);
   }
+  // Least squares for the codes found.
   for (int i = 0; i < 2 && best_sums.squares > 0.0f; ++i) {
-    attempt(best_sums.product / best_sums.squares);
+    const float wanted = best_sums.product / best_sums.squares;
+    if (wanted * best > 0.0f) attempt(wanted);
   }
   return best;
 }
@@ -110,18 +128,23 @@ void QuantiseInt8Row(std::span<const float> row, uint32_t block, int8_t* codes, 
   }
 }
 
-void QuantiseInt4Row(std::span<const float> row, uint32_t block, uint8_t* codes, uint16_t* scales) {
+void QuantiseInt4Row(std::span<const float> row, std::span<const float> importance, uint32_t block,
+                     uint8_t* codes, uint16_t* scales) {
   const auto round = [](float scale) { return BfloatToFloat(FloatToBfloat(scale)); };
   for (size_t begin = 0; begin < row.size(); begin += block) {
     const std::span<const float> values = row.subspan(begin, block);
-    const float scale = SearchScale(values, round);
+    const std::span<const float> weights =
+        importance.empty() ? importance : importance.subspan(begin, block);
+    const float scale = SearchScale(values, weights, -Extreme(values), kSignedDivisors, round);
     *scales++ = FloatToBfloat(scale);
     Pack4(values, scale, codes + begin / 2);
   }
 }
 
-float QuantiseInt4Row(std::span<const float> row, uint8_t* codes) {
-  const float scale = SearchScale(row, [](float wanted) { return wanted; });
+float QuantiseInt4Row(std::span<const float> row, std::span<const float> importance,
+                      uint8_t* codes) {
+  const float scale = SearchScale(row, importance, LargestMagnitude(row), kPositiveDivisors,
+                                  [](float wanted) { return wanted; });
   Pack4(row, scale, codes);
   return scale;
 }

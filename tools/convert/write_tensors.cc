@@ -42,8 +42,10 @@ class Reporter {
 // Encodes slices of whole rows of one tensor and appends them.
 class RowWriter {
  public:
-  RowWriter(const TensorDescription& tensor, size_t index, HrmWriter& writer)
-      : tensor_(tensor), index_(index), writer_(writer) {
+  // `importance`: one for each column, or empty.
+  RowWriter(const TensorDescription& tensor, size_t index, std::span<const float> importance,
+            HrmWriter& writer)
+      : tensor_(tensor), index_(index), importance_(importance), writer_(writer) {
     columns_ = tensor.extents.size() > 1 ? tensor.extents[1] : 1;
   }
   size_t columns() const { return columns_; }
@@ -97,7 +99,10 @@ class RowWriter {
   Status WriteInt4Blocks(std::span<const float> values) {
     std::vector<uint8_t> codes(values.size() / 2);
     std::vector<uint16_t> scales(values.size() / tensor_.block);
-    QuantiseInt4Row(values, tensor_.block, codes.data(), scales.data());
+    for (size_t at = 0; at < values.size(); at += columns_) {
+      QuantiseInt4Row(values.subspan(at, columns_), importance_, tensor_.block,
+                      codes.data() + at / 2, scales.data() + at / tensor_.block);
+    }
     HR_RETURN_IF_ERROR(writer_.Append(index_, Bytes(codes)));
     return writer_.AppendScales(index_, Bytes(scales));
   }
@@ -106,7 +111,8 @@ class RowWriter {
     std::vector<uint8_t> codes(values.size() / 2);
     std::vector<float> scales;
     for (size_t at = 0; at < values.size(); at += columns_) {
-      scales.push_back(QuantiseInt4Row(values.subspan(at, columns_), codes.data() + at / 2));
+      scales.push_back(
+          QuantiseInt4Row(values.subspan(at, columns_), importance_, codes.data() + at / 2));
     }
     HR_RETURN_IF_ERROR(writer_.Append(index_, Bytes(codes)));
     return writer_.AppendScales(index_, Bytes(scales));
@@ -114,6 +120,7 @@ class RowWriter {
 
   const TensorDescription& tensor_;
   const size_t index_;
+  const std::span<const float> importance_;
   HrmWriter& writer_;
   size_t columns_ = 1;
 };
@@ -192,6 +199,19 @@ Status WritePart(const RowPart& part, const TensorPlan& plan, const Source& sour
     done += count;
   }
   return {};
+}
+
+// Of the tensor's columns; empty when nothing is known of them.
+Result<std::span<const float>> ImportanceOf(const TensorDescription& tensor,
+                                            const Options& options) {
+  const auto found = options.importance.find(tensor.name);
+  if (found == options.importance.end() || tensor.extents.size() != 2) {
+    return std::span<const float>();
+  }
+  if (found->second.size() == tensor.extents[1]) return std::span<const float>(found->second);
+  return Status::Make(StatusCode::kInvalidArgument,
+                      "the importance of \"%s\" has %zu columns, the matrix %u",
+                      tensor.name.c_str(), found->second.size(), tensor.extents[1]);
 }
 
 bool IsNeutral(const std::string& name) {
@@ -283,11 +303,12 @@ Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkp
 }
 
 Status WriteFromCheckpoint(const GraphPlan& plan, const Checkpoint& checkpoint,
-                           const ProgressFunction& progress, HrmWriter& writer) {
-  Reporter report(progress, TotalFloats(plan));
+                           const Options& options, HrmWriter& writer) {
+  Reporter report(options.progress, TotalFloats(plan));
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
     const TensorPlan& tensor = plan.tensors[i];
-    RowWriter rows(plan.description.tensors[i], i, writer);
+    HR_ASSIGN_OR_RETURN(const auto importance, ImportanceOf(plan.description.tensors[i], options));
+    RowWriter rows(plan.description.tensors[i], i, importance, writer);
     if (tensor.role == TensorRole::kFixed) HR_RETURN_IF_ERROR(rows.Write(tensor.fixed));
     for (const RowPart& part : tensor.parts) {
       HR_RETURN_IF_ERROR(WritePart(part, tensor, FindSource(part, checkpoint), rows, report));

@@ -18,10 +18,11 @@ Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkp
 using ProgressFunction = std::function<bool(const Progress&)>;
 
 // Working memory: a slice of rows (about 4 MiB of floats), whatever the model's size.
-// Errors: kCorrupt (a weight that is not finite), kUnsupported (element type; a weight too large
-// for f16), kIo, kCancelled.
+// Of the options: importance (kInvalidArgument
+// when it does not fit a matrix) and progress. Errors: kCorrupt (a weight that is not finite),
+// kUnsupported (element type; a weight too large for f16), kIo, kCancelled.
 Status WriteFromCheckpoint(const GraphPlan& plan, const Checkpoint& checkpoint,
-                           const ProgressFunction& progress, HrmWriter& writer);
+                           const Options& options, HrmWriter& writer);
 Status WriteRandom(const GraphPlan& plan, uint64_t seed, const ProgressFunction& progress,
                    HrmWriter& writer);
 

@@ -8,6 +8,7 @@
 
 #include "headroom/api.h"
 #include "headroom/bytes.h"
+#include "headroom/calibrate.h"
 #include "headroom/command.h"
 #include "headroom/files.h"
 #include "headroom/progress.h"
@@ -42,6 +43,7 @@ struct ConvertArguments {
   convert::Options options;
   std::string weights = "int4";
   std::string head;
+  std::string calibrate;  // path of a text
   bool verbose = false;
 };
 
@@ -100,6 +102,10 @@ int Convert(ConvertArguments& arguments, bool json) {
   if (!arguments.head.empty()) options.head = convert::ParseWeightFormat(arguments.head).value();
   const std::string out = options.out;
   options.out = RegularFilePlace(out);  // it is mapped while it is written
+  if (!arguments.calibrate.empty()) {
+    options.importance =
+        Calibrate(options, ReadWholeFile(arguments.calibrate, "the calibration text"));
+  }
   ProgressBar bar("converting");
   options.progress = [&bar](const convert::Progress& progress) {
     bar.Update(static_cast<double>(progress.done_bytes) /
@@ -151,6 +157,11 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
       ->check(FormatProblem)
       ->type_name("TYPE");
   command
+      .add_option("--calibrate", arguments->calibrate,
+                  "a text like what the model will read: errors of int4 weights are kept where it "
+                  "makes them matter least")
+      ->type_name("FILE");
+  command
       .add_option("--context", options.context,
                   "tokens the file allows (default: the trained maximum); longrope models differ "
                   "by it")
@@ -168,6 +179,10 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
     const bool float_weights = arguments->weights == "f32" || arguments->weights == "f16";
     if (block->count() > 0 && float_weights && arguments->head != "int4") {
       throw CLI::ValidationError("--block", "only integers have blocks, not " + arguments->weights);
+    }
+    const bool int4 = arguments->weights == "int4" || arguments->head == "int4";
+    if (!arguments->calibrate.empty() && (given.source.empty() || !int4)) {
+      throw CLI::ValidationError("--calibrate", "it serves int4 weights of a SOURCE");
     }
     invocation.action = [arguments, &invocation] { return Convert(*arguments, invocation.json); };
   });

@@ -9,8 +9,8 @@
 namespace headroom::cli {
 
 struct DivergenceSummary {
-  uint64_t tokens = 0;      // positions compared
-  double mean_kl = 0;       // nats per token, KL(reference || candidate)
+  uint64_t tokens = 0;  // positions compared
+  double mean_kl = 0;   // nats per token, KL(reference || candidate)
   double median_kl = 0;
   double p99_kl = 0;
   double largest_kl = 0;

@@ -138,9 +138,9 @@ class DenseSet {
   // Finds or builds the packed weights and creates one operator per layer. A damaged, foreign or
   // truncated cache file is rebuilt; an unwritable directory falls back to private memory, if that
   // is allowed, with a log line. While packing, source and destination pages are released piece by
-  // piece. Errors: kUnsupported as PackedBytes; kCorrupt (a scale that is not a normal positive
-  // number); kCancelled (progress said no; no file is left behind); kOutOfMemory; what
-  // allow_private says.
+  // piece. Errors: kUnsupported as PackedBytes; kCorrupt (a scale that is not a normal
+  // number, or negative and of a whole row); kCancelled (progress said no; no file is left behind);
+  // kOutOfMemory; what allow_private says.
   static Result<std::unique_ptr<DenseSet>> Create(std::span<const DenseWeights> layers,
                                                   const DenseOptions& options);
   ~DenseSet();

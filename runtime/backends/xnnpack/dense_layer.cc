@@ -170,15 +170,15 @@ LayerSlice SubSlice(const LayerSlice& slice, uint32_t row, uint32_t rows) {
 }
 
 Status CheckScales(const LayerSlice& slice, const char* name) {
-  const uint64_t per_row = slice.form == LayerForm::kInt4Block ? slice.columns / slice.block : 1;
+  const bool blocks = slice.form == LayerForm::kInt4Block;
+  const uint64_t per_row = blocks ? slice.columns / slice.block : 1;
   if (slice.scales == nullptr) return {};
   for (uint64_t i = 0; i < per_row * slice.rows; ++i) {
-    const float scale = slice.form == LayerForm::kInt4Block
-                            ? BfloatToFloat(reinterpret_cast<const uint16_t*>(slice.scales)[i])
-                            : reinterpret_cast<const float*>(slice.scales)[i];
-    if (std::isnormal(scale) && scale > 0.0f) continue;
-    return Status::Make(StatusCode::kCorrupt, "%s: scale %g is not a normal positive number", name,
-                        static_cast<double>(scale));
+    const float scale = blocks ? BfloatToFloat(reinterpret_cast<const uint16_t*>(slice.scales)[i])
+                               : reinterpret_cast<const float*>(slice.scales)[i];
+    if (std::isnormal(scale) && (blocks || scale > 0.0f)) continue;
+    return Status::Make(StatusCode::kCorrupt, "%s: scale %g is not a normal%s number", name,
+                        static_cast<double>(scale), blocks ? "" : " positive");
   }
   return {};
 }

@@ -47,7 +47,8 @@ Result<LayerSlice> SliceOf(const DenseWeights& layer);
 // Rows [row, row + rows) of `slice`.
 LayerSlice SubSlice(const LayerSlice& slice, uint32_t row, uint32_t rows);
 
-// kCorrupt when a scale is not a normal positive number: XNNPACK's kernels divide by them.
+// kCorrupt when a scale is not a normal number, or one for a whole row is negative: XNNPACK refuses
+// them.
 Status CheckScales(const LayerSlice& slice, const char* name);
 
 inline InputKind InputKindOfForm(LayerForm form) {

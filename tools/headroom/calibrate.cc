@@ -1,0 +1,146 @@
+#include "headroom/calibrate.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+
+#include "headroom/api.h"
+#include "headroom/progress.h"
+
+namespace headroom::cli {
+namespace {
+
+constexpr uint32_t kWindow = 512;  // tokens read from an empty cache at a time
+
+// A file that goes when the work is done, however it ends.
+class TemporaryModel {
+ public:
+  explicit TemporaryModel(std::string path) : path_(std::move(path)) {}
+  ~TemporaryModel() {
+    std::error_code ignored;
+    std::filesystem::remove(path_, ignored);
+  }
+  TemporaryModel(const TemporaryModel&) = delete;
+  TemporaryModel& operator=(const TemporaryModel&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+// Sums of squares by matrix and column.
+class InputSquares {
+ public:
+  static void Add(void* self, const char* tensor, size_t tensor_bytes, const float* x, size_t rows,
+                  size_t columns) {
+    static_cast<InputSquares*>(self)->AddRows({tensor, tensor_bytes}, x, rows, columns);
+  }
+
+  std::map<std::string, std::vector<float>> Means() const {
+    std::map<std::string, std::vector<float>> means;
+    for (const auto& [name, sums] : sums_) {
+      std::vector<float>& mean = means[name];
+      for (const double square : sums.squares) {
+        mean.push_back(static_cast<float>(square / static_cast<double>(sums.rows)));
+      }
+    }
+    return means;
+  }
+
+ private:
+  struct Sums {
+    std::vector<double> squares;  // by column
+    size_t rows = 0;
+  };
+
+  void AddRows(std::string_view tensor, const float* x, size_t rows, size_t columns) {
+    auto found = sums_.find(tensor);
+    if (found == sums_.end()) found = sums_.emplace(std::string(tensor), Sums{}).first;
+    Sums& sums = found->second;
+    sums.squares.resize(columns);
+    sums.rows += rows;
+    for (size_t row = 0; row < rows; ++row) {
+      for (size_t k = 0; k < columns; ++k) {
+        const double value = x[row * columns + k];
+        sums.squares[k] += value * value;
+      }
+    }
+  }
+
+  std::map<std::string, Sums, std::less<>> sums_;
+};
+
+void ConvertToF16(const convert::Options& options, const std::string& out) {
+  convert::Options wide = options;
+  wide.out = out;
+  wide.weights = convert::WeightFormat::kF16;
+  wide.head.reset();
+  wide.block.reset();
+  wide.log = nullptr;  // the real conversion says it
+  ProgressBar bar("preparing");
+  wide.progress = [&bar](const convert::Progress& progress) {
+    bar.Update(static_cast<double>(progress.done_bytes) /
+               static_cast<double>(progress.total_bytes));
+    return true;
+  };
+  const Result<convert::Summary> summary = convert::Convert(wide);
+  bar.Finish();
+  if (summary.ok()) return;
+  throw Failure(
+      static_cast<hr_status>(summary.status().code()),
+      "cannot prepare the calibration of " + options.source + ": " + summary.status().message());
+}
+
+void ReadText(hr_session* session, const std::vector<int32_t>& tokens, uint32_t window,
+              uint32_t vocabulary) {
+  ProgressBar bar("calibrating");
+  std::vector<float> logits;  // of every token, so that the output matrix sees them all
+  for (size_t done = 0; done < tokens.size();) {
+    hr_error error = {};
+    const size_t in_window = done % window;
+    if (in_window == 0) Check(hr_session_rewind(session, 0, &error), error, "cannot rewind");
+    const size_t count = std::min<size_t>({32, tokens.size() - done, window - in_window});
+    logits.resize(count * vocabulary);
+    Check(hr_session_prefill_logits(session, tokens.data() + done, count, logits.data(),
+                                    logits.size(), &error),
+          error, "cannot read the calibration text");
+    done += count;
+    bar.Update(static_cast<double>(done) / static_cast<double>(tokens.size()));
+  }
+  bar.Finish();
+}
+
+}  // namespace
+
+std::map<std::string, std::vector<float>> Calibrate(const convert::Options& options,
+                                                    const std::string& text) {
+  const TemporaryModel temporary(options.out + ".calibration");
+  ConvertToF16(options, temporary.path());
+  OpenRequest request;
+  request.path = temporary.path();
+  const ModelHandle model = OpenModel(request);
+  const hr_model_facts facts = FactsOf(model.get());
+  if (!facts.has_tokenizer) {
+    throw Failure(HR_UNSUPPORTED, "calibration reads a text, and the model has no tokenizer",
+                  "Convert without --calibrate.");
+  }
+  std::vector<int32_t> tokens = Tokenize(model.get(), text, HR_TOKENIZE_NO_SPECIAL);
+  tokens.resize(std::min(tokens.size(), kCalibrationTokens));
+  if (tokens.empty()) {
+    throw Failure(HR_INVALID_ARGUMENT, "the calibration text gives no token; give it some");
+  }
+  hr_session_options session_options = {};
+  session_options.struct_size = sizeof(session_options);
+  session_options.context_tokens = std::min(kWindow, facts.context_tokens);
+  session_options.kv = HR_KV_F16;
+  const SessionHandle session = CreateSession(model.get(), session_options, 0);
+  InputSquares squares;
+  hr_error error = {};
+  Check(hr_session_observe_inputs(session.get(), InputSquares::Add, &squares, &error), error,
+        "cannot observe the session");
+  ReadText(session.get(), tokens, session_options.context_tokens, facts.vocabulary);
+  return squares.Means();
+}
+
+}  // namespace headroom::cli

@@ -1,0 +1,21 @@
+// What comes into each matrix of a model while it reads a text.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "convert/convert.h"
+
+namespace headroom::cli {
+
+// By name of the stored matrix, for each of its columns, the mean square of its inputs: what
+// convert::Options::importance wants. Converts the source of `options` to f16 beside its output,
+// lets that read the first tokens of the text (kCalibrationTokens at most) and removes it again.
+// Shows its progress. Throws Failure.
+std::map<std::string, std::vector<float>> Calibrate(const convert::Options& options,
+                                                    const std::string& text);
+
+inline constexpr size_t kCalibrationTokens = 8192;
+
+}  // namespace headroom::cli
