@@ -130,9 +130,9 @@ class Executor {
   Status RunExperts(const BoundStep& step);
   Status RunSteps(size_t begin, size_t end);
 
-  // Input 0 as a dense layer of this kind takes it.
   // Shows what is about to meet the weights of a dense layer to whoever looks.
   void Observe(size_t layer, const float* x, uint32_t rows, uint32_t columns) const;
+  // Input 0 as a dense layer of this kind takes it.
   const std::byte* Converted(const BoundStep& step, xnnpack::InputKind kind);
   void ChooseExperts(const ExpertRun& run, float* scores);
   Status RunExpertsSideBySide(const ExpertRun& run);
