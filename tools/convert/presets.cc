@@ -28,6 +28,20 @@ constexpr Preset kPresets[] = {
       "head_dim": 256, "vocab_size": 262144, "max_position_embeddings": 32768,
       "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
       "rope_local_base_freq": 10000.0, "sliding_window": 512, "sliding_window_pattern": 6})"},
+    {"granite-3.0-1b-a400m", R"({"architectures": ["GraniteMoeForCausalLM"], "hidden_act": "silu",
+      "hidden_size": 1024, "intermediate_size": 512, "num_hidden_layers": 24,
+      "num_attention_heads": 16, "num_key_value_heads": 8, "vocab_size": 49155,
+      "num_local_experts": 32, "num_experts_per_tok": 8, "max_position_embeddings": 4096,
+      "attention_multiplier": 0.015625, "embedding_multiplier": 12.0, "logits_scaling": 6.0,
+      "residual_multiplier": 0.22, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+      "tie_word_embeddings": true})"},
+    {"qwen3-30b-a3b", R"({"architectures": ["Qwen3MoeForCausalLM"], "hidden_act": "silu",
+      "hidden_size": 2048, "intermediate_size": 6144, "moe_intermediate_size": 768,
+      "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4,
+      "head_dim": 128, "vocab_size": 151936, "num_experts": 128, "num_experts_per_tok": 8,
+      "norm_topk_prob": true, "decoder_sparse_step": 1, "mlp_only_layers": [],
+      "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
+      "tie_word_embeddings": false})"},
 };
 
 }  // namespace
