@@ -285,6 +285,31 @@ TEST_CASE("convert --calibrate reads a text and changes the codes of int4 weight
   CHECK_THAT(mute.err, ContainsSubstring("no tokenizer"));
 }
 
+TEST_CASE("convert --dry-run says what would be made and what would fit", "[cli][convert]") {
+  const auto json = Run({"convert", Source("tests/golden/llama-gqa"), "--dry-run", "--budget",
+                         "1K,64M", "--json"})
+                        .Json();
+  const std::string made = Scratch("made.hrm");
+  REQUIRE(Run({"convert", Source("tests/golden/llama-gqa"), "--out", made}).exit_status == 0);
+  CHECK(json.at("file_bytes") == std::filesystem::file_size(made));
+  auto expected = Run({"inspect", made, "--json"}).Json(), found = json.at("model");
+  expected.at("metadata").erase("digest");  // that of the weights
+  found.at("metadata").erase("digest");
+  CHECK(found == expected);
+  const auto& contexts = json.at("contexts");
+  REQUIRE(contexts.size() == 4);
+  CHECK(contexts.at(0).at("fits") == false);
+  CHECK(contexts.at(0).at("missing_bytes") > 0);
+  const auto plan = Run({"plan", made, "--budget", "64M", "--kv", "f16", "--json"}).Json();
+  CHECK(contexts.at(2).at("max_context_tokens") == plan.at("plan").at("max_context_tokens"));
+  const Outcome preset = Run({"convert", "--random", "llama-3.2-1b", "--dry-run"});
+  CHECK(preset.exit_status == 0);
+  CHECK_THAT(preset.out, ContainsSubstring("largest context"));
+  CHECK_THAT(preset.out, ContainsSubstring("131072 tokens"));
+  CHECK(Run({"convert", "--random", "llama-3.2-1b"}).exit_status == 2);
+  CHECK(Run({"convert", "/no/such", "--dry-run"}).exit_status == 1);
+}
+
 TEST_CASE("eval kl measures what smaller weights and caches change", "[cli][eval]") {
   const std::string text = Scratch("kl.txt");
   WriteFile(text, ReadFile(Source("tools/example/demo.txt")).substr(0, 2000));

@@ -11,6 +11,7 @@
 #include "convert/shape.h"
 #include "convert/tokenizer_json.h"
 #include "convert/write_tensors.h"
+#include "model/container.h"
 
 namespace headroom::convert {
 namespace {
@@ -138,18 +139,20 @@ std::string FolderName(const std::string& path) {
   return name.empty() ? whole.parent_path().filename().string() : name;
 }
 
-Summary Summarise(const GraphPlan& plan, const ModelShape& shape, const HrmWriter& writer) {
+// All but the file's length.
+Summary Summarise(const GraphPlan& plan, const ModelShape& shape) {
   const ModelDescription& description = plan.description;
   Summary summary;
   summary.name = description.metadata.name;
   summary.architecture = description.metadata.architecture;
   summary.tokenizer = model::TokenizerKindName(description.tokenizer.kind);
-  summary.file_bytes = writer.file_bytes();
   for (size_t i = 0; i < description.tensors.size(); ++i) {
-    summary.weight_bytes += writer.data_bytes(i) + writer.scale_bytes(i);
+    const TensorDescription& tensor = description.tensors[i];
+    const auto bytes = model::TensorBytesOf(tensor.dtype, tensor.block, tensor.extents);
+    if (bytes.ok()) summary.weight_bytes += bytes.value().data + bytes.value().scales;
     if (plan.tensors[i].role == TensorRole::kFixed) continue;
     uint64_t elements = 1;
-    for (const uint32_t extent : description.tensors[i].extents) elements *= extent;
+    for (const uint32_t extent : tensor.extents) elements *= extent;
     summary.parameters += elements;
   }
   summary.tensors = static_cast<uint32_t>(description.tensors.size());
@@ -219,10 +222,16 @@ Result<Summary> Convert(const Options& options) {
     DropForeignEndTokens(options, plan.description);
     HR_RETURN_IF_ERROR(ReadTokenizer(options, plan.description));
   }
+  if (options.outline) {
+    Summary summary = Summarise(plan, shape);
+    HR_ASSIGN_OR_RETURN(summary.file_bytes, HrmWriter::WriteOutline(options.out, plan.description));
+    return summary;
+  }
   HR_ASSIGN_OR_RETURN(HrmWriter writer, HrmWriter::Create(options.out, plan.description));
   HR_RETURN_IF_ERROR(random ? WriteRandom(plan, options.seed, options.progress, writer)
                             : WriteFromCheckpoint(plan, checkpoint, options, writer));
-  Summary summary = Summarise(plan, shape, writer);
+  Summary summary = Summarise(plan, shape);
+  summary.file_bytes = writer.file_bytes();
   HR_RETURN_IF_ERROR(writer.Finish());
   summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return summary;

@@ -35,6 +35,9 @@ struct Options {
   std::string preset;  // a name from PresetNames(): random weights, no tokenizer
 
   std::string out;  // the .hrm file; replaced only when the conversion succeeds
+  // Writes no weight and reads none: `out` gets everything else and a hole in their place, so that
+  // it can be inspected and planned with.
+  bool outline = false;
   WeightFormat weights = WeightFormat::kInt4;
   // Values that share a scale: 32, 64, 128; 0 = a row. Of int8 matrices only when `weights` is
   // int8. Unset: 32 for int4, a row for int8.

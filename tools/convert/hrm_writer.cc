@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <limits>
+#include <system_error>
 
 #include <xxhash.h>
 
@@ -84,6 +87,8 @@ struct HrmWriter::Impl {
 
   uint64_t unflushed_bytes = 0;  // of all tensors together: many small ones add up, too
 
+  Result<uint64_t> LayOut(const ModelDescription& description);  // the file's length
+  Result<std::vector<std::byte>> Head(uint64_t file_bytes) const;
   Status FlushAll();
   Status Append(Place& place, const char* name, std::span<const std::byte> bytes);
   Status ChecksumSegments();
@@ -94,20 +99,43 @@ HrmWriter::HrmWriter(HrmWriter&&) noexcept = default;
 HrmWriter& HrmWriter::operator=(HrmWriter&&) noexcept = default;
 HrmWriter::~HrmWriter() = default;
 
-Result<HrmWriter> HrmWriter::Create(const std::string& path, const ModelDescription& description) {
-  HrmWriter writer;
-  Impl& impl = *writer.impl_;
-  HR_ASSIGN_OR_RETURN(impl.graph, BuildGraph(description));
-  HR_RETURN_IF_ERROR(PlaceTensors(description, impl.graph));
+Result<uint64_t> HrmWriter::Impl::LayOut(const ModelDescription& description) {
+  HR_ASSIGN_OR_RETURN(graph, BuildGraph(description));
+  HR_RETURN_IF_ERROR(PlaceTensors(description, graph));
   // Offsets and checksums are fixed-width structs, so this size is final although their values are
   // not.
-  impl.graph_bytes = Serialise(impl.graph).size();
-  const uint64_t first = RoundUp(model::kHeaderBytes + impl.graph_bytes, model::kSegmentAlignment);
-  uint64_t file_bytes = model::kHeaderBytes + impl.graph_bytes;
-  for (fb::Segment& segment : impl.graph.segments) {
+  graph_bytes = Serialise(graph).size();
+  const uint64_t first = RoundUp(model::kHeaderBytes + graph_bytes, model::kSegmentAlignment);
+  uint64_t file_bytes = model::kHeaderBytes + graph_bytes;
+  for (fb::Segment& segment : graph.segments) {
     segment = fb::Segment(segment.offset() + first, segment.bytes(), 0);
     file_bytes = segment.offset() + segment.bytes();
   }
+  return file_bytes;
+}
+
+// Header and graph, as they begin the file.
+Result<std::vector<std::byte>> HrmWriter::Impl::Head(uint64_t file_bytes) const {
+  const std::vector<std::byte> serialised = Serialise(graph);
+  if (serialised.size() != graph_bytes) {
+    return Status::Make(StatusCode::kInternal, "the graph grew from %llu to %zu bytes",
+                        static_cast<unsigned long long>(graph_bytes), serialised.size());
+  }
+  model::Header header;
+  header.graph_bytes = serialised.size();
+  header.file_bytes = file_bytes;
+  header.graph_checksum = model::Checksum(serialised);
+  std::vector<std::byte> head(header.graph_offset + serialised.size());
+  std::memcpy(head.data() + header.graph_offset, serialised.data(), serialised.size());
+  model::WriteHeader(header,
+                     std::span<std::byte, model::kHeaderBytes>(head.data(), model::kHeaderBytes));
+  return head;
+}
+
+Result<HrmWriter> HrmWriter::Create(const std::string& path, const ModelDescription& description) {
+  HrmWriter writer;
+  Impl& impl = *writer.impl_;
+  HR_ASSIGN_OR_RETURN(const uint64_t file_bytes, impl.LayOut(description));
   for (const auto& entry : impl.graph.tensors) {
     const uint64_t base = impl.graph.segments[entry->segment].offset();
     TensorPlaces places;
@@ -118,6 +146,20 @@ Result<HrmWriter> HrmWriter::Create(const std::string& path, const ModelDescript
   }
   HR_ASSIGN_OR_RETURN(impl.file, platform::FileBuilder::Create(path.c_str(), file_bytes));
   return writer;
+}
+
+Result<uint64_t> HrmWriter::WriteOutline(const std::string& path,
+                                         const ModelDescription& description) {
+  Impl impl;
+  HR_ASSIGN_OR_RETURN(const uint64_t file_bytes, impl.LayOut(description));
+  HR_ASSIGN_OR_RETURN(const std::vector<std::byte> head, impl.Head(file_bytes));
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file.write(reinterpret_cast<const char*>(head.data()), static_cast<std::streamsize>(head.size()));
+  file.close();
+  std::error_code error;
+  if (file) std::filesystem::resize_file(path, file_bytes, error);
+  if (file && !error) return file_bytes;
+  return Status::Make(StatusCode::kIo, "cannot write %s", path.c_str());
 }
 
 uint64_t HrmWriter::data_bytes(size_t tensor) const { return impl_->tensors[tensor].data.bytes; }
@@ -188,18 +230,8 @@ Status HrmWriter::Finish() {
     }
   }
   HR_RETURN_IF_ERROR(impl_->ChecksumSegments());
-  const std::vector<std::byte> graph = Serialise(impl_->graph);
-  if (graph.size() != impl_->graph_bytes) {
-    return Status::Make(StatusCode::kInternal, "the graph grew from %llu to %zu bytes",
-                        static_cast<unsigned long long>(impl_->graph_bytes), graph.size());
-  }
-  model::Header header;
-  header.graph_bytes = graph.size();
-  header.file_bytes = impl_->file.bytes();
-  header.graph_checksum = model::Checksum(graph);
-  std::memcpy(impl_->file.data() + header.graph_offset, graph.data(), graph.size());
-  model::WriteHeader(
-      header, std::span<std::byte, model::kHeaderBytes>(impl_->file.data(), model::kHeaderBytes));
+  HR_ASSIGN_OR_RETURN(const std::vector<std::byte> head, impl_->Head(impl_->file.bytes()));
+  std::memcpy(impl_->file.data(), head.data(), head.size());
   return impl_->file.Commit();
 }
 

@@ -88,6 +88,10 @@ class HrmWriter {
  public:
   // Errors: kInvalidArgument (a tensor that cannot exist, a merge whose result is no token), kIo.
   static Result<HrmWriter> Create(const std::string& path, const ModelDescription& description);
+  // A file that says all of this and whose tensors are a hole: for looking at what would be, and
+  // planning with it. Takes no disk but the graph's. Returns its length. Errors: as Create.
+  static Result<uint64_t> WriteOutline(const std::string& path,
+                                       const ModelDescription& description);
   HrmWriter(HrmWriter&&) noexcept;
   HrmWriter& operator=(HrmWriter&&) noexcept;
   ~HrmWriter();  // without Finish, nothing is left behind

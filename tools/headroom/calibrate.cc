@@ -1,33 +1,16 @@
 #include "headroom/calibrate.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <string_view>
-#include <system_error>
 
 #include "headroom/api.h"
+#include "headroom/files.h"
 #include "headroom/progress.h"
 
 namespace headroom::cli {
 namespace {
 
 constexpr uint32_t kWindow = 512;  // tokens read from an empty cache at a time
-
-// A file that goes when the work is done, however it ends.
-class TemporaryModel {
- public:
-  explicit TemporaryModel(std::string path) : path_(std::move(path)) {}
-  ~TemporaryModel() {
-    std::error_code ignored;
-    std::filesystem::remove(path_, ignored);
-  }
-  TemporaryModel(const TemporaryModel&) = delete;
-  TemporaryModel& operator=(const TemporaryModel&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 // Sums of squares by matrix and column.
 class InputSquares {
@@ -115,7 +98,7 @@ void ReadText(hr_session* session, const std::vector<int32_t>& tokens, uint32_t 
 
 std::map<std::string, std::vector<float>> Calibrate(const convert::Options& options,
                                                     const std::string& text) {
-  const TemporaryModel temporary(options.out + ".calibration");
+  const TemporaryFile temporary(options.out + ".calibration");
   ConvertToF16(options, temporary.path());
   OpenRequest request;
   request.path = temporary.path();

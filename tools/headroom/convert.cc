@@ -4,13 +4,17 @@
 #include <cinttypes>
 #include <cstdio>
 #include <memory>
+#include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "headroom/api.h"
 #include "headroom/bytes.h"
 #include "headroom/calibrate.h"
 #include "headroom/command.h"
+#include "headroom/dry_run.h"
 #include "headroom/files.h"
+#include "headroom/options.h"
 #include "headroom/progress.h"
 #include "headroom/report.h"
 
@@ -36,6 +40,7 @@ std::string Footer() {
          "Examples:\n"
          "  headroom convert ~/models/Llama-3.2-1B --out llama.hrm --weights int4\n"
          "  headroom convert ~/models/Llama-3.2-1B --out llama.hrm --weights int4 --block 0\n"
+         "  headroom convert ~/models/Llama-3.2-1B --dry-run --budget 1G,2G\n"
          "  headroom convert --random llama-3.2-1b --out shape.hrm";
 }
 
@@ -44,6 +49,8 @@ struct ConvertArguments {
   std::string weights = "int4";
   std::string head;
   std::string calibrate;  // path of a text
+  bool dry_run = false;
+  std::vector<std::string> budgets;
   bool verbose = false;
 };
 
@@ -91,15 +98,46 @@ void PrintSummary(const std::string& out, const convert::Summary& summary) {
   throw Failure(code, text);
 }
 
+// What is wrong with a byte count; empty: nothing.
+std::string BudgetProblem(const std::string& text) {
+  try {
+    ParseBytes(text);
+    return "";
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+}
+
 // What is wrong with the name of a weight format; empty: nothing.
 std::string FormatProblem(const std::string& text) {
   return convert::ParseWeightFormat(text).status().message();
+}
+
+void PrintLog(const std::string& line) {
+  std::fprintf(stderr, "%s\n", EscapeControls(line).c_str());
+}
+
+std::string CannotConvert(const convert::Options& options) {
+  return "cannot convert " + (options.source.empty() ? options.preset : options.source);
+}
+
+int RunDry(const ConvertArguments& arguments, bool json) {
+  convert::Options options = arguments.options;
+  options.log = PrintLog;
+  std::vector<uint64_t> budgets;
+  for (const std::string& text : arguments.budgets) budgets.push_back(ParseBytes(text));
+  Json result;
+  const Status status = DryRun(options, budgets, json ? &result : nullptr);
+  if (!status.ok()) Throw(status, CannotConvert(options));
+  if (json) PrintJson(result);
+  return kOk;
 }
 
 int Convert(ConvertArguments& arguments, bool json) {
   convert::Options& options = arguments.options;
   options.weights = convert::ParseWeightFormat(arguments.weights).value();
   if (!arguments.head.empty()) options.head = convert::ParseWeightFormat(arguments.head).value();
+  if (arguments.dry_run) return RunDry(arguments, json);
   const std::string out = options.out;
   options.out = RegularFilePlace(out);  // it is mapped while it is written
   if (!arguments.calibrate.empty()) {
@@ -114,14 +152,11 @@ int Convert(ConvertArguments& arguments, bool json) {
   };
   options.log = [&bar](const std::string& line) {
     bar.Finish();
-    std::fprintf(stderr, "%s\n", EscapeControls(line).c_str());
+    PrintLog(line);
   };
   Result<convert::Summary> summary = convert::Convert(options);
   bar.Finish();
-  if (!summary.ok()) {
-    Throw(summary.status(),
-          "cannot convert " + (options.source.empty() ? options.preset : options.source));
-  }
+  if (!summary.ok()) Throw(summary.status(), CannotConvert(options));
   if (json)
     PrintJson(SummaryJson(out, summary.value()));
   else
@@ -141,7 +176,13 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
       .add_option("--random", options.preset, "instead of SOURCE: a public shape, random weights")
       ->type_name("PRESET")
       ->excludes(source);
-  command.add_option("--out", options.out, "the .hrm file to write")->required();
+  command.add_option("--out", options.out, "the .hrm file to write");
+  command.add_flag("--dry-run", arguments->dry_run,
+                   "write nothing: show what would be made and the largest context that fits");
+  AddListOption(command, "--budget", arguments->budgets,
+                "--dry-run only: budgets to fit contexts into (default: 256M and its doubles)")
+      ->check(BudgetProblem)
+      ->type_name("BYTES");
   command.add_option("--weights", arguments->weights, "f32, f16, int8 or int4")
       ->capture_default_str()
       ->check(FormatProblem)
@@ -175,6 +216,10 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
     const convert::Options& given = arguments->options;
     if (given.source.empty() && given.preset.empty()) {
       throw CLI::RequiredError("SOURCE or --random");
+    }
+    if (given.out.empty() && !arguments->dry_run) throw CLI::RequiredError("--out");
+    if (!arguments->budgets.empty() && !arguments->dry_run) {
+      throw CLI::ValidationError("--budget", "it belongs to --dry-run");
     }
     const bool float_weights = arguments->weights == "f32" || arguments->weights == "f16";
     if (block->count() > 0 && float_weights && arguments->head != "int4") {

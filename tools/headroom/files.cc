@@ -98,6 +98,18 @@ void OutFile::Fail(const std::string& doing) const {
   throw ErrnoFailure(doing + " " + path_, errno);
 }
 
+TemporaryFile::~TemporaryFile() { unlink(path_.c_str()); }
+
+std::string TemporaryFile::InTemporaryFolder() {
+  const char* folder = std::getenv("TMPDIR");
+  std::string path =
+      std::string(folder == nullptr || *folder == 0 ? "/tmp" : folder) + "/headroom.XXXXXX";
+  const int fd = mkstemp(path.data());
+  if (fd < 0) throw ErrnoFailure("cannot create " + path, errno);
+  close(fd);
+  return path;
+}
+
 void HoldStandardStreams() {
   // Read-only: what is printed to a closed stdout is a failed write, as it should be.
   for (;;) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <string>
+#include <utility>
 
 namespace headroom::cli {
 
@@ -35,6 +36,21 @@ class OutFile {
   std::string place_;      // what Commit renames to
   std::string temporary_;  // empty: written directly, or committed
   std::FILE* file_ = nullptr;
+};
+
+// A file of ours that goes when the work is done, however it ends.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(std::string path) : path_(std::move(path)) {}
+  // An empty one with a name nobody has, in the folder for such. Throws Failure.
+  static std::string InTemporaryFolder();
+  ~TemporaryFile();
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
 };
 
 // Opens stdin, stdout and stderr where the caller closed them, so that no file of ours takes their

@@ -9,6 +9,7 @@
 #include "headroom/api.h"
 #include "headroom/bytes.h"
 #include "headroom/command.h"
+#include "headroom/inspect.h"
 #include "headroom/report.h"
 #include "model/model.h"
 
@@ -87,7 +88,7 @@ Json TensorJson(const TensorView& tensor) {
   Json extents = Json::array();
   for (uint8_t i = 0; i < tensor.rank; ++i) extents.push_back(tensor.extents[i]);
   Json json = {{"name", tensor.name}, {"type", DTypeName(tensor.dtype)}, {"extents", extents}};
-  if (tensor.dtype == DType::kI4) json["block"] = tensor.block;
+  if (tensor.scales != nullptr) json["block"] = tensor.block;
   json["data_bytes"] = tensor.data_bytes;
   json["scale_bytes"] = tensor.scale_bytes;
   return json;
@@ -352,27 +353,35 @@ void PrintOps(const model::Model& model) {
   }
 }
 
-int Inspect(const InspectArguments& arguments, bool json) {
+std::unique_ptr<model::Model> Open(const std::string& path) {
   Result<std::unique_ptr<model::Model>> opened =
-      model::Model::OpenPath(arguments.path.c_str(), model::OpenOptions{});
-  if (!opened.ok()) {
-    throw Failure(static_cast<hr_status>(opened.status().code()),
-                  "cannot open " + arguments.path + ": " + opened.status().message());
-  }
-  const model::Model& model = *opened.value();
-  if (json) {
-    PrintJson(ModelJson(model));
-    return kOk;
-  }
-  PrintMetadata(model);
-  PrintWeightSummary(model);
-  PrintAttention(model);
-  if (arguments.tensors) PrintTensors(model);
-  if (arguments.ops) PrintOps(model);
+      model::Model::OpenPath(path.c_str(), model::OpenOptions{});
+  if (opened.ok()) return opened.Take();
+  throw Failure(static_cast<hr_status>(opened.status().code()),
+                "cannot open " + path + ": " + opened.status().message());
+}
+
+int Inspect(const InspectArguments& arguments, bool json) {
+  if (json)
+    PrintJson(InspectJson(arguments.path));
+  else
+    PrintInspection(arguments.path, arguments.tensors, arguments.ops);
   return kOk;
 }
 
 }  // namespace
+
+Json InspectJson(const std::string& path) { return ModelJson(*Open(path)); }
+
+void PrintInspection(const std::string& path, bool tensors, bool ops) {
+  const std::unique_ptr<model::Model> opened = Open(path);
+  const model::Model& model = *opened;
+  PrintMetadata(model);
+  PrintWeightSummary(model);
+  PrintAttention(model);
+  if (tensors) PrintTensors(model);
+  if (ops) PrintOps(model);
+}
 
 void AddInspect(CLI::App& app, Invocation& invocation) {
   auto arguments = std::make_shared<InspectArguments>();
