@@ -58,6 +58,16 @@ void ReadEdges(const model::Model& model) {
       }
     }
   }
+  for (const model::MixtureSpec& spec : model.mixtures) {
+    const TensorView& gate_up = model.tensors[static_cast<size_t>(spec.gate_up.tensor)];
+    const TensorView& down = model.tensors[static_cast<size_t>(spec.down.tensor)];
+    const uint64_t rows = uint64_t{spec.experts} * 2 * spec.inner;
+    if (spec.chosen == 0 || spec.chosen > spec.experts) __builtin_trap();
+    if (spec.gate_up.row_begin + rows > gate_up.rows()) __builtin_trap();
+    if (spec.down.row_begin + uint64_t{spec.down.rows} > down.rows()) __builtin_trap();
+    if (uint64_t{spec.down.rows} != uint64_t{spec.experts} * gate_up.columns()) __builtin_trap();
+    if (spec.inner != down.columns()) __builtin_trap();
+  }
   const model::TokenizerSpec& tokenizer = model.tokenizer;
   for (size_t id = 0; id < tokenizer.tokens.size(); ++id) {
     for (const char c : tokenizer.tokens[id]) sum += static_cast<uint64_t>(c);
