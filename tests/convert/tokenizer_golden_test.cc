@@ -3,6 +3,7 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include "convert/json_file.h"
+#include "convert/sentencepiece_file.h"
 #include "convert/tokenizer_json.h"
 #include "tests/convert/fixture.h"
 #include "tests/text/described_spec.h"
@@ -31,25 +32,30 @@ void CheckText(const text::Tokenizer& tokenizer, const Ids& ids, const std::stri
   REQUIRE(text == expected);
 }
 
-void CheckCase(const std::string& name, uint32_t vocabulary = 600) {
-  const std::string folder = test::GoldenFolder("tokenizers/" + name);
-  auto parsed = convert::ParseTokenizer(Load(folder + "/tokenizer.json"), vocabulary, name);
-  INFO(parsed.status().message());
-  REQUIRE(parsed.ok());
-  REQUIRE(parsed.value().tokenizer.tokens.size() == vocabulary);
+// What the reader of the file makes for a text encoder.
+struct Encoder {
   test::OwnedSpec owned;
-  test::FillSpec(parsed.value().tokenizer, owned);
-  auto tokenizer = text::Tokenizer::Create(owned.spec());
-  INFO(tokenizer.status().message());
-  REQUIRE(tokenizer.ok());
+  std::unique_ptr<text::Tokenizer> tokenizer;
+  explicit Encoder(const Result<convert::ParsedTokenizer>& parsed) {
+    INFO(parsed.status().message());
+    REQUIRE(parsed.ok());
+    test::FillSpec(parsed.value().tokenizer, owned);
+    auto made = text::Tokenizer::Create(owned.spec());
+    INFO(made.status().message());
+    REQUIRE(made.ok());
+    tokenizer = made.Take();
+  }
+};
+
+void CheckRows(const std::string& name, const text::Tokenizer& tokenizer, uint32_t always) {
   size_t compared = 0, tokens = 0;
-  for (const Json& row : Load(folder + "/cases.json")) {
+  for (const Json& row : Load(test::GoldenFolder("tokenizers/" + name) + "/cases.json")) {
     const std::string text = row["text"].get<std::string>();
     for (const auto& [key, flags] : {std::pair("ids", 0u), std::pair("plain", text::kNoBegin)}) {
       const Ids expected = row[key].get<Ids>();
       Ids ids(expected.size() + 4);
       size_t count = 0;
-      const Status status = tokenizer.value()->Encode(text, flags, ids, &count);
+      const Status status = tokenizer.Encode(text, flags | always, ids, &count);
       INFO(name << " '" << text << "' " << status.message());
       REQUIRE((status.ok() || status.code() == StatusCode::kBufferTooSmall));
       ids.resize(std::min(count, ids.size()));
@@ -58,12 +64,31 @@ void CheckCase(const std::string& name, uint32_t vocabulary = 600) {
     }
     if (row.contains("decoded")) {
       INFO(name << " '" << text << "'");
-      CheckText(*tokenizer.value(), row["plain"].get<Ids>(), row["decoded"].get<std::string>());
+      CheckText(tokenizer, row["plain"].get<Ids>(), row["decoded"].get<std::string>());
     }
     ++compared;
   }
   CHECK(compared > 100);
   CHECK(tokens > 5000);
+}
+
+void CheckCase(const std::string& name, uint32_t vocabulary = 600) {
+  const std::string file = test::GoldenFolder("tokenizers/" + name) + "/tokenizer.json";
+  const Encoder encoder(convert::ParseTokenizer(Load(file), vocabulary, name));
+  REQUIRE(encoder.tokenizer->vocabulary() == vocabulary);
+  CheckRows(name, *encoder.tokenizer, 0);
+}
+
+// SentencePiece reads no special token out of a text.
+void CheckModel(const std::string& name, uint32_t vocabulary) {
+  const std::string file = test::GoldenFolder("tokenizers/" + name) + "/tokenizer.model";
+  auto model = convert::ParseSentencePieceModel(test::ReadText(file), name);
+  INFO(model.status().message());
+  REQUIRE(model.ok());
+  REQUIRE(model.value().pieces.size() == vocabulary);
+  REQUIRE(convert::ApplyTokenizerConfig(Json::object(), model.value()).ok());
+  const Encoder encoder(convert::MakeTokenizer(model.value(), vocabulary, name));
+  CheckRows(name, *encoder.tokenizer, text::kNoSpecial);
 }
 
 TEST_CASE("ids equal the reference: GPT-2 splitting", "[convert][tokenizer]") { CheckCase("gpt2"); }
@@ -97,6 +122,21 @@ TEST_CASE("ids and texts equal the reference: unigram", "[convert][tokenizer]") 
 }
 TEST_CASE("ids and texts equal the reference: unigram with byte fallback", "[convert][tokenizer]") {
   CheckCase("unigram-bytes", 700);
+}
+
+TEST_CASE("ids and texts equal SentencePiece's: BPE", "[convert][tokenizer]") {
+  CheckModel("model-bpe", 600);
+}
+TEST_CASE("ids and texts equal SentencePiece's: BPE, symbols of the user, no prefix",
+          "[convert][tokenizer]") {
+  CheckModel("model-bpe-unprefixed", 640);
+}
+TEST_CASE("ids and texts equal SentencePiece's: unigram", "[convert][tokenizer]") {
+  CheckModel("model-unigram", 260);
+}
+TEST_CASE("ids and texts equal SentencePiece's: unigram with byte fallback",
+          "[convert][tokenizer]") {
+  CheckModel("model-unigram-bytes", 540);
 }
 
 }  // namespace

@@ -7,9 +7,9 @@
 #include "convert/hrm_writer.h"
 #include "convert/json_file.h"
 #include "convert/presets.h"
+#include "convert/read_tokenizer.h"
 #include "convert/safetensors.h"
 #include "convert/shape.h"
-#include "convert/tokenizer_json.h"
 #include "convert/write_tensors.h"
 #include "model/container.h"
 
@@ -17,7 +17,6 @@ namespace headroom::convert {
 namespace {
 
 constexpr uint64_t kMaxConfigBytes = 16u << 20;
-constexpr uint64_t kMaxTokenizerBytes = 256u << 20;
 
 bool Exists(const std::string& path) {
   std::error_code error;
@@ -79,44 +78,6 @@ void DropForeignEndTokens(const Options& options, ModelDescription& description)
       Say(options, "end token " + std::to_string(id) + " is outside the vocabulary; dropped");
     return foreign;
   });
-}
-
-// The template stands in tokenizer_config.json, or in a file of its own.
-Status ReadChatTemplate(const Options& options, ModelDescription& description) {
-  const std::string own = options.source + "/chat_template.jinja";
-  if (Exists(own)) {
-    HR_ASSIGN_OR_RETURN(const auto file, platform::FileMapping::OpenPath(own.c_str()));
-    if (file.bytes() <= kMaxConfigBytes) {
-      description.tokenizer.chat_template.assign(reinterpret_cast<const char*>(file.data()),
-                                                 file.bytes());
-    }
-    return {};
-  }
-  const std::string path = options.source + "/tokenizer_config.json";
-  if (!Exists(path)) return {};
-  HR_ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path, kMaxConfigBytes));
-  if (json.is_object() && json.contains("chat_template") && json["chat_template"].is_string()) {
-    description.tokenizer.chat_template = json["chat_template"].get<std::string>();
-  } else if (json.is_object() && json.contains("chat_template")) {
-    Say(options, "tokenizer_config.json holds several chat templates; none is kept");
-  }
-  return {};
-}
-
-Status ReadTokenizer(const Options& options, ModelDescription& description) {
-  const std::string path = options.source + "/tokenizer.json";
-  if (options.without_tokenizer || !Exists(path)) {
-    Say(options, options.without_tokenizer ? "the tokenizer is left out, as asked"
-                                           : "no tokenizer.json: text calls will not be available");
-    return {};
-  }
-  HR_ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path, kMaxTokenizerBytes));
-  HR_ASSIGN_OR_RETURN(ParsedTokenizer parsed,
-                      ParseTokenizer(json, description.metadata.vocabulary, "tokenizer.json"));
-  for (const std::string& note : parsed.notes) Say(options, note);
-  parsed.tokenizer.end_tokens = std::move(description.tokenizer.end_tokens);
-  description.tokenizer = std::move(parsed.tokenizer);
-  return ReadChatTemplate(options, description);
 }
 
 // Takes the prefix off the plan's tensor names where the checkpoint has it nowhere.

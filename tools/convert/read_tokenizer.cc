@@ -1,0 +1,87 @@
+#include "convert/read_tokenizer.h"
+
+#include <filesystem>
+
+#include "base/platform.h"
+#include "convert/json_file.h"
+#include "convert/sentencepiece_file.h"
+#include "convert/tokenizer_json.h"
+
+namespace headroom::convert {
+namespace {
+
+constexpr uint64_t kMaxConfigBytes = 16u << 20;
+constexpr uint64_t kMaxTokenizerBytes = 256u << 20;
+
+bool Exists(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::exists(path, error);
+}
+
+void Say(const Options& options, const std::string& line) {
+  if (options.log) options.log(line);
+}
+
+// The template stands in tokenizer_config.json, or in a file of its own.
+Status ReadChatTemplate(const Options& options, ModelDescription& description) {
+  const std::string own = options.source + "/chat_template.jinja";
+  if (Exists(own)) {
+    HR_ASSIGN_OR_RETURN(const auto file, platform::FileMapping::OpenPath(own.c_str()));
+    if (file.bytes() <= kMaxConfigBytes) {
+      description.tokenizer.chat_template.assign(reinterpret_cast<const char*>(file.data()),
+                                                 file.bytes());
+    }
+    return {};
+  }
+  const std::string path = options.source + "/tokenizer_config.json";
+  if (!Exists(path)) return {};
+  HR_ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path, kMaxConfigBytes));
+  if (json.is_object() && json.contains("chat_template") && json["chat_template"].is_string()) {
+    description.tokenizer.chat_template = json["chat_template"].get<std::string>();
+  } else if (json.is_object() && json.contains("chat_template")) {
+    Say(options, "tokenizer_config.json holds several chat templates; none is kept");
+  }
+  return {};
+}
+
+Result<ParsedTokenizer> ReadJson(const std::string& path, uint32_t vocabulary) {
+  HR_ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path, kMaxTokenizerBytes));
+  return ParseTokenizer(json, vocabulary, "tokenizer.json");
+}
+
+Result<ParsedTokenizer> ReadModel(const Options& options, const std::string& path,
+                                  uint32_t vocabulary) {
+  HR_ASSIGN_OR_RETURN(const auto file, platform::FileMapping::OpenPath(path.c_str()));
+  const std::string_view bytes(reinterpret_cast<const char*>(file.data()), file.bytes());
+  HR_ASSIGN_OR_RETURN(SentencePieceModel model, ParseSentencePieceModel(bytes, "tokenizer.model"));
+  const std::string config = options.source + "/tokenizer_config.json";
+  Json json = Json::object();
+  if (Exists(config)) {
+    HR_ASSIGN_OR_RETURN(json, ReadJsonFile(config, kMaxConfigBytes));
+  }
+  HR_RETURN_IF_ERROR(ApplyTokenizerConfig(json, model));
+  return MakeTokenizer(model, vocabulary, "tokenizer.model");
+}
+
+}  // namespace
+
+Status ReadTokenizer(const Options& options, ModelDescription& description) {
+  const std::string json = options.source + "/tokenizer.json";
+  const std::string model = options.source + "/tokenizer.model";
+  if (options.without_tokenizer || (!Exists(json) && !Exists(model))) {
+    Say(options,
+        options.without_tokenizer
+            ? "the tokenizer is left out, as asked"
+            : "neither tokenizer.json nor tokenizer.model: text calls will not be available");
+    return {};
+  }
+  const uint32_t vocabulary = description.metadata.vocabulary;
+  HR_ASSIGN_OR_RETURN(ParsedTokenizer parsed, Exists(json) ? ReadJson(json, vocabulary)
+                                                           : ReadModel(options, model, vocabulary));
+  for (const std::string& note : parsed.notes) Say(options, note);
+  parsed.tokenizer.end_tokens = std::move(description.tokenizer.end_tokens);
+  description.tokenizer = std::move(parsed.tokenizer);
+  return ReadChatTemplate(options, description);
+}
+
+}  // namespace headroom::convert
