@@ -40,6 +40,18 @@ inline hr_status NullArgument(const char* name, hr_error* error) {
   return Report(Status::Make(StatusCode::kInvalidArgument, "%s is NULL", name), error);
 }
 
+inline Status NoTokenizer() {
+  return Status::Make(StatusCode::kUnsupported, "this model carries no tokenizer");
+}
+
+// As much of `name` as the caller's field holds, terminated.
+template <size_t N>
+void CopyName(std::string_view name, char (&out)[N]) {
+  const size_t bytes = std::min(name.size(), N - 1);
+  std::memcpy(out, name.data(), bytes);
+  out[bytes] = '\0';
+}
+
 // A struct from an older or newer caller: what it has is taken, what it lacks is zero.
 template <typename T>
 T CopyIn(const T* given) {

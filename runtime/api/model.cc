@@ -9,8 +9,10 @@ using headroom::Result;
 using headroom::Status;
 using headroom::StatusCode;
 using headroom::api::CopyIn;
+using headroom::api::CopyName;
 using headroom::api::CopyOut;
 using headroom::api::Guarded;
+using headroom::api::NoTokenizer;
 using headroom::api::NullArgument;
 using headroom::api::Report;
 
@@ -67,17 +69,6 @@ hr_status OpenModel(const hr_model_options* given, hr_model** out_model, hr_erro
     *out_model = model.value();
     return Report({}, error);
   });
-}
-
-template <size_t N>
-void CopyName(std::string_view name, char (&out)[N]) {
-  const size_t bytes = std::min(name.size(), N - 1);
-  std::memcpy(out, name.data(), bytes);
-  out[bytes] = '\0';
-}
-
-Status NoTokenizer() {
-  return Status::Make(StatusCode::kUnsupported, "this model carries no tokenizer");
 }
 
 }  // namespace

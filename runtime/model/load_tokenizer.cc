@@ -13,6 +13,7 @@ constexpr uint64_t kMaxMergedBytes = uint64_t{1} << 28;
 constexpr uint32_t kMaxPatterns = 64;
 constexpr uint32_t kMaxPatternBytes = 1u << 14;
 constexpr uint32_t kMaxTemplateBytes = 1u << 20;
+constexpr uint32_t kMaxFormatBytes = 31;
 constexpr uint32_t kMaxSpecial = 1u << 20;
 
 Status LoadTokenTable(LoadContext& context, const Where& where, const fb::Tokenizer& from) {
@@ -242,8 +243,10 @@ Status LoadTokenizer(LoadContext& context) {
   }
   to.add_prefix_space = from->add_prefix_space();
   to.ignore_merges = from->ignore_merges();
-  return CheckText(where, "chat template", from->chat_template(), kMaxTemplateBytes, true,
-                   &to.chat_template);
+  HR_RETURN_IF_ERROR(CheckText(where, "chat template", from->chat_template(), kMaxTemplateBytes,
+                               true, &to.chat_template));
+  return CheckText(where, "chat format", from->chat_format(), kMaxFormatBytes, false,
+                   &to.chat_format);
 }
 
 }  // namespace headroom::model

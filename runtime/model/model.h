@@ -210,6 +210,7 @@ struct TokenizerSpec {
   bool add_prefix_space = false;
   bool ignore_merges = false;  // a pre-token that is itself in the vocabulary is not merged
   std::string_view chat_template;
+  std::string_view chat_format;  // name of the runtime's format that the template is; or empty
   // Vocabularies of SentencePiece. Their sign for a space stands as a space in `tokens`.
   std::string_view space;  // that sign: read as a space wherever text has it; empty: no such sign
   SpacePrefix space_prefix = SpacePrefix::kNone;

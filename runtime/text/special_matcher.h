@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,24 @@
 #include "text/prefix_table.h"
 
 namespace headroom::text {
+
+// Bytes [begin, end) of a text.
+struct TextRange {
+  size_t begin = 0, end = 0;
+};
+
+// Where special tokens may be matched: nowhere, or everywhere but in and across `plain` ranges.
+struct SpecialRule {
+  bool special = true;
+  std::span<const TextRange> plain;
+
+  bool Allows(size_t begin, size_t end) const {
+    for (const TextRange& range : plain) {
+      if (begin < range.end && end > range.begin) return false;
+    }
+    return special;
+  }
+};
 
 // Finds special and added tokens; the leftmost one, and the longest where several begin. Holds
 // copies of their texts. Immutable after Build, and not to be moved.
@@ -26,9 +45,9 @@ class SpecialMatcher {
     size_t begin = 0, end = 0;  // with the white space it takes along
     uint32_t id = 0;
   };
-  // First match at or after `from`; false when there is none. Without `special`, tokens that may be
-  // switched off are passed over.
-  bool Next(std::string_view text, size_t from, bool special, Match* match) const;
+  // First match at or after `from`; false when there is none. Tokens that may be switched off are
+  // passed over where `rule` does not allow them.
+  bool Next(std::string_view text, size_t from, const SpecialRule& rule, Match* match) const;
 
   uint64_t table_bytes() const;
 

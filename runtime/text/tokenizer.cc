@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <vector>
 
 namespace headroom::text {
 namespace {
@@ -44,18 +45,31 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::Create(const model::TokenizerSpec&
   return tokenizer;
 }
 
-// Text between special tokens; `first` where it begins the input.
-Status Tokenizer::EncodeOrdinary(std::string_view text, bool first, Work& work) const {
+// A part of the text between special tokens.
+Status Tokenizer::EncodeOrdinary(std::string_view whole, TextRange part, Work& work) const {
+  std::string_view text = whole.substr(part.begin, part.end - part.begin);
   if (text.empty()) return {};
   std::string mapped;
-  if (spec_->space_prefix == model::SpacePrefix::kAlways ||
-      (!spec_->space.empty() && text.find(spec_->space) != text.npos)) {
+  const bool maps = spec_->space_prefix == model::SpacePrefix::kAlways ||
+                    (!spec_->space.empty() && text.find(spec_->space) != text.npos);
+  std::vector<TextRange> plain;
+  for (const TextRange& range : work.rule.plain) {
+    const auto place = [&](size_t at) {
+      const size_t inside = std::clamp(at, part.begin, part.end) - part.begin;
+      return maps ? MapSpaces(text.substr(0, inside), *spec_).size() : inside;
+    };
+    if (range.begin < part.end && range.end > part.begin)
+      plain.push_back({place(range.begin), place(range.end)});
+  }
+  if (maps) {
     mapped = MapSpaces(text, *spec_);
     text = mapped;
   }
+  const SpecialRule rule{work.rule.special, plain};
+  const bool first = part.begin == 0;
   size_t done = 0;
   SpecialMatcher::Match match;
-  while (normalised_.Next(text, done, work.special, &match)) {
+  while (normalised_.Next(text, done, rule, &match)) {
     HR_RETURN_IF_ERROR(
         EncodePieces(text.substr(done, match.begin - done), first && done == 0, work));
     work.sink.Add(match.id);
@@ -90,19 +104,19 @@ Status Tokenizer::EncodePieces(std::string_view text, bool first, Work& work) co
 }
 
 Status Tokenizer::Encode(std::string_view text, uint32_t flags, std::span<int32_t> out,
-                         size_t* count) const {
-  Work work{{out}, {}, {}, {}, !(flags & kNoSpecial)};
+                         size_t* count, std::span<const TextRange> plain) const {
+  Work work{{out}, {}, {}, {}, {!(flags & kNoSpecial), plain}};
   HR_RETURN_IF_ERROR(splitter_.Prepare(text.size(), &work.split));
   if (spec_->add_begin && !(flags & kNoBegin))
     work.sink.Add(static_cast<uint32_t>(spec_->begin_token));
   size_t done = 0;
   SpecialMatcher::Match match;
-  while (special_.Next(text, done, work.special, &match)) {
-    HR_RETURN_IF_ERROR(EncodeOrdinary(text.substr(done, match.begin - done), done == 0, work));
+  while (special_.Next(text, done, work.rule, &match)) {
+    HR_RETURN_IF_ERROR(EncodeOrdinary(text, {done, match.begin}, work));
     work.sink.Add(match.id);
     done = match.end;
   }
-  HR_RETURN_IF_ERROR(EncodeOrdinary(text.substr(done), done == 0, work));
+  HR_RETURN_IF_ERROR(EncodeOrdinary(text, {done, text.size()}, work));
   *count = work.sink.count;
   if (*count > out.size()) {
     return Status::Make(StatusCode::kBufferTooSmall, "%zu tokens > capacity %zu", *count,

@@ -37,8 +37,10 @@ class Tokenizer {
   // byte tokens are lost). Allocates working memory in proportion to the text and releases it
   // before returning. Errors: kBufferTooSmall (*count is right), kUnsupported (a pattern that
   // backtracks without end), kInvalidArgument (a byte for which this vocabulary has no token),
-  // kOutOfMemory.
-  Status Encode(std::string_view text, uint32_t flags, std::span<int32_t> out, size_t* count) const;
+  // kOutOfMemory. No special token is matched in or across a range of `plain`; all else is as
+  // without them.
+  Status Encode(std::string_view text, uint32_t flags, std::span<int32_t> out, size_t* count,
+                std::span<const TextRange> plain = {}) const;
 
   // The bytes of `tokens` in order; a character may end in a later token. The first token goes
   // without the leading space that encoding would put there. *bytes: all of them.
@@ -64,11 +66,11 @@ class Tokenizer {
     SplitScratch split;
     MergeScratch merge;
     UnigramScratch unigram;
-    bool special;  // special tokens in the text are matched
+    SpecialRule rule;
   };
 
   Tokenizer() = default;
-  Status EncodeOrdinary(std::string_view text, bool first, Work& work) const;
+  Status EncodeOrdinary(std::string_view text, TextRange part, Work& work) const;
   Status EncodePieces(std::string_view text, bool first, Work& work) const;
 
   const model::TokenizerSpec* spec_ = nullptr;

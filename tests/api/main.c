@@ -84,6 +84,7 @@ int main(int argc, char** argv) {
   walk_rewinding(&input);
   walk_saving(&input);
   walk_text(&input);
+  walk_chatting(&input);
   walk_cancelling(&input);
   printf("%d checks, %d failed\n", walk_checks, walk_failures);
   return walk_failures == 0 && walk_checks > 0 ? 0 : 1;

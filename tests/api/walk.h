@@ -52,6 +52,7 @@ void walk_stepping(const walk_input* input);   /* prefill, decode, logits, order
 void walk_rewinding(const walk_input* input);  /* rewind, fork, trim */
 void walk_saving(const walk_input* input);     /* save, restore, and what must be refused */
 void walk_text(const walk_input* input);       /* tokens, sampling, generation */
+void walk_chatting(const walk_input* input);   /* conversations */
 void walk_cancelling(const walk_input* input); /* from callbacks and from another thread */
 
 #endif

@@ -24,10 +24,11 @@ std::string BuildDir() { return Environment("HEADROOM_BUILD_DIR", "build/release
 
 // In the child: everything up to the new program.
 [[noreturn]] void Become(const std::vector<std::string>& arguments, const Limits& limits,
-                         const Streams& streams, const std::string& out, const std::string& err) {
+                         const Streams& streams, const std::string& in, const std::string& out,
+                         const std::string& err) {
   const int out_fd = open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   const int err_fd = open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  const int in_fd = open("/dev/null", O_RDONLY);
+  const int in_fd = open(in.c_str(), O_RDONLY);
   if (out_fd < 0 || err_fd < 0 || in_fd < 0) _exit(126);
   dup2(in_fd, 0);
   dup2(out_fd, 1);
@@ -63,9 +64,11 @@ Outcome Run(const std::vector<std::string>& arguments, const Limits& limits,
             const Streams& streams) {
   const std::string out = streams.stdout_path.empty() ? Scratch("stdout") : streams.stdout_path;
   const std::string err = Scratch("stderr");
+  const std::string in = streams.stdin_text.empty() ? "/dev/null" : Scratch("stdin");
+  if (!streams.stdin_text.empty()) WriteFile(in, streams.stdin_text);
   const pid_t child = fork();
   REQUIRE(child >= 0);
-  if (child == 0) Become(arguments, limits, streams, out, err);
+  if (child == 0) Become(arguments, limits, streams, in, out, err);
   Outcome outcome;
   int status = 0;
   REQUIRE(waitpid(child, &status, 0) == child);

@@ -25,6 +25,7 @@ struct Limits {
 struct Streams {
   std::string stdout_path;  // stdout goes here, not into Outcome::out
   bool progress = false;    // progress bars, though stderr is a file
+  std::string stdin_text;   // what the program reads
 };
 
 // `arguments` without the program's name. Packed weights are cached in the test models' folder,

@@ -107,6 +107,7 @@ Summary Summarise(const GraphPlan& plan, const ModelShape& shape) {
   summary.name = description.metadata.name;
   summary.architecture = description.metadata.architecture;
   summary.tokenizer = model::TokenizerKindName(description.tokenizer.kind);
+  summary.chat_format = description.tokenizer.chat_format;
   for (size_t i = 0; i < description.tensors.size(); ++i) {
     const TensorDescription& tensor = description.tensors[i];
     const auto bytes = model::TensorBytesOf(tensor.dtype, tensor.block, tensor.extents);

@@ -51,6 +51,8 @@ struct Options {
   // matrix: the mean square of what comes in there. Used for int4 weights; matrices that are not
   // named count every column alike.
   std::map<std::string, std::vector<float>> importance;
+  // Name of the chat format (headroom.h); empty: what the model's own template is, if it is known.
+  std::string chat_format;
   uint64_t seed = 1;  // presets only: same seed, same bytes
   std::string name;   // stored name; empty: the folder's or the preset's
 
@@ -63,7 +65,8 @@ struct Options {
 struct Summary {
   std::string name;
   std::string architecture;
-  std::string tokenizer;  // "none" or for example "byte-level BPE"
+  std::string tokenizer;    // "none" or for example "byte-level BPE"
+  std::string chat_format;  // empty: none known
   uint64_t file_bytes = 0;
   uint64_t weight_bytes = 0;  // elements and scales
   uint64_t parameters = 0;    // stored elements

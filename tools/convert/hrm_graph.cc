@@ -318,6 +318,7 @@ Status AddTokenizer(const TokenizerDescription& from, fb::ModelT& graph) {
   to->add_prefix_space = from.add_prefix_space;
   to->ignore_merges = from.ignore_merges;
   to->chat_template = from.chat_template;
+  to->chat_format = from.chat_format;
   AddSentencePiece(from, *to);
   graph.tokenizer = std::move(to);
   return {};

@@ -50,6 +50,7 @@ struct TokenizerDescription {
   bool add_prefix_space = false;
   bool ignore_merges = false;
   std::string chat_template;
+  std::string chat_format;
   // As in model::TokenizerSpec.
   std::string space;
   model::SpacePrefix space_prefix = model::SpacePrefix::kNone;

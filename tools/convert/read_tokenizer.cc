@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "base/platform.h"
+#include "convert/chat_template.h"
 #include "convert/json_file.h"
 #include "convert/sentencepiece_file.h"
 #include "convert/tokenizer_json.h"
@@ -81,7 +82,18 @@ Status ReadTokenizer(const Options& options, ModelDescription& description) {
   for (const std::string& note : parsed.notes) Say(options, note);
   parsed.tokenizer.end_tokens = std::move(description.tokenizer.end_tokens);
   description.tokenizer = std::move(parsed.tokenizer);
-  return ReadChatTemplate(options, description);
+  HR_RETURN_IF_ERROR(ReadChatTemplate(options, description));
+  SetChatFormat(options.chat_format, options.log, description.tokenizer);
+  return {};
+}
+
+void SetChatFormat(const std::string& wanted, const std::function<void(const std::string&)>& log,
+                   TokenizerDescription& tokenizer) {
+  tokenizer.chat_format = wanted.empty() ? RecogniseChatTemplate(tokenizer.chat_template) : wanted;
+  if (log && tokenizer.chat_format.empty() && !tokenizer.chat_template.empty()) {
+    log("the model's chat template is none of those known; conversations need --template NAME, or "
+        "convert with --chat-format NAME");
+  }
 }
 
 }  // namespace headroom::convert

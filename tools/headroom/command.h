@@ -24,6 +24,7 @@ struct Invocation {
 
 // Each declares one sub-command with its options and, when it is chosen, sets `invocation.action`.
 void AddRun(CLI::App& app, Invocation& invocation);
+void AddChat(CLI::App& app, Invocation& invocation);
 void AddPlan(CLI::App& app, Invocation& invocation);
 void AddBench(CLI::App& app, Invocation& invocation);
 void AddEval(CLI::App& app, Invocation& invocation);

@@ -29,7 +29,7 @@ std::string Joined(const std::vector<std::string>& names) {
 
 std::string Footer() {
   return "SOURCE is a Hugging Face folder: config.json, *.safetensors and, for text, "
-         "tokenizer.json.\n"
+         "tokenizer.json or tokenizer.model.\n"
          "Architectures: " +
          Joined(convert::ArchitectureNames()) +
          ".\n"
@@ -59,6 +59,7 @@ Json SummaryJson(const std::string& out, const convert::Summary& summary) {
           {"name", summary.name},
           {"architecture", summary.architecture},
           {"tokenizer", summary.tokenizer},
+          {"chat_format", summary.chat_format},
           {"file_bytes", summary.file_bytes},
           {"weight_bytes", summary.weight_bytes},
           {"parameters", summary.parameters},
@@ -72,11 +73,12 @@ Json SummaryJson(const std::string& out, const convert::Summary& summary) {
 
 void PrintSummary(const std::string& out, const convert::Summary& summary) {
   std::printf("%s: %s, %s, %" PRIu32 " layers, %s parameters, vocabulary %" PRIu32
-              ", context %" PRIu32 ", tokenizer %s\n",
+              ", context %" PRIu32 ", tokenizer %s%s\n",
               out.c_str(), EscapeControls(summary.name).c_str(),
               EscapeControls(summary.architecture).c_str(), summary.layers,
               FormatCount(summary.parameters).c_str(), summary.vocabulary, summary.context_tokens,
-              EscapeControls(summary.tokenizer).c_str());
+              EscapeControls(summary.tokenizer).c_str(),
+              summary.chat_format.empty() ? "" : (", chat format " + summary.chat_format).c_str());
   std::printf("%s in %" PRIu32 " tensors (%.2f bits per parameter), %.1f s\n",
               FormatBytes(summary.file_bytes).c_str(), summary.tensors,
               summary.parameters == 0 ? 0.0
@@ -207,7 +209,13 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
                   "tokens the file allows (default: the trained maximum); longrope models differ "
                   "by it")
       ->type_name("TOKENS");
-  command.add_flag("--without-tokenizer", options.without_tokenizer, "leave tokenizer.json out");
+  command.add_flag("--without-tokenizer", options.without_tokenizer, "leave the tokenizer out");
+  command
+      .add_option("--chat-format", options.chat_format,
+                  "how conversations are spelled (default: what the model's own template is, where "
+                  "it is known)")
+      ->check(ChatFormatProblem)
+      ->type_name("NAME");
   command.add_option("--seed", options.seed, "--random only: same seed, same bytes")
       ->capture_default_str();
   command.add_option("--name", options.name, "name to store (default: the folder's or preset's)");

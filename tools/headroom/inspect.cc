@@ -201,6 +201,12 @@ const char* TokenizerKindKey(model::TokenizerKind kind) {
   return "unknown";
 }
 
+std::string ChatPhrase(const model::TokenizerSpec& tokenizer) {
+  if (!tokenizer.chat_format.empty())
+    return ", chat format " + EscapeControls(tokenizer.chat_format);
+  return tokenizer.chat_template.empty() ? "" : ", with a chat template that is not known";
+}
+
 Json TokenizerJson(const model::TokenizerSpec& tokenizer) {
   if (tokenizer.kind == model::TokenizerKind::kNone) return nullptr;
   return {{"kind", TokenizerKindKey(tokenizer.kind)},
@@ -212,6 +218,7 @@ Json TokenizerJson(const model::TokenizerSpec& tokenizer) {
           {"begin_token", tokenizer.begin_token},
           {"add_begin", tokenizer.add_begin},
           {"patterns", tokenizer.patterns},
+          {"chat_format", tokenizer.chat_format},
           {"chat_template", tokenizer.chat_template}};
 }
 
@@ -259,7 +266,7 @@ void PrintMetadata(const model::Model& model) {
                 model::TokenizerKindName(tokenizer.kind), tokenizer.tokens.size(),
                 tokenizer.merges.size(),
                 tokenizer.special_tokens.size() + tokenizer.added_tokens.size(),
-                tokenizer.chat_template.empty() ? "" : ", with a chat template");
+                ChatPhrase(tokenizer).c_str());
   }
 }
 

@@ -47,11 +47,7 @@ void PrintFailure(const Failure& failure, bool json) {
   if (!advice.empty()) std::fprintf(stderr, "  %s\n", advice.c_str());
   if (!json || std::ferror(stdout) != 0) return;
   try {
-    PrintJson({{"error",
-                {{"code", failure.status()},
-                 {"status", hr_status_name(failure.status())},
-                 {"message", failure.what()},
-                 {"advice", advice}}}});
+    PrintJson(FailureJson(failure));
   } catch (const Failure&) {
     // stderr has it
   }
@@ -117,6 +113,7 @@ int RunCommandLine(int argc, char** argv) {
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
   AddRun(app, invocation);
+  AddChat(app, invocation);
   AddPlan(app, invocation);
   AddBench(app, invocation);
   AddEval(app, invocation);

@@ -87,6 +87,36 @@ void AddThreadOptions(CLI::App& command, SessionArguments& arguments) {
   AddBackendOption(command);
 }
 
+void AddSamplerOptions(CLI::App& command, hr_sampler_options& sampler) {
+  command.add_option("--temp", sampler.temperature, "temperature; 0 takes the likeliest token")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--top-k", sampler.top_k, "draw among the K likeliest (0: all)");
+  command.add_option("--top-p", sampler.top_p, "draw among the likeliest that make up P (0: off)")
+      ->check(CLI::Range(0.0, 1.0));
+  command.add_option("--min-p", sampler.min_p, "drop tokens below P of the likeliest (0: off)")
+      ->check(CLI::Range(0.0, 1.0));
+  command
+      .add_option("--repeat-penalty", sampler.repetition_penalty,
+                  "above 1 discourages recent tokens (0: off)")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--repeat-window", sampler.repetition_window, "how many are recent (0: 64)");
+  command.add_option("--seed", sampler.seed, "same seed, same text");
+}
+
+std::string ChatFormatNames() {
+  std::string names;
+  for (size_t i = 0; const char* name = hr_chat_format_name(i); ++i)
+    names += (i == 0 ? "" : ", ") + std::string(name);
+  return names;
+}
+
+std::string ChatFormatProblem(const std::string& text) {
+  for (size_t i = 0; const char* name = hr_chat_format_name(i); ++i) {
+    if (text == name) return "";
+  }
+  return "'" + text + "' is none of " + ChatFormatNames();
+}
+
 std::string KvProblem(const std::string& text) {
   for (const int32_t kv : {HR_KV_AUTO, HR_KV_F32, HR_KV_F16, HR_KV_INT8}) {
     if (text == KvName(kv)) return "";

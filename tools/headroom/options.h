@@ -43,6 +43,13 @@ void AddBackendOption(CLI::App& command);
 // --threads, --chunk, --backend.
 void AddThreadOptions(CLI::App& command, SessionArguments& arguments);
 
+// The members of hr_sampler_options.
+void AddSamplerOptions(CLI::App& command, hr_sampler_options& sampler);
+
+// Names of all chat formats.
+std::string ChatFormatNames();
+// What is wrong with the name of a chat format; empty: nothing.
+std::string ChatFormatProblem(const std::string& text);
 // What is wrong with the name of a cache type; empty: nothing. Made for CLI::Option::check.
 std::string KvProblem(const std::string& text);
 // "f32", "f16", "int8" or "auto", checked before, to HR_KV_*.

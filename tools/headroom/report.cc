@@ -73,6 +73,19 @@ std::string EscapeControls(std::string_view text) {
   return safe;
 }
 
+double TokensPerSecond(uint64_t tokens, uint64_t nanoseconds) {
+  return nanoseconds == 0 ? 0
+                          : static_cast<double>(tokens) * 1e9 / static_cast<double>(nanoseconds);
+}
+
+Json FailureJson(const Failure& failure) {
+  return {{"error",
+           {{"code", failure.status()},
+            {"status", hr_status_name(failure.status())},
+            {"message", failure.what()},
+            {"advice", failure.advice()}}}};
+}
+
 Json FactsJson(const hr_model_facts& facts) {
   char digest[24];
   std::snprintf(digest, sizeof(digest), "%016" PRIx64, facts.digest);

@@ -9,6 +9,8 @@
 #include <headroom/headroom.h>
 #include <nlohmann/json.hpp>
 
+#include "headroom/api.h"
+
 namespace headroom::cli {
 
 using Json = nlohmann::ordered_json;
@@ -20,6 +22,10 @@ void PrintJson(const Json& json);
 // are not UTF-8 become \xNN or \u{NNNN}; newlines too.
 std::string EscapeControls(std::string_view text);
 
+double TokensPerSecond(uint64_t tokens, uint64_t nanoseconds);
+
+// {"error": {...}}
+Json FailureJson(const Failure& failure);
 Json FactsJson(const hr_model_facts& facts);
 Json PlanJson(const hr_plan_report& plan);
 

@@ -122,11 +122,6 @@ struct MemoryWatch {
   }
 };
 
-double TokensPerSecond(uint64_t tokens, uint64_t nanoseconds) {
-  return nanoseconds == 0 ? 0
-                          : static_cast<double>(tokens) * 1e9 / static_cast<double>(nanoseconds);
-}
-
 // Room for the prompt and the answer, when the user named no context: a one-shot run needs no more.
 void ChooseContext(const RunArguments& arguments, size_t prompt_tokens, uint32_t trained,
                    hr_session_options& options) {
@@ -302,23 +297,6 @@ int Run(const RunArguments& arguments, bool json) {
   return outcome.result.stop_reason == HR_STOP_CANCELLED ? kInterrupted : kOk;
 }
 
-void AddSamplerOptions(CLI::App& command, RunArguments& arguments) {
-  hr_sampler_options& sampler = arguments.sampler;
-  command.add_option("--temp", sampler.temperature, "temperature; 0 takes the likeliest token")
-      ->check(CLI::NonNegativeNumber);
-  command.add_option("--top-k", sampler.top_k, "draw among the K likeliest (0: all)");
-  command.add_option("--top-p", sampler.top_p, "draw among the likeliest that make up P (0: off)")
-      ->check(CLI::Range(0.0, 1.0));
-  command.add_option("--min-p", sampler.min_p, "drop tokens below P of the likeliest (0: off)")
-      ->check(CLI::Range(0.0, 1.0));
-  command
-      .add_option("--repeat-penalty", sampler.repetition_penalty,
-                  "above 1 discourages recent tokens (0: off)")
-      ->check(CLI::NonNegativeNumber);
-  command.add_option("--repeat-window", sampler.repetition_window, "how many are recent (0: 64)");
-  command.add_option("--seed", sampler.seed, "same seed, same text");
-}
-
 }  // namespace
 
 void AddRun(CLI::App& app, Invocation& invocation) {
@@ -335,7 +313,7 @@ void AddRun(CLI::App& app, Invocation& invocation) {
                   "end after N tokens (0: when the context is full)")
       ->capture_default_str()
       ->type_name("N");
-  AddSamplerOptions(command, *arguments);
+  AddSamplerOptions(command, arguments->sampler);
   command
       .add_option("--stop", arguments->stops, "end before this text; may be repeated (\\n works)")
       ->allow_extra_args(false)

@@ -184,6 +184,60 @@ HR_API hr_status hr_detokenize(const hr_model* model, const int32_t* tokens, siz
 /* True when `token` ends a text for this model. */
 HR_API bool hr_is_end_token(const hr_model* model, int32_t token);
 
+/* ---- Conversations -----------------------------------------------------------------------------
+ */
+
+/* A conversation is a system message or none, then messages of user and assistant in turn. A chat
+ * format says how it is spelled; the library has those of common model families by name. What a
+ * message says never becomes a special token, whatever its text: only the format's own text does.
+ *
+ *   messages = system, user                        prefill(hr_chat_tokens(done 0)), generate
+ *   messages = system, user, assistant, user       prefill(hr_chat_tokens(done 3)), generate
+ *
+ * so each turn reads only what is new. What was generated stays in the session as it was. */
+enum { HR_ROLE_SYSTEM = 0, HR_ROLE_USER = 1, HR_ROLE_ASSISTANT = 2 };
+
+typedef struct hr_chat_message {
+  int32_t role;     /* HR_ROLE_* */
+  const char* text; /* UTF-8; may contain NUL */
+  size_t bytes;
+} hr_chat_message;
+
+typedef struct hr_chat_options {
+  size_t struct_size;
+  const char* format; /* a name of hr_chat_format_name; NULL: the one that the model file names */
+  const char* date;   /* today, for formats that say it; NULL: "2024-07-26" */
+  size_t done;        /* so many of the messages are in the session already, the first ones */
+  bool answer_cut; /* the last of those is an answer that stopped before its end: at a limit, by a
+                      callback, a cancel or a full context */
+} hr_chat_options;
+
+/* The tokens that go into the session next: the begin token where the format has one, the messages
+ * that are not done, and, after one of the user, what asks for the answer. *out_count receives the
+ * number of tokens, also when `capacity` is too small (BUFFER_TOO_SMALL; tokens may be NULL with
+ * capacity 0). Any thread. Errors: UNSUPPORTED (no tokenizer; no format named; a name that is
+ * unknown; special tokens of the format that the vocabulary lacks; a system message where the
+ * format has no place for it), INVALID_ARGUMENT (roles out of order, more done than there are, a
+ * date that is none). */
+HR_API hr_status hr_chat_tokens(const hr_model* model, const hr_chat_message* messages,
+                                size_t count, const hr_chat_options* options, int32_t* tokens,
+                                size_t capacity, size_t* out_count, hr_error* error);
+
+typedef struct hr_chat_facts {
+  size_t struct_size;
+  char format[32];
+  char end[64]; /* text that ends an answer: a stop sequence for hr_session_generate, beside the
+                   model's end tokens */
+  bool takes_system; /* there is a place for a system message */
+} hr_chat_facts;
+/* What is to be known of a format; `format` NULL: the one that the model file names. Any thread.
+ * Errors: UNSUPPORTED as above, INVALID_ARGUMENT for NULL. */
+HR_API hr_status hr_chat_get_facts(const hr_model* model, const char* format,
+                                   hr_chat_facts* out_facts, hr_error* error);
+
+/* Names of all formats, by index from 0; NULL past the last. Static storage. */
+HR_API const char* hr_chat_format_name(size_t index);
+
 /* ---- Plan --------------------------------------------------------------------------------------
  */
 
