@@ -24,10 +24,10 @@ enum FieldOffset : size_t {
   kHeaderChecksumAt = 56,
 };
 
-// Bit i of required_features; the same order as RequiredFeature in headroom.fbs. This build reads
-// none.
-constexpr const char* kFeatureNames[] = {"external segments", "compressed segments"};
-constexpr uint64_t kSupportedFeatures = 0;
+// Bit i of required_features; the same order as RequiredFeature in headroom.fbs.
+constexpr const char* kFeatureNames[] = {"external segments", "compressed segments",
+                                         "normal form of text"};
+constexpr uint64_t kSupportedFeatures = kFeatureNormalForm;
 
 template <typename T>
 T Load(std::span<const std::byte> bytes, size_t offset) {

@@ -22,6 +22,9 @@ inline constexpr uint64_t kTensorAlignment = 64;
 // small.
 inline constexpr uint64_t kMaxGraphBytes = 1u << 30;
 
+// Bits of Header::required_features that this build reads.
+inline constexpr uint64_t kFeatureNormalForm = uint64_t{1} << 2;
+
 struct Header {
   uint32_t format_version = kFormatVersion;
   uint64_t required_features = 0;

@@ -243,6 +243,8 @@ Status LoadTokenizer(LoadContext& context) {
   }
   to.add_prefix_space = from->add_prefix_space();
   to.ignore_merges = from->ignore_merges();
+  HR_RETURN_IF_ERROR(CheckKnown(where, "normal form", from->normal_form()));
+  to.normal_form = static_cast<NormalForm>(from->normal_form());
   HR_RETURN_IF_ERROR(CheckText(where, "chat template", from->chat_template(), kMaxTemplateBytes,
                                true, &to.chat_template));
   return CheckText(where, "chat format", from->chat_format(), kMaxFormatBytes, false,

@@ -182,6 +182,7 @@ struct Merge {
 };
 
 // Where a space is put in front of text that has none of its own in the vocabulary's eyes.
+enum class NormalForm : uint8_t { kAsIs, kNfc, kNfd, kNfkc, kNfkd };
 enum class SpacePrefix : uint8_t {
   kNone,
   kAlways,  // of the text between special tokens, also where it begins with a space
@@ -208,6 +209,7 @@ struct TokenizerSpec {
   int32_t begin_token = kNone;             // prepended when add_begin
   bool add_begin = false;
   bool add_prefix_space = false;
+  NormalForm normal_form = NormalForm::kAsIs;
   bool ignore_merges = false;  // a pre-token that is itself in the vocabulary is not merged
   std::string_view chat_template;
   std::string_view chat_format;  // name of the runtime's format that the template is; or empty

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "text/normal_form.h"
+
 namespace headroom::text {
 namespace {
 
@@ -45,25 +47,38 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::Create(const model::TokenizerSpec&
   return tokenizer;
 }
 
+// Text in the form that its tokens have; `plain` follows it.
+Result<std::string> Tokenizer::Prepare(std::string_view text, std::vector<TextRange>* plain) const {
+  std::string formed;
+  if (!IsPlainly(text, spec_->normal_form)) {
+    HR_ASSIGN_OR_RETURN(formed, ToNormalForm(text, spec_->normal_form));
+    // Where a range came to lie is not known: no special token is looked for in the whole.
+    if (!plain->empty()) *plain = {{0, formed.size()}};
+    text = formed;
+  }
+  for (TextRange& range : *plain) {
+    for (size_t* place : {&range.begin, &range.end})
+      *place = MapSpaces(text.substr(0, *place), *spec_).size();
+  }
+  return MapSpaces(text, *spec_);
+}
+
 // A part of the text between special tokens.
 Status Tokenizer::EncodeOrdinary(std::string_view whole, TextRange part, Work& work) const {
   std::string_view text = whole.substr(part.begin, part.end - part.begin);
   if (text.empty()) return {};
-  std::string mapped;
-  const bool maps = spec_->space_prefix == model::SpacePrefix::kAlways ||
-                    (!spec_->space.empty() && text.find(spec_->space) != text.npos);
   std::vector<TextRange> plain;
   for (const TextRange& range : work.rule.plain) {
-    const auto place = [&](size_t at) {
-      const size_t inside = std::clamp(at, part.begin, part.end) - part.begin;
-      return maps ? MapSpaces(text.substr(0, inside), *spec_).size() : inside;
-    };
-    if (range.begin < part.end && range.end > part.begin)
-      plain.push_back({place(range.begin), place(range.end)});
+    if (range.begin >= part.end || range.end <= part.begin) continue;
+    plain.push_back({std::max(range.begin, part.begin) - part.begin,
+                     std::min(range.end, part.end) - part.begin});
   }
-  if (maps) {
-    mapped = MapSpaces(text, *spec_);
-    text = mapped;
+  std::string prepared;
+  if (spec_->space_prefix == model::SpacePrefix::kAlways ||
+      (!spec_->space.empty() && text.find(spec_->space) != text.npos) ||
+      !IsPlainly(text, spec_->normal_form)) {
+    HR_ASSIGN_OR_RETURN(prepared, Prepare(text, &plain));
+    text = prepared;
   }
   const SpecialRule rule{work.rule.special, plain};
   const bool first = part.begin == 0;

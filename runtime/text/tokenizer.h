@@ -1,7 +1,8 @@
 // Text to token ids and back, by the tokenizer that a model file carries: byte-level BPE, or the
 // BPE and the unigram model of SentencePiece.
 //
-//   text -> cut at special tokens -> spaces mapped and prefixed -> cut by patterns -> encoder
+//   text -> cut at special tokens -> normal form -> spaces mapped and prefixed -> cut by patterns
+//        -> encoder
 #pragma once
 
 #include <cstddef>
@@ -10,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/status.h"
 #include "model/model.h"
@@ -70,6 +72,7 @@ class Tokenizer {
   };
 
   Tokenizer() = default;
+  Result<std::string> Prepare(std::string_view text, std::vector<TextRange>* plain) const;
   Status EncodeOrdinary(std::string_view text, TextRange part, Work& work) const;
   Status EncodePieces(std::string_view text, bool first, Work& work) const;
 

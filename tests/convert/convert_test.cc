@@ -444,8 +444,8 @@ TEST_CASE("a tokenizer beside the weights is taken in, or left out when asked", 
   TempFolder folder;
   std::filesystem::copy(GoldenFolder("llama-gqa"), folder.path());
   test::WriteText(folder / "tokenizer.json",
-                  R"({"added_tokens":[{"id":3,"content":"<e>"}],"model":{"type":"BPE",)"
-                  R"("vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}})");
+                  R"({"added_tokens":[{"id":3,"content":"<e>"}],"normalizer":{"type":"NFC"},)"
+                  R"("model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}})");
   test::WriteText(folder / "tokenizer_config.json", R"({"chat_template":"{{ messages }}"})");
   test::WriteText(folder / "generation_config.json",
                   R"({"eos_token_id":[3,5,9999],"temperature":0.6,"top_k":20,"top_p":0.9})");
@@ -458,6 +458,8 @@ TEST_CASE("a tokenizer beside the weights is taken in, or left out when asked", 
   REQUIRE(spec.merges.size() == 1);
   CHECK(spec.merges[0].result == 2);
   CHECK(spec.chat_template == "{{ messages }}");
+  CHECK(spec.chat_format.empty());
+  CHECK(spec.normal_form == model::NormalForm::kNfc);
   CHECK(spec.end_tokens == std::vector<uint32_t>{3, 5});
   CHECK(with->model->sampling.temperature == 0.6f);
   CHECK(with->model->sampling.top_k == 20);
@@ -466,6 +468,8 @@ TEST_CASE("a tokenizer beside the weights is taken in, or left out when asked", 
   Options options;
   options.source = folder.path();
   options.out = out / "model.hrm";
+  options.chat_format = "chatml";
+  CHECK(convert::Convert(options).value().chat_format == "chatml");
   options.without_tokenizer = true;
   CHECK(convert::Convert(options).value().tokenizer == "none");
 }

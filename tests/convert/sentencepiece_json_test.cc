@@ -74,7 +74,7 @@ TEST_CASE("scores keep every digit", "[convert][tokenizer]") {
 TEST_CASE("normalizers and pre-tokenizers that are not understood are refused by name",
           "[convert][tokenizer]") {
   const File llama("llama2");
-  CHECK(llama.Refused(kReplace, R"({"type":"NFKC"})", "normalizer \"NFKC\""));
+  CHECK(llama.Refused(kReplace, R"({"type":"NFKC"})", "normalizer \"NFKC\""));  // behind Prepend
   CHECK(llama.Refused(kReplace, R"({"type":"Precompiled","precompiled_charsmap":"AAAA"})",
                       "normalizer \"Precompiled\""));
   CHECK(llama.Refused(kReplace, R"({"type":"Replace","pattern":{"String":"a"},"content":"b"})",

@@ -104,6 +104,9 @@ TEST_CASE("ids equal the reference: Qwen 2 splitting", "[convert][tokenizer]") {
 }
 TEST_CASE("ids equal the reference: single digits", "[convert][tokenizer]") { CheckCase("digits"); }
 
+TEST_CASE("ids equal the reference: normal form D", "[convert][tokenizer]") { CheckCase("nfd"); }
+TEST_CASE("ids equal the reference: normal form KC", "[convert][tokenizer]") { CheckCase("nfkc"); }
+
 TEST_CASE("ids and texts equal the reference: Llama 2", "[convert][tokenizer]") {
   CheckCase("llama2", 800);
 }

@@ -79,12 +79,20 @@ TEST_CASE("a template's first token becomes the begin token", "[convert][tokeniz
   CHECK(Says(with(first + "," + first + "," + text).status().message(), "behind the text"));
 }
 
-TEST_CASE("NFC is accepted with a note", "[convert][tokenizer]") {
-  const auto parsed =
-      Parse(test::Replaced(kBase, R"("normalizer":null)", R"("normalizer":{"type":"NFC"})"));
+TEST_CASE("a normaliser that is a Unicode normal form is kept, one of them",
+          "[convert][tokenizer]") {
+  const auto with = [](const std::string& normalizer) {
+    return Parse(test::Replaced(kBase, R"("normalizer":null)", R"("normalizer":)" + normalizer));
+  };
+  const auto parsed = with(R"({"type":"NFC"})");
   REQUIRE(parsed.ok());
-  REQUIRE(parsed.value().notes.size() == 1);
-  CHECK(Says(parsed.value().notes[0], "normal form C"));
+  CHECK(parsed.value().notes.empty());
+  CHECK(parsed.value().tokenizer.normal_form == model::NormalForm::kNfc);
+  const auto listed = with(R"({"type":"Sequence","normalizers":[{"type":"NFKD"}]})");
+  REQUIRE(listed.ok());
+  CHECK(listed.value().tokenizer.normal_form == model::NormalForm::kNfkd);
+  const auto both = with(R"({"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"NFKC"}]})");
+  CHECK(Says(both.status().message(), "second normal form \"NFKC\""));
 }
 
 TEST_CASE("parts that would change ids are refused by name", "[convert][tokenizer]") {

@@ -22,6 +22,20 @@ constexpr std::pair<const char*, const char*> kMerges[] = {
     {"a", "b"},  {"ab", "a"},      {"\xc3", "\xa9"}, {" ", " "},
     {"  ", " "}, {"\xff", "\xfe"}, {"a", "a"}};
 
+// With all of the text plain, no special token is matched: as with the flag that says so.
+void CheckPlain(const text::Tokenizer& tokenizer, std::string_view text) {
+  std::vector<int32_t> plain(4 * text.size() + 8), flagged(plain.size());
+  size_t plain_count = 0, flagged_count = 0;
+  const text::TextRange whole{0, text.size()};
+  const Status by_range = tokenizer.Encode(text, 0, plain, &plain_count, {&whole, 1});
+  const Status by_flag = tokenizer.Encode(text, text::kNoSpecial, flagged, &flagged_count);
+  if (by_range.code() != by_flag.code() || plain_count != flagged_count || plain != flagged)
+    __builtin_trap();
+  if (text.empty()) return;
+  const text::TextRange part{text.size() / 3, text.size() - text.size() / 3};
+  (void)tokenizer.Encode(text, 0, plain, &plain_count, {&part, 1});
+}
+
 // Encodes and checks the round trip where the vocabulary can say every byte.
 void Exercise(const text::Tokenizer& tokenizer, std::string_view text, uint32_t flags, bool exact) {
   size_t count = 0;
@@ -32,6 +46,7 @@ void Exercise(const text::Tokenizer& tokenizer, std::string_view text, uint32_t 
     return;
   }
   ids.resize(count);
+  CheckPlain(tokenizer, text);
   size_t bytes = 0;
   std::string back(text.size() + 4096, '\0');
   if (tokenizer.Decode(ids, back, &bytes).ok() && exact &&
@@ -142,6 +157,7 @@ void FuzzSpec(std::string_view data) {
     owned.AddAdded({bytes.Next(), {}, (shape & 1) != 0, (shape & 2) != 0, (shape & 4) != 0, true},
                    bytes.Take(2));
   }
+  owned.spec().normal_form = static_cast<model::NormalForm>(bytes.Next() % 5);
   owned.spec().ignore_merges = shape & 4;
   owned.spec().add_prefix_space = shape & 8;
   owned.spec().add_begin = shape & 16;

@@ -112,6 +112,8 @@ TEST_CASE("group 19: tokenizer kinds and texts are checked", "[model][hostile]")
        [](auto& g) { g.tokenizer->patterns.assign(65, "a"); }},
       {"template", kCorrupt, "chat template has control character 0x1b",
        [](auto& g) { g.tokenizer->chat_template = "\x1b[31m"; }},
+      {"chat format of many bytes", kCorrupt, "chat format",
+       [](auto& g) { g.tokenizer->chat_format = std::string(32, 'x'); }},
   });
 }
 

@@ -28,6 +28,7 @@ inline void FillSpec(const convert::TokenizerDescription& from, OwnedSpec& owned
   spec.add_begin = from.add_begin;
   spec.add_prefix_space = from.add_prefix_space;
   spec.ignore_merges = from.ignore_merges;
+  spec.normal_form = from.normal_form;
   spec.space_prefix = from.space_prefix;
   spec.strip_spaces = from.strip_spaces;
   spec.unknown_token = from.unknown_token;

@@ -5,7 +5,7 @@
 #   4. otherwise                                  -> FetchContent clones the pinned commit from upstream
 #
 # Targets for hr_library(... LINK ...):
-#   XNNPACK pthreadpool cpuinfo hwy pcre2-8 dep_xxhash dep_flatbuffers dep_fp16 dep_fxdiv   runtime
+#   XNNPACK pthreadpool cpuinfo hwy pcre2-8 utf8proc dep_xxhash dep_flatbuffers dep_fp16 dep_fxdiv   runtime
 #   nlohmann_json::nlohmann_json CLI11::CLI11 dep_protozero Catch2::Catch2WithMain          tools and tests only
 #
 # Dependencies are always compiled optimised, without our warning flags and without sanitizers: every preset of

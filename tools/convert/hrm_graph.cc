@@ -317,6 +317,7 @@ Status AddTokenizer(const TokenizerDescription& from, fb::ModelT& graph) {
   to->add_begin = from.add_begin;
   to->add_prefix_space = from.add_prefix_space;
   to->ignore_merges = from.ignore_merges;
+  to->normal_form = static_cast<fb::NormalForm>(from.normal_form);
   to->chat_template = from.chat_template;
   to->chat_format = from.chat_format;
   AddSentencePiece(from, *to);

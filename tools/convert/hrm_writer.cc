@@ -122,6 +122,8 @@ Result<std::vector<std::byte>> HrmWriter::Impl::Head(uint64_t file_bytes) const 
                         static_cast<unsigned long long>(graph_bytes), serialised.size());
   }
   model::Header header;
+  if (graph.tokenizer && graph.tokenizer->normal_form != fb::NormalForm::AsIs)
+    header.required_features |= model::kFeatureNormalForm;
   header.graph_bytes = serialised.size();
   header.file_bytes = file_bytes;
   header.graph_checksum = model::Checksum(serialised);

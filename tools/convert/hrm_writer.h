@@ -49,6 +49,7 @@ struct TokenizerDescription {
   bool add_begin = false;
   bool add_prefix_space = false;
   bool ignore_merges = false;
+  model::NormalForm normal_form = model::NormalForm::kAsIs;
   std::string chat_template;
   std::string chat_format;
   // As in model::TokenizerSpec.

@@ -57,6 +57,10 @@ class SentencePieceParser : public TokenizerParser {
       for (const Json& item : List(*part, "normalizers")) HR_RETURN_IF_ERROR(Normalizer(&item));
       return {};
     }
+    if (!prepend_ && !mapped_) {
+      HR_ASSIGN_OR_RETURN(const bool taken, TakeNormalForm(type));
+      if (taken) return {};
+    }
     if (type == "Prepend" && !prepend_) {
       prepend_ = true;
       return SetSign("normalizer Prepend", Text(*part, "prepend"));

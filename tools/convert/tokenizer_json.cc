@@ -123,11 +123,8 @@ class ByteLevelParser : public TokenizerParser {
       for (const Json& item : List(*part, "normalizers")) HR_RETURN_IF_ERROR(Normalizer(&item));
       return {};
     }
-    if (type != "NFC") return Unsupported("normalizer", type);
-    parsed_.notes.push_back(
-        "the tokenizer expects text in Unicode normal form C; nothing is "
-        "normalised at run time");
-    return {};
+    HR_ASSIGN_OR_RETURN(const bool taken, TakeNormalForm(type));
+    return taken ? Status() : Unsupported("normalizer", type);
   }
 
   // ---- pre_tokenizer

@@ -72,6 +72,21 @@ Result<std::vector<TokenizerParser::Added>> TokenizerParser::AddedTokens() const
   return tokens;
 }
 
+Result<bool> TokenizerParser::TakeNormalForm(const std::string& type) {
+  using model::NormalForm;
+  constexpr std::pair<const char*, NormalForm> kForms[] = {{"NFC", NormalForm::kNfc},
+                                                           {"NFD", NormalForm::kNfd},
+                                                           {"NFKC", NormalForm::kNfkc},
+                                                           {"NFKD", NormalForm::kNfkd}};
+  for (const auto& [name, form] : kForms) {
+    if (type != name) continue;
+    if (out().normal_form != NormalForm::kAsIs) return Unsupported("a second normal form", type);
+    out().normal_form = form;
+    return true;
+  }
+  return false;
+}
+
 Status TokenizerParser::CheckBpeOptions(const Json& model) const {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!Text(model, key).empty()) return Unsupported("model option", key);

@@ -46,6 +46,8 @@ class TokenizerParser {
   Status Merges(const Json& vocabulary, const Json& merges);
   // A begin token, or nothing.
   Status PostProcessor(const Json* part);
+  // Takes a normalizer that is a Unicode normal form; false when `type` is none.
+  Result<bool> TakeNormalForm(const std::string& type);
   // Options of a BPE model that would change ids.
   Status CheckBpeOptions(const Json& model) const;
 

@@ -43,6 +43,13 @@ POOL = ("aabcdeefghiIlmnoorsttuvw  \n\t'" + "ABCXYZ0123456789" + ".,;:!?-_/\\()[
 WORDS = ["the", " lighthouse", "ships", "'s", "'LL", "'re", " 12345", "don't", "\r\n", "    ", "keeper", "<|end|>",
          "<|end", "<|end|>x", "<|user|>", "Река", "守灯塔", "👩‍🚀", " \n \n", "_name", "x=1", "zzzz"]
 
+# Texts that normal forms change: marks in odd order, composed and not, jamo, compatibility characters.
+FORMS = ["e\u0301 \u00e9 E\u0301\u0323 q\u0307\u0323 q\u0323\u0307", "\u1100\u1161\u11a8 \uac00\u11a8 \uac01 \u1100\u1161\u1161",
+         "\u0344 \u2126 \u212b A\u030a \u1e9b\u0323 \u017f\u0323\u0307", "\ufb01\ufb03 \u00bd \u2460 \uff21\uff10 \ufdfa \u33a5 x\u00b2",
+         "a\u0300\u0315\u0300\u05ae\u0300b", "\u05b8\u05b9\u05b1\u0591\u05c3\u05b0\u05ac\u059f", "\u0061\u0315\u0300\u05ae\u0300\u0062",
+         "\u0958 \u0915\u093c \u0b47\u0b3e \u1026 \u0cca\u0cd5", "\u3042\u309a\u304b\u3099\u304c \uff76\uff9e", "\u0301alone \u0301\u0327",
+         "<|end|>\u0301e\u0301<|user|>", "e" + "\u0301\u0323" * 300, "\U0001d15e\U0001d16d \U0002f800 \uf900", "\u0f71\u0f72\u0f73 \u0f73\u0f72"]
+
 
 def texts():
     rng = random.Random(20240)
@@ -96,6 +103,10 @@ def cases():
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]))
     digits.add_special_tokens(special)
     yield "digits", digits, {}
+    for name, form in (("nfd", normalizers.NFD()), ("nfkc", normalizers.NFKC())):
+        formed = trained(split(LLAMA3), normalizer=form)
+        formed.add_special_tokens(special)
+        yield name, formed, {}
 
 
 def main():
@@ -117,9 +128,7 @@ def main():
         (folder / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n")
         reference = Tokenizer.from_file(str(folder / "tokenizer.json"))
         rows = []
-        for text in texts():
-            if reference.normalizer and reference.normalizer.normalize_str(text) != text:
-                continue  # the runtime expects normalised text
+        for text in texts() + (FORMS if reference.normalizer else []):
             rows.append({"text": text, "ids": reference.encode(text).ids,
                          "plain": reference.encode(text, add_special_tokens=False).ids})
         (folder / "cases.json").write_text(json.dumps(rows, ensure_ascii=True, separators=(",", ":"))
