@@ -19,9 +19,16 @@ class SentencePieceParser : public TokenizerParser {
   using TokenizerParser::TokenizerParser;
 
   Result<ParsedTokenizer> Parse() {
-    HR_RETURN_IF_ERROR(Normalizer(Part("normalizer")));
-    HR_RETURN_IF_ERROR(PreTokenizer(Part("pre_tokenizer")));
-    HR_RETURN_IF_ERROR(Decoder(Part("decoder")));
+    const auto each = [&](auto part) {
+      return [this, part](const Json& json, const std::string& type) {
+        return (this->*part)(json, type);
+      };
+    };
+    using Self = SentencePieceParser;
+    HR_RETURN_IF_ERROR(ForEachPart(Part("normalizer"), "normalizers", each(&Self::Normalizer)));
+    HR_RETURN_IF_ERROR(
+        ForEachPart(Part("pre_tokenizer"), "pretokenizers", each(&Self::PreTokenizer)));
+    HR_RETURN_IF_ERROR(ForEachPart(Part("decoder"), "decoders", each(&Self::Decoder)));
     HR_RETURN_IF_ERROR(CheckSign());
     HR_RETURN_IF_ERROR(Model(*Part("model")));
     HR_RETURN_IF_ERROR(Verbatim());
@@ -50,39 +57,27 @@ class SentencePieceParser : public TokenizerParser {
     return pattern ? Text(*pattern, "String") : std::string();
   }
 
-  Status Normalizer(const Json* part) {
-    if (!part) return {};
-    const std::string type = Text(*part, "type");
-    if (type == "Sequence") {
-      for (const Json& item : List(*part, "normalizers")) HR_RETURN_IF_ERROR(Normalizer(&item));
-      return {};
-    }
+  Status Normalizer(const Json& part, const std::string& type) {
     if (!prepend_ && !mapped_) {
       HR_ASSIGN_OR_RETURN(const bool taken, TakeNormalForm(type));
       if (taken) return {};
     }
     if (type == "Prepend" && !prepend_) {
       prepend_ = true;
-      return SetSign("normalizer Prepend", Text(*part, "prepend"));
+      return SetSign("normalizer Prepend", Text(part, "prepend"));
     }
-    if (type == "Replace" && Pattern(*part) == " ") {
+    if (type == "Replace" && Pattern(part) == " ") {
       mapped_ = true;
-      return SetSign("normalizer Replace", Text(*part, "content"));
+      return SetSign("normalizer Replace", Text(part, "content"));
     }
-    return Unsupported("normalizer", type == "Replace" ? "Replace of " + Pattern(*part) : type);
+    return Unsupported("normalizer", type == "Replace" ? "Replace of " + Pattern(part) : type);
   }
 
-  Status PreTokenizer(const Json* part) {
-    if (!part) return {};
-    const std::string type = Text(*part, "type");
-    if (type == "Sequence") {
-      for (const Json& item : List(*part, "pretokenizers")) HR_RETURN_IF_ERROR(PreTokenizer(&item));
-      return {};
-    }
+  Status PreTokenizer(const Json& part, const std::string& type) {
     if (metaspace_) return Unsupported("pre_tokenizer behind Metaspace", type);
     // Gemma's: the spaces it would cut at are signs by then.
-    if (type == "Split" && Pattern(*part) == " " && mapped_) return {};
-    return type == "Metaspace" ? Metaspace(*part) : Unsupported("pre_tokenizer", type);
+    if (type == "Split" && Pattern(part) == " " && mapped_) return {};
+    return type == "Metaspace" ? Metaspace(part) : Unsupported("pre_tokenizer", type);
   }
 
   Status Metaspace(const Json& part) {
@@ -111,26 +106,20 @@ class SentencePieceParser : public TokenizerParser {
 
   // ---- decoder: only what undoes the above
 
-  Status Decoder(const Json* part) {
-    if (!part) return {};
-    const std::string type = Text(*part, "type");
-    if (type == "Sequence") {
-      for (const Json& item : List(*part, "decoders")) HR_RETURN_IF_ERROR(Decoder(&item));
-      return {};
-    }
+  Status Decoder(const Json& part, const std::string& type) {
     if (type == "Metaspace") {
       shown_ = true;
-      if (Scheme(*part) != "never") out().strip_spaces = std::numeric_limits<uint32_t>::max();
-      return SetSign("decoder Metaspace", Text(*part, "replacement"));
+      if (Scheme(part) != "never") out().strip_spaces = std::numeric_limits<uint32_t>::max();
+      return SetSign("decoder Metaspace", Text(part, "replacement"));
     }
-    if (type == "Replace" && Text(*part, "content") == " ") {
+    if (type == "Replace" && Text(part, "content") == " ") {
       shown_ = true;
-      return SetSign("decoder Replace", Pattern(*part));
+      return SetSign("decoder Replace", Pattern(part));
     }
     if (type == "ByteFallback") bytes_shown_ = true;
     if (type == "Fuse") fused_ = true;
     if (type == "ByteFallback" || type == "Fuse") return {};
-    return type == "Strip" ? Strip(*part) : Unsupported("decoder", type);
+    return type == "Strip" ? Strip(part) : Unsupported("decoder", type);
   }
 
   Status Strip(const Json& part) {
@@ -180,8 +169,7 @@ class SentencePieceParser : public TokenizerParser {
 
   Status BpeModel(const Json& model) {
     HR_RETURN_IF_ERROR(CheckBpeOptions(model));
-    const Json* vocabulary = Member(model, "vocab");
-    if (!vocabulary || !vocabulary->is_object()) return Corrupt("lacks the model's \"vocab\"");
+    HR_ASSIGN_OR_RETURN(const Json* vocabulary, BpeVocabulary(model));
     for (const auto& [piece, value] : vocabulary->items()) {
       HR_ASSIGN_OR_RETURN(const uint32_t id, Id(&value, piece));
       HR_RETURN_IF_ERROR(Piece(id, piece));

@@ -61,7 +61,7 @@ class ByteLevelParser : public TokenizerParser {
     HR_RETURN_IF_ERROR(Verbatim());
     HR_RETURN_IF_ERROR(Model());
     HR_RETURN_IF_ERROR(Normalizer(Part("normalizer")));
-    HR_RETURN_IF_ERROR(PreTokenizer(Part("pre_tokenizer"), /*alone=*/true));
+    HR_RETURN_IF_ERROR(PreTokenizer(Part("pre_tokenizer")));
     if (out().patterns.size() > kMaxPatterns)
       return Unsupported("pre_tokenizer", "more than 16 parts");
     HR_RETURN_IF_ERROR(PostProcessor(Part("post_processor")));
@@ -94,8 +94,7 @@ class ByteLevelParser : public TokenizerParser {
     if (!type.empty() && type != "BPE") return Unsupported("model", type);
     HR_RETURN_IF_ERROR(CheckBpeOptions(*model));
     out().ignore_merges = Is(*model, "ignore_merges");
-    const Json* vocabulary = Member(*model, "vocab");
-    if (!vocabulary || !vocabulary->is_object()) return Corrupt("lacks the model's \"vocab\"");
+    HR_ASSIGN_OR_RETURN(const Json* vocabulary, BpeVocabulary(*model));
     HR_RETURN_IF_ERROR(Vocabulary(*vocabulary));
     return Merges(*vocabulary, List(*model, "merges"));
   }
@@ -117,35 +116,26 @@ class ByteLevelParser : public TokenizerParser {
   // ---- normalizer
 
   Status Normalizer(const Json* part) {
-    if (!part) return {};
-    const std::string type = Text(*part, "type");
-    if (type == "Sequence") {
-      for (const Json& item : List(*part, "normalizers")) HR_RETURN_IF_ERROR(Normalizer(&item));
-      return {};
-    }
-    HR_ASSIGN_OR_RETURN(const bool taken, TakeNormalForm(type));
-    return taken ? Status() : Unsupported("normalizer", type);
+    return ForEachPart(part, "normalizers", [&](const Json&, const std::string& type) -> Status {
+      HR_ASSIGN_OR_RETURN(const bool taken, TakeNormalForm(type));
+      return taken ? Status() : Unsupported("normalizer", type);
+    });
   }
 
   // ---- pre_tokenizer
 
-  Status PreTokenizer(const Json* part, bool alone) {
-    if (!part) return {};
-    const std::string type = Text(*part, "type");
-    if (type == "Sequence") {
-      const Json& parts = List(*part, "pretokenizers");
-      for (const Json& item : parts) {
-        HR_RETURN_IF_ERROR(PreTokenizer(&item, alone && parts.size() == 1));
-      }
-      return {};
-    }
-    if (byte_level_) return Unsupported("pre_tokenizer after ByteLevel", type);
-    if (type == "ByteLevel") return ByteLevel(*part, alone);
-    if (type == "Split") return Split(*part);
-    if (type == "Digits") {
-      return AddPattern(Is(*part, "individual_digits") ? R"(\p{N})" : R"(\p{N}+)");
-    }
-    return Unsupported("pre_tokenizer", type);
+  Status PreTokenizer(const Json* part) {
+    size_t parts = 0;
+    const auto count = [&](const Json&, const std::string&) -> Status { return ++parts, Status(); };
+    HR_RETURN_IF_ERROR(ForEachPart(part, "pretokenizers", count));
+    return ForEachPart(part, "pretokenizers", [&](const Json& each, const std::string& type) {
+      if (byte_level_) return Unsupported("pre_tokenizer after ByteLevel", type);
+      if (type == "ByteLevel") return ByteLevel(each, parts == 1);
+      if (type == "Split") return Split(each);
+      if (type == "Digits")
+        return AddPattern(Is(each, "individual_digits") ? R"(\p{N})" : R"(\p{N}+)");
+      return Unsupported("pre_tokenizer", type);
+    });
   }
 
   Status ByteLevel(const Json& part, bool alone) {
@@ -227,13 +217,9 @@ class ByteLevelParser : public TokenizerParser {
   }
 
   Status Decoder(const Json* part) {
-    if (!part) return {};
-    const std::string type = Text(*part, "type");
-    if (type == "Sequence") {
-      for (const Json& item : List(*part, "decoders")) HR_RETURN_IF_ERROR(Decoder(&item));
-      return {};
-    }
-    return type == "ByteLevel" ? Status() : Unsupported("decoder", type);
+    return ForEachPart(part, "decoders", [&](const Json&, const std::string& type) {
+      return type == "ByteLevel" ? Status() : Unsupported("decoder", type);
+    });
   }
 
   std::set<uint32_t> added_;
@@ -244,12 +230,7 @@ class ByteLevelParser : public TokenizerParser {
 
 Result<ParsedTokenizer> ParseTokenizer(const Json& json, uint32_t vocabulary,
                                        const std::string& what) {
-  const Json* model = json.is_object() && json.contains("model") ? &json["model"] : nullptr;
-  if (model && model->is_object()) {
-    const bool fallback = model->contains("byte_fallback") && (*model)["byte_fallback"] == true;
-    const bool unigram = model->contains("type") && (*model)["type"] == "Unigram";
-    if (fallback || unigram) return ParseSentencePiece(json, vocabulary, what);
-  }
+  if (TokenizerParser::IsSentencePiece(json)) return ParseSentencePiece(json, vocabulary, what);
   return ByteLevelParser(json, vocabulary, what).Parse();
 }
 

@@ -87,6 +87,17 @@ Result<bool> TokenizerParser::TakeNormalForm(const std::string& type) {
   return false;
 }
 
+bool TokenizerParser::IsSentencePiece(const Json& json) {
+  const Json* model = Member(json, "model");
+  return model && (Is(*model, "byte_fallback") || Text(*model, "type") == "Unigram");
+}
+
+Result<const Json*> TokenizerParser::BpeVocabulary(const Json& model) const {
+  const Json* vocabulary = Member(model, "vocab");
+  if (!vocabulary || !vocabulary->is_object()) return Corrupt("lacks the model's \"vocab\"");
+  return vocabulary;
+}
+
 Status TokenizerParser::CheckBpeOptions(const Json& model) const {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!Text(model, key).empty()) return Unsupported("model option", key);
@@ -121,16 +132,16 @@ Status TokenizerParser::Merges(const Json& vocabulary, const Json& merges) {
 }
 
 Status TokenizerParser::PostProcessor(const Json* part) {
-  if (!part) return {};
-  const std::string type = Text(*part, "type");
-  if (type == "Sequence") {
-    for (const Json& item : List(*part, "processors")) HR_RETURN_IF_ERROR(PostProcessor(&item));
-    return {};
-  }
+  return ForEachPart(part, "processors", [&](const Json& each, const std::string& type) {
+    return PostProcessorPart(each, type);
+  });
+}
+
+Status TokenizerParser::PostProcessorPart(const Json& part, const std::string& type) {
   if (type == "ByteLevel") return {};  // offsets only
   if (type != "TemplateProcessing") return Unsupported("post_processor", type);
   bool text_seen = false;
-  for (const Json& item : List(*part, "single")) {
+  for (const Json& item : List(part, "single")) {
     if (Member(item, "Sequence")) {
       text_seen = true;
       continue;
@@ -140,7 +151,7 @@ Status TokenizerParser::PostProcessor(const Json* part) {
     if (text_seen || out().add_begin) {
       return Unsupported("post_processor token behind the text or the first", name);
     }
-    HR_RETURN_IF_ERROR(Begin(*part, name));
+    HR_RETURN_IF_ERROR(Begin(part, name));
   }
   return {};
 }

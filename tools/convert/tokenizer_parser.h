@@ -14,6 +14,9 @@ class TokenizerParser {
   TokenizerParser(const Json& json, uint32_t vocabulary, const std::string& what)
       : json_(json), vocabulary_(vocabulary), what_(what) {}
 
+  // Whether the file holds a vocabulary of SentencePiece's kinds.
+  static bool IsSentencePiece(const Json& json);
+
  protected:
   // An entry of "added_tokens": matched verbatim.
   struct Added {
@@ -40,6 +43,19 @@ class TokenizerParser {
   Result<uint32_t> Id(const Json* value, const std::string& token) const;
   void SetToken(uint32_t id, std::string bytes);
 
+  // Calls visit(part, type) for `part`, or for each in order where it is a Sequence of parts, which
+  // stand under `key`. Nothing for nullptr.
+  template <typename Visit>
+  static Status ForEachPart(const Json* part, const char* key, const Visit& visit) {
+    if (!part) return {};
+    const std::string type = Text(*part, "type");
+    if (type != "Sequence") return visit(*part, type);
+    for (const Json& item : List(*part, key)) HR_RETURN_IF_ERROR(ForEachPart(&item, key, visit));
+    return {};
+  }
+
+  // The object that maps tokens to ids; kCorrupt without one.
+  Result<const Json*> BpeVocabulary(const Json& model) const;
   // Refuses options that no kind of vocabulary here knows, and two tokens with one id.
   Result<std::vector<Added>> AddedTokens() const;
   // Ids of the two halves, in rank order.
@@ -57,6 +73,7 @@ class TokenizerParser {
   ParsedTokenizer parsed_;
 
  private:
+  Status PostProcessorPart(const Json& part, const std::string& type);
   Status Begin(const Json& part, const std::string& name);
 };
 
