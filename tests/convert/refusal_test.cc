@@ -113,7 +113,7 @@ TEST_CASE("numbers that cannot be are refused by name", "[convert]") {
 
 TEST_CASE("tensors that do not fit the configuration are named", "[convert]") {
   CHECK(Says(Refusal("llama-gqa", R"("intermediate_size": 32)", R"("intermediate_size": 48)"),
-             "mlp.gate_proj.weight\" is [32, 64], config.json implies [48, 64]"));
+             "mlp.gate_proj.weight\" is [32, 64], the configuration implies [48, 64]"));
   CHECK(Says(Refusal("llama-gqa", R"("attention_bias": false)", R"("attention_bias": true)"),
              "lacks tensor \"model.layers.0.self_attn.q_proj.bias\""));
   CHECK(Says(Refusal("llama-bias", R"("attention_bias": true)", R"("attention_bias": false)"),

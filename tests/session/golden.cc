@@ -58,28 +58,28 @@ T OrThrow(Result<T> result, const std::string& what) {
 
 Golden Load(const std::string& name, const std::string& weights) {
   const fs::path folder = GoldenFolder() / name;
-  const auto config = nlohmann::json::parse(ReadFile(folder / "config.json"));
   Golden golden;
   golden.name = name;
   golden.tokens =
       nlohmann::json::parse(ReadFile(folder / "tokens.json")).get<std::vector<int32_t>>();
   golden.logits = ReadNpy(folder / "logits.npy");
   golden.vocabulary = static_cast<uint32_t>(golden.logits.size() / golden.tokens.size());
-  const bool gpt2 = config.contains("n_layer");
-  golden.layers = config.at(gpt2 ? "n_layer" : "num_hidden_layers");
-  golden.hidden = config.at(gpt2 ? "n_embd" : "hidden_size");
 
   convert::Options options;
-  options.source = folder.string();
+  const fs::path gguf = folder / "model.gguf";
+  options.source = (fs::exists(gguf) ? gguf : folder).string();
   const size_t slash = weights.find('/');
   const std::string type = weights.substr(0, slash);
   if (slash != std::string::npos) {
     options.block = static_cast<uint32_t>(std::stoul(weights.substr(slash + 1)));
   }
-  const std::string block = options.block ? "-" + std::to_string(*options.block) : "";
-  options.out = ScratchPath(name + "-" + type + block + ".hrm");
+  std::string leaf = name + "-" + weights + ".hrm";
+  std::replace(leaf.begin(), leaf.end(), '/', '-');
+  options.out = ScratchPath(leaf);
   options.weights = OrThrow(convert::ParseWeightFormat(type), type);
-  OrThrow(convert::Convert(options), "convert " + name);
+  const convert::Summary summary = OrThrow(convert::Convert(options), "convert " + name);
+  golden.layers = summary.layers;
+  golden.hidden = summary.channels;
   auto model = OrThrow(model::Model::OpenPath(options.out.c_str(), {}), "open " + name);
   session::EngineOptions engine;
   engine.weights_are_mapped = true;

@@ -14,7 +14,7 @@ namespace headroom::test {
 struct Golden {
   std::string name;
   std::vector<int32_t> tokens;  // [T]
-  std::vector<float> logits;    // [T, V] by transformers
+  std::vector<float> logits;    // [T, V] by transformers, or by llama.cpp
   uint32_t vocabulary = 0;
   uint32_t layers = 0, hidden = 0;
   std::shared_ptr<session::Engine> engine;  // f32 weights
@@ -27,7 +27,7 @@ struct Golden {
   float Allowance() const;
 };
 
-// Every case folder, sorted.
+// Every case folder with a Hugging Face checkpoint, sorted.
 std::vector<std::string> GoldenNames();
 // Converted to `weights` ("f32", "f16", "int8", "int8/32", "int4") and opened; cached for the
 // process.

@@ -3,12 +3,14 @@
 #include <chrono>
 #include <filesystem>
 
+#include "convert/gguf.h"
+#include "convert/gguf_model.h"
+#include "convert/gguf_tokenizer.h"
 #include "convert/graph.h"
 #include "convert/hrm_writer.h"
 #include "convert/json_file.h"
 #include "convert/presets.h"
 #include "convert/read_tokenizer.h"
-#include "convert/safetensors.h"
 #include "convert/shape.h"
 #include "convert/write_tensors.h"
 #include "model/container.h"
@@ -32,7 +34,7 @@ Status CheckOptions(const Options& options) {
     return Status::Make(StatusCode::kInvalidArgument, "%s", text.c_str());
   };
   if (options.source.empty() == options.preset.empty()) {
-    return invalid("give either a source folder or a random preset");
+    return invalid("give either a source or a random preset");
   }
   if (options.out.empty()) return invalid("no output file");
   const uint32_t block = options.block.value_or(0);
@@ -125,13 +127,75 @@ Summary Summarise(const GraphPlan& plan, const ModelShape& shape) {
   return summary;
 }
 
-Result<Config> OpenConfig(const Options& options) {
+// What is converted, whichever form it has.
+struct Source {
+  Config config{Json(), ""};
+  Checkpoint checkpoint;         // empty for a preset
+  std::optional<Recipe> recipe;  // GGUF: stands in for the one that the configuration names
+  std::optional<GgufFile> gguf;  // its metadata; the tensors are in the checkpoint
+};
+
+Result<Source> OpenGgufSource(const std::string& path) {
+  HR_ASSIGN_OR_RETURN(OpenedGguf opened, OpenGguf(path));
+  HR_ASSIGN_OR_RETURN(GgufModel model, DescribeGguf(opened.gguf, path));
+  Source source;
+  source.config = Config(std::move(model.config), path);
+  source.recipe = model.recipe;
+  source.checkpoint = Checkpoint(std::move(opened.files), std::move(opened.gguf.tensors));
+  source.gguf = std::move(opened.gguf);
+  return source;
+}
+
+Result<Source> OpenSource(const Options& options) {
+  Source source;
   if (const Preset* preset = FindPreset(options.preset)) {
     HR_ASSIGN_OR_RETURN(Json json, ParseJson(preset->config, options.preset));
-    return Config(std::move(json), options.preset);
+    source.config = Config(std::move(json), options.preset);
+    return source;
   }
+  std::error_code error;
+  if (std::filesystem::is_regular_file(options.source, error))
+    return OpenGgufSource(options.source);
   HR_ASSIGN_OR_RETURN(Json json, ReadJsonFile(options.source + "/config.json", kMaxConfigBytes));
-  return Config(std::move(json), "config.json");
+  source.config = Config(std::move(json), "config.json");
+  HR_ASSIGN_OR_RETURN(source.checkpoint, Checkpoint::Open(options.source));
+  return source;
+}
+
+// Tokenizer, end tokens and sampling from beside the weights.
+Status ReadFolderText(const Options& options, ModelDescription& description) {
+  HR_RETURN_IF_ERROR(ReadGenerationConfig(options, description));
+  DropForeignEndTokens(options, description);
+  return ReadTokenizer(options, description);
+}
+
+// The same from the file's own metadata.
+Status ReadGgufText(const Options& options, const GgufFile& gguf, ModelDescription& description) {
+  const uint32_t vocabulary = description.metadata.vocabulary;
+  HR_ASSIGN_OR_RETURN(std::vector<uint32_t> ends,
+                      ReadGgufEndTokens(gguf, vocabulary, options.source));
+  if (options.without_tokenizer) {
+    Say(options, "the tokenizer is left out, as asked");
+  } else {
+    HR_ASSIGN_OR_RETURN(ParsedTokenizer parsed,
+                        ReadGgufTokenizer(gguf, vocabulary, options.source));
+    for (const std::string& note : parsed.notes) Say(options, note);
+    description.tokenizer = std::move(parsed.tokenizer);
+    description.tokenizer.chat_template = GgufText(gguf, "tokenizer.chat_template");
+    SetChatFormat(options.chat_format, options.log, description.tokenizer);
+    if (description.tokenizer.kind == model::TokenizerKind::kNone)
+      Say(options, "no tokenizer in the file: text calls will not be available");
+  }
+  description.tokenizer.end_tokens = std::move(ends);
+  description.sampling = ReadGgufSampling(gguf);
+  description.metadata.license = GgufText(gguf, "general.license");
+  return {};
+}
+
+std::string DefaultName(const Options& options, const Source& source) {
+  if (!options.preset.empty()) return options.preset;
+  const std::string stated = source.gguf ? GgufText(*source.gguf, "general.name") : "";
+  return stated.empty() ? FolderName(options.source) : stated;
 }
 
 }  // namespace
@@ -160,29 +224,24 @@ std::vector<std::string> ArchitectureNames() {
 Result<Summary> Convert(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   HR_RETURN_IF_ERROR(CheckOptions(options));
-  HR_ASSIGN_OR_RETURN(Config config, OpenConfig(options));
-  HR_ASSIGN_OR_RETURN(ModelShape shape, ReadShape(config, options.context));
+  HR_ASSIGN_OR_RETURN(Source source, OpenSource(options));
+  const Recipe* recipe = source.recipe ? &*source.recipe : nullptr;
+  HR_ASSIGN_OR_RETURN(ModelShape shape, ReadShape(source.config, options.context, recipe));
+  const Checkpoint& checkpoint = source.checkpoint;
   const bool random = !options.preset.empty();
-  Checkpoint checkpoint;
-  if (!random) {
-    HR_ASSIGN_OR_RETURN(checkpoint, Checkpoint::Open(options.source));
-    ChooseExpertNames([&](const std::string& name) { return checkpoint.Find(name) != nullptr; },
-                      shape);
-  }
+  ChooseExpertNames([&](const std::string& name) { return checkpoint.Find(name) != nullptr; },
+                    shape);
   GraphPlan plan = BuildGraphPlan(shape, {options.weights, options.block, options.head});
   for (const std::string& note : plan.notes) Say(options, note);
 
   MetadataDescription& metadata = plan.description.metadata;
   metadata.source = random ? "random weights" : FolderName(options.source);
-  metadata.name = !options.name.empty() ? options.name
-                  : random              ? options.preset
-                                        : FolderName(options.source);
+  metadata.name = !options.name.empty() ? options.name : DefaultName(options, source);
   if (!random) {
     DropOptionalPrefix(shape.recipe->optional_prefix, checkpoint, plan);
     HR_RETURN_IF_ERROR(CheckSources(plan, shape, checkpoint));
-    HR_RETURN_IF_ERROR(ReadGenerationConfig(options, plan.description));
-    DropForeignEndTokens(options, plan.description);
-    HR_RETURN_IF_ERROR(ReadTokenizer(options, plan.description));
+    HR_RETURN_IF_ERROR(source.gguf ? ReadGgufText(options, *source.gguf, plan.description)
+                                   : ReadFolderText(options, plan.description));
   }
   if (options.outline) {
     Summary summary = Summarise(plan, shape);

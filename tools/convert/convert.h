@@ -1,5 +1,5 @@
-// Makes a .hrm file: from a Hugging Face folder (config.json, *.safetensors, tokenizer.json), or
-// from a named public shape with random weights.
+// Makes a .hrm file: from a Hugging Face folder (config.json, *.safetensors, tokenizer.json), from
+// a GGUF file, or from a named public shape with random weights.
 //
 // The converter applies everything that is fixed at conversion (norm offsets, RoPE scaling, window
 // conventions, fused projections), so that the file says plainly what the runtime executes. A
@@ -31,7 +31,7 @@ struct Progress {
 
 struct Options {
   // Exactly one of these two.
-  std::string source;  // Hugging Face folder
+  std::string source;  // Hugging Face folder, or a GGUF file (the first one of a split model)
   std::string preset;  // a name from PresetNames(): random weights, no tokenizer
 
   std::string out;  // the .hrm file; replaced only when the conversion succeeds

@@ -78,6 +78,7 @@ RopeFrequencies ComputeRope(const RopeParameters& p) {
         frequency = ramp.Apply(frequency, i, p.factor);
         break;
       case RopeScaling::kLong:
+      case RopeScaling::kDivisors:
         frequency /= p.divisors[i];
         break;
     }

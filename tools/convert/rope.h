@@ -10,7 +10,7 @@
 
 namespace headroom::convert {
 
-enum class RopeScaling : uint8_t { kNone, kLinear, kLlama3, kYarn, kLong };
+enum class RopeScaling : uint8_t { kNone, kLinear, kLlama3, kYarn, kLong, kDivisors };
 
 struct RopeParameters {
   uint32_t dims = 0;  // rotated dimensions, even
@@ -23,7 +23,7 @@ struct RopeParameters {
   bool truncate = true;                        // yarn: whole dimensions as limits
   double attention_factor = 0.0;               // yarn, long: 0 = from factor
   double mscale = 0.0, mscale_all_dims = 0.0;  // yarn: 0 = not given
-  std::vector<double> divisors = {};           // long: [dims / 2]
+  std::vector<double> divisors = {};           // long, divisors: [dims / 2]
 
   bool operator==(const RopeParameters&) const = default;
 };
@@ -44,6 +44,7 @@ struct RopeFrequencies {
 //           attention factor 0.1 ln(factor) + 1 (arXiv 2309.00071, section 3)
 //   long    divided by divisor i; attention factor sqrt(1 + ln(factor) / ln(original)), 1 for
 //           factors up to 1 (arXiv 2402.13753, section 3, and the first models' code)
+//   divisors  divided by divisor i: any of the above, worked out by who wrote the file
 RopeFrequencies ComputeRope(const RopeParameters& parameters);
 
 }  // namespace headroom::convert

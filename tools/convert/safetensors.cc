@@ -153,7 +153,8 @@ Result<Checkpoint> Checkpoint::Open(const std::string& folder) {
     return Status::Make(StatusCode::kNotFound, "%s: %zu safetensors files", folder.c_str(),
                         layout.files.size());
   }
-  Checkpoint checkpoint;
+  std::vector<platform::FileMapping> files;
+  TensorIndex tensors;
   for (const std::string& name : layout.files) {
     const std::string path = folder + "/" + name;
     HR_ASSIGN_OR_RETURN(platform::FileMapping file, platform::FileMapping::OpenPath(path.c_str()));
@@ -162,21 +163,16 @@ Result<Checkpoint> Checkpoint::Open(const std::string& folder) {
     for (auto& [tensor, entry] : index) {
       const auto place = layout.places.find(tensor);
       if (place != layout.places.end() && place->second != name) continue;  // the index decides
-      if (!checkpoint.tensors_.emplace(tensor, std::move(entry)).second) {
+      if (!tensors.emplace(tensor, std::move(entry)).second) {
         return Where{path, tensor}.Corrupt("is also in another file");
       }
     }
-    checkpoint.files_.push_back(std::move(file));
+    files.push_back(std::move(file));
   }
   for (const auto& [tensor, file] : layout.places) {
-    if (!checkpoint.Find(tensor)) return Where{folder + "/" + file, tensor}.Corrupt("is missing");
+    if (!tensors.count(tensor)) return Where{folder + "/" + file, tensor}.Corrupt("is missing");
   }
-  return checkpoint;
-}
-
-const SourceTensor* Checkpoint::Find(const std::string& name) const {
-  const auto found = tensors_.find(name);
-  return found == tensors_.end() ? nullptr : &found->second;
+  return Checkpoint(std::move(files), std::move(tensors));
 }
 
 }  // namespace headroom::convert

@@ -306,6 +306,7 @@ Result<RopeScaling> ReadScalingKind(Config& rope) {
   if (name == "llama3") return RopeScaling::kLlama3;
   if (name == "yarn") return RopeScaling::kYarn;
   if (name == "longrope" || name == "su") return RopeScaling::kLong;
+  if (name == "divisors") return RopeScaling::kDivisors;  // only made here, from GGUF files
   return Unsupported(rope, "rope_type", name);
 }
 
@@ -323,6 +324,15 @@ Status ReadYarn(Config& rope, RopeParameters& p) {
   HR_ASSIGN_OR_RETURN(p.truncate, ReadFlag(rope, {"truncate", true}));
   rope.Ignore("finetuned");
   return {};
+}
+
+Result<std::vector<double>> ReadDivisors(Config& rope, const char* key, const RopeParameters& p) {
+  HR_ASSIGN_OR_RETURN(auto divisors, rope.Numbers(key, 1e-3, 1e6));
+  if (!divisors || divisors->size() != p.dims / 2) {
+    return Status::Make(StatusCode::kCorrupt, "%s: \"%s\" has %zu numbers, not %u",
+                        rope.what().c_str(), key, divisors ? divisors->size() : 0, p.dims / 2);
+  }
+  return std::move(*divisors);
 }
 
 // Which of its two lists a longrope model uses depends on the length of the sequence, and cached
@@ -347,12 +357,8 @@ Status ReadLongRope(Config& rope, const ModelShape& shape, RopeParameters& p) {
   p.attention_factor = attention.value_or(0.0);
   const bool is_long = shape.context_tokens > p.original_context;
   for (const char* key : {"short_factor", "long_factor"}) {
-    HR_ASSIGN_OR_RETURN(auto divisors, rope.Numbers(key, 1e-3, 1e6));
-    if (!divisors || divisors->size() != p.dims / 2) {
-      return Status::Make(StatusCode::kCorrupt, "%s: \"%s\" has %zu numbers, not %u",
-                          rope.what().c_str(), key, divisors ? divisors->size() : 0, p.dims / 2);
-    }
-    if (is_long == (std::string_view(key) == "long_factor")) p.divisors = std::move(*divisors);
+    HR_ASSIGN_OR_RETURN(std::vector<double> divisors, ReadDivisors(rope, key, p));
+    if (is_long == (std::string_view(key) == "long_factor")) p.divisors = std::move(divisors);
   }
   return {};
 }
@@ -366,6 +372,8 @@ Status ReadRopeObject(Config& rope, const ModelShape& shape, double share, RopeP
   HR_ASSIGN_OR_RETURN(p.scaling, ReadScalingKind(rope));
   if (p.scaling == RopeScaling::kLong) {
     HR_RETURN_IF_ERROR(ReadLongRope(rope, shape, p));
+  } else if (p.scaling == RopeScaling::kDivisors) {
+    HR_ASSIGN_OR_RETURN(p.divisors, ReadDivisors(rope, "divisors", p));
   } else if (p.scaling != RopeScaling::kNone) {
     HR_ASSIGN_OR_RETURN(p.factor, rope.NeedNumber("factor", 1e-3, 1e6));
   }
@@ -480,9 +488,10 @@ Status RefuseOthers(Config& config, const Recipe& recipe) {
 
 }  // namespace
 
-Result<ModelShape> ReadShape(Config& config, uint32_t context) {
+Result<ModelShape> ReadShape(Config& config, uint32_t context, const Recipe* recipe) {
   ModelShape shape;
   HR_ASSIGN_OR_RETURN(shape.recipe, ReadArchitecture(config));
+  if (recipe) shape.recipe = recipe;
   HR_RETURN_IF_ERROR(ReadSizes(config, shape));
   HR_RETURN_IF_ERROR(SetContext(context, shape));
   HR_RETURN_IF_ERROR(ReadScalars(config, shape));

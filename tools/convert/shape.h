@@ -60,7 +60,8 @@ struct ModelShape {
 
 // Reads every key that matters and refuses the others by name. `context` other than 0: the context
 // to store, at most the trained one. Errors: kUnsupported (architecture, key or value, each named),
-// kCorrupt (a key is missing or of the wrong type), kInvalidArgument (context).
-Result<ModelShape> ReadShape(Config& config, uint32_t context);
+// kCorrupt (a key is missing or of the wrong type), kInvalidArgument (context). `recipe` other than
+// nullptr stands in for the row that "architectures" names, and outlives the shape.
+Result<ModelShape> ReadShape(Config& config, uint32_t context, const Recipe* recipe = nullptr);
 
 }  // namespace headroom::convert

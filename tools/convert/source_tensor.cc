@@ -122,6 +122,11 @@ Status CheckOverlap(const TensorIndex& index, const std::string& what) {
   return {};
 }
 
+const SourceTensor* Checkpoint::Find(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  return found == tensors_.end() ? nullptr : &found->second;
+}
+
 Result<std::span<const std::byte>> ReadBlocks(const std::string& name, const SourceTensor& tensor,
                                               uint64_t begin, uint64_t count) {
   const ElementType& type = *tensor.type;

@@ -7,8 +7,10 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "base/platform.h"
 #include "base/status.h"
 
 namespace headroom::convert {
@@ -42,6 +44,26 @@ Status ReadFloats(const std::string& name, const SourceTensor& tensor, uint64_t 
 // The same range as it is stored, behind the same checks.
 Result<std::span<const std::byte>> ReadBlocks(const std::string& name, const SourceTensor& tensor,
                                               uint64_t begin, uint64_t count);
+
+// All tensors of a checkpoint, and the files that they lie in.
+class Checkpoint {
+ public:
+  Checkpoint() = default;
+  Checkpoint(std::vector<platform::FileMapping> files, TensorIndex tensors)
+      : files_(std::move(files)), tensors_(std::move(tensors)) {}
+  // Of a folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names, or
+  // every *.safetensors there is when neither exists. Errors: kNotFound (no safetensors in the
+  // folder), kIo, kCorrupt, kUnsupported.
+  static Result<Checkpoint> Open(const std::string& folder);
+
+  const TensorIndex& tensors() const { return tensors_; }
+  // nullptr when there is none.
+  const SourceTensor* Find(const std::string& name) const;
+
+ private:
+  std::vector<platform::FileMapping> files_;
+  TensorIndex tensors_;
+};
 
 // The types of each container; nullptr: it has no such type.
 const ElementType* FindSafetensorsType(std::string_view name);

@@ -253,7 +253,7 @@ Status CheckSource(const Checkpoint& checkpoint, const std::string& name,
     return Status::Make(StatusCode::kCorrupt, "the checkpoint lacks tensor \"%s\"", name.c_str());
   }
   if (entry->shape != expected) {
-    return Status::Make(StatusCode::kCorrupt, "tensor \"%s\" is %s, config.json implies %s",
+    return Status::Make(StatusCode::kCorrupt, "tensor \"%s\" is %s, the configuration implies %s",
                         name.c_str(), ShapeText(entry->shape).c_str(), ShapeText(expected).c_str());
   }
   if (dtype != nullptr && entry->type->name != dtype) {

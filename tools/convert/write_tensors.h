@@ -7,7 +7,7 @@
 #include "convert/convert.h"
 #include "convert/graph.h"
 #include "convert/hrm_writer.h"
-#include "convert/safetensors.h"
+#include "convert/source_tensor.h"
 
 namespace headroom::convert {
 

@@ -173,7 +173,8 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
   convert::Options& options = arguments->options;
   CLI::App& command = *app.add_subcommand("convert", "make a .hrm file from a checkpoint");
   command.footer(Footer());
-  auto* source = command.add_option("SOURCE", options.source, "a Hugging Face folder");
+  auto* source =
+      command.add_option("SOURCE", options.source, "a Hugging Face folder or a GGUF file");
   command
       .add_option("--random", options.preset, "instead of SOURCE: a public shape, random weights")
       ->type_name("PRESET")
