@@ -118,6 +118,15 @@ Status LoadTensor(const LoadContext& context, uint32_t index, const fb::Tensor* 
   return {};
 }
 
+Status LoadOrigin(uint32_t index, const fb::Tensor& entry, TensorOrigin* out) {
+  const Where where("tensor %u", index);
+  HR_RETURN_IF_ERROR(CheckText(where, "source type", entry.source_type(), kMaxNameBytes, false,
+                               &out->source_type));
+  out->error = entry.source_error();
+  if (std::isfinite(out->error)) return {};
+  return Corrupt(where, "source error %g", static_cast<double>(out->error));
+}
+
 struct Range {
   const std::byte* begin;
   const std::byte* end;
@@ -168,6 +177,11 @@ Status LoadTensors(LoadContext& context) {
   tensors.resize(Count(entries));
   for (uint32_t i = 0; i < tensors.size(); ++i) {
     HR_RETURN_IF_ERROR(LoadTensor(context, i, entries->Get(i), &tensors[i]));
+  }
+  HR_RETURN_IF_ERROR(context.Charge(Count(entries), sizeof(TensorOrigin), "origins"));
+  context.model.origins.resize(Count(entries));
+  for (uint32_t i = 0; i < tensors.size(); ++i) {
+    HR_RETURN_IF_ERROR(LoadOrigin(i, *entries->Get(i), &context.model.origins[i]));
   }
   HR_RETURN_IF_ERROR(CheckNames(context));
   return CheckOverlap(context);

@@ -240,6 +240,12 @@ struct Metadata {
   uint32_t vocabulary = 0;      // V
 };
 
+// What a tensor's elements were made of.
+struct TensorOrigin {
+  std::string_view source_type;  // empty: not stated
+  float error = -1.0f;           // relative RMS distance from the source; < 0: not measured
+};
+
 struct OpenOptions {
   bool verify_checksums = false;  // read every segment and compare; open is otherwise lazy
   Log log;
@@ -269,8 +275,9 @@ class Model {
 
   std::vector<Segment> segments;
   std::vector<TensorView> tensors;
-  std::vector<Value> values;  // values[0]: token ids
-  std::vector<Op> ops;        // in execution order
+  std::vector<TensorOrigin> origins;  // of the tensors, by index
+  std::vector<Value> values;          // values[0]: token ids
+  std::vector<Op> ops;                // in execution order
   std::vector<AttentionSpec> attentions;
   std::vector<MixtureSpec> mixtures;  // in order of their operations
   int32_t logits = kNone;             // value [T, V]

@@ -295,6 +295,7 @@ TEST_CASE("convert --dry-run says what would be made and what would fit", "[cli]
   auto expected = Run({"inspect", made, "--json"}).Json(), found = json.at("model");
   expected.at("metadata").erase("digest");  // that of the weights
   found.at("metadata").erase("digest");
+  for (auto& tensor : expected.at("tensors")) tensor.erase("source_error");  // measured in writing
   CHECK(found == expected);
   const auto& contexts = json.at("contexts");
   REQUIRE(contexts.size() == 4);

@@ -300,6 +300,60 @@ TEST_CASE("GGUF metadata that contradicts itself is refused", "[convert][gguf]")
             .Refused("differs between layers"));
 }
 
+TEST_CASE("a GGUF file keeps the types of its tensors and says what was lost", "[convert][gguf]") {
+  const auto keep = [](const std::string& name, bool explicitly) {
+    auto converted = std::make_unique<test::Converted>();
+    convert::Options options;
+    options.source = test::GoldenFolder("gguf/" + name + "/model.gguf");
+    options.out = converted->folder / "model.hrm";
+    if (explicitly) options.weights = convert::WeightFormat::kKeep;
+    auto summary = convert::Convert(options);
+    INFO(summary.status().message());
+    REQUIRE(summary.ok());
+    converted->summary = summary.Take();
+    auto model = model::Model::OpenPath(options.out.c_str(), {});
+    REQUIRE(model.ok());
+    converted->model = model.Take();
+    return converted;
+  };
+  // The down projections have 48 columns, no whole blocks: llama-quantize made them F16.
+  const auto check = [](const test::Converted& c, DType dtype, const char* type, float low,
+                        float high) {
+    size_t matrices = 0;
+    for (size_t i = 0; i < c.model->tensors.size(); ++i) {
+      const TensorView& tensor = c.model->tensors[i];
+      const model::TensorOrigin& origin = c.model->origins[i];
+      INFO(tensor.name);
+      const bool fixed = tensor.name.find("inverse_frequencies") != std::string_view::npos;
+      const bool down = tensor.name.ends_with("mlp.down") && std::string_view(type) != "F32";
+      if (tensor.rank != 2 || down) {
+        CHECK(tensor.dtype == (down ? DType::kF16 : DType::kF32));
+        CHECK(origin.source_type == (fixed ? "" : down ? "F16" : "F32"));
+        CHECK(origin.error == (fixed ? -1.0f : 0.0f));
+        continue;
+      }
+      ++matrices;
+      CHECK(tensor.dtype == dtype);
+      CHECK(origin.source_type == type);
+      CHECK(origin.error >= low);
+      CHECK(origin.error <= high);
+    }
+    CHECK(matrices >= 8);
+  };
+  for (const bool explicitly : {false, true}) {
+    check(*keep("llama", explicitly), DType::kF32, "F32", 0.0f, 0.0f);
+    check(*keep("llama-q8_0", explicitly), DType::kI8, "Q8_0", 0.0f, 0.0f);
+    check(*keep("llama-q4_0", explicitly), DType::kI4, "Q4_0", 1e-5f, 0x1p-9f);
+  }
+  const auto q4 = keep("llama-q4_0", false);
+  CHECK(q4->summary.largest_error > 1e-5f);
+  CHECK_FALSE(q4->summary.largest_error_tensor.empty());
+  CHECK(keep("llama-q8_0", false)->summary.largest_error_tensor.empty());
+  const auto halves = test::ConvertFolder(test::GoldenFolder("gguf/llama-q8_0/model.gguf"),
+                                          convert::WeightFormat::kF16);
+  check(*halves, DType::kF16, "Q8_0", 1e-5f, 0x1p-11f);
+}
+
 TEST_CASE("a GGUF file converts, and truncated or misfitting ones do not", "[convert][gguf]") {
   const std::string path = test::GoldenFolder("gguf/llama/model.gguf");
   const auto converted = test::ConvertFolder(path, convert::WeightFormat::kF32);

@@ -8,7 +8,8 @@ The checkpoints are those of make_goldens.py, smaller, and with what llama.cpp f
 architecture set likewise (which layers are windowed or not rotated, the scale of attention).
 llama.cpp's own converter writes the files, without a vocabulary. Each folder holds model.gguf (f32),
 tokens.json (28 tokens of prompt, then 16) and logits.npy (float32 [44, 64]: the prompt in one batch,
-then token by token). transformers must compute the same, within what llama.cpp's table for GELU (f16)
+then token by token). llama-q4_0 and llama-q8_0 are the first case quantised by llama-quantize, with
+the logits of the weights that it left. transformers must compute the same, within what llama.cpp's table for GELU (f16)
 costs.
 """
 import json
@@ -113,6 +114,25 @@ def make(name, out, program):
           f"largest logit {np.abs(got).max():.2f}", flush=True)
 
 
+def quantise(kind, out, program):
+    """The llama case in another element type; logits of the weights it then has, as f32."""
+    source, folder = os.path.join(out, "llama"), os.path.join(out, "llama-" + kind.lower())
+    os.makedirs(folder, exist_ok=True)
+    quantised = os.path.join(folder, "model.gguf")
+
+    def run(*arguments):
+        subprocess.run(["llama-quantize", *arguments, "1"], check=True, capture_output=True)
+
+    run("--pure", os.path.join(source, "model.gguf"), quantised, kind)
+    tokens = json.load(open(os.path.join(source, "tokens.json")))
+    json.dump(tokens, open(os.path.join(folder, "tokens.json"), "w"))
+    with tempfile.TemporaryDirectory() as widened:
+        widened = os.path.join(widened, "f32.gguf")
+        run("--allow-requantize", quantised, widened, "F32")
+        np.save(os.path.join(folder, "logits.npy"), logits(widened, tokens, program))
+    print(f"{kind:11s} {os.path.getsize(quantised):7d} bytes", flush=True)
+
+
 if __name__ == "__main__":
     hf.utils.logging.set_verbosity_error()
     hf.utils.logging.disable_progress_bar()
@@ -121,3 +141,5 @@ if __name__ == "__main__":
     where = sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "gguf")
     for case in sys.argv[2:] or GGUF_CASES:
         make(case, where, os.path.join(here, "llama_logits"))
+    for kind in ("Q4_0", "Q8_0") if not sys.argv[2:] else ():
+        quantise(kind, where, os.path.join(here, "llama_logits"))

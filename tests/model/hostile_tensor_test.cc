@@ -162,6 +162,17 @@ TEST_CASE("group 11: block scales that are no numbers are found by verification"
   }
 }
 
+TEST_CASE("group 11: an origin that no tensor has is refused", "[model][hostile]") {
+  ExpectRefused({
+      {"error no number", kCorrupt, "source error nan",
+       [](auto& g) { g.tensors[1]->source_error = std::nanf(""); }},
+      {"endless error", kCorrupt, "source error inf",
+       [](auto& g) { g.tensors[1]->source_error = std::numeric_limits<float>::infinity(); }},
+      {"control in the type", kCorrupt, "source type has control",
+       [](auto& g) { g.tensors[1]->source_type = "\x1b"; }},
+  });
+}
+
 TEST_CASE("group 12: tensors that share bytes are refused", "[model][hostile]") {
   ExpectRefused({
       {"data on data", kCorrupt, "overlap",

@@ -41,6 +41,10 @@ Status CheckOptions(const Options& options) {
   if (block != 0 && block != 32 && block != 64 && block != 128) {
     return invalid("block " + std::to_string(block) + " is not 32, 64, 128 or 0");
   }
+  if (!options.preset.empty() &&
+      (options.weights == WeightFormat::kKeep || options.head == WeightFormat::kKeep)) {
+    return invalid("random weights have no type to keep");
+  }
   if (!options.preset.empty() && !FindPreset(options.preset)) {
     std::string text = "no preset \"" + Printable(options.preset) + "\"; there are";
     for (const Preset& preset : Presets()) text += " " + std::string(preset.name);
@@ -205,7 +209,9 @@ Result<WeightFormat> ParseWeightFormat(const std::string& name) {
   if (name == "f16") return WeightFormat::kF16;
   if (name == "int8") return WeightFormat::kInt8;
   if (name == "int4") return WeightFormat::kInt4;
-  return Status::Make(StatusCode::kInvalidArgument, "weights \"%s\" is not f32, f16, int8 or int4",
+  if (name == "keep") return WeightFormat::kKeep;
+  return Status::Make(StatusCode::kInvalidArgument,
+                      "weights \"%s\" is not f32, f16, int8, int4 or keep",
                       Printable(name).c_str());
 }
 
@@ -231,7 +237,9 @@ Result<Summary> Convert(const Options& options) {
   const bool random = !options.preset.empty();
   ChooseExpertNames([&](const std::string& name) { return checkpoint.Find(name) != nullptr; },
                     shape);
-  GraphPlan plan = BuildGraphPlan(shape, {options.weights, options.block, options.head});
+  const WeightFormat format =
+      options.weights.value_or(source.gguf ? WeightFormat::kKeep : WeightFormat::kInt4);
+  GraphPlan plan = BuildGraphPlan(shape, {format, options.block, options.head, &checkpoint});
   for (const std::string& note : plan.notes) Say(options, note);
 
   MetadataDescription& metadata = plan.description.metadata;
@@ -240,6 +248,7 @@ Result<Summary> Convert(const Options& options) {
   if (!random) {
     DropOptionalPrefix(shape.recipe->optional_prefix, checkpoint, plan);
     HR_RETURN_IF_ERROR(CheckSources(plan, shape, checkpoint));
+    StateSources(checkpoint, plan);
     HR_RETURN_IF_ERROR(source.gguf ? ReadGgufText(options, *source.gguf, plan.description)
                                    : ReadFolderText(options, plan.description));
   }
@@ -249,10 +258,16 @@ Result<Summary> Convert(const Options& options) {
     return summary;
   }
   HR_ASSIGN_OR_RETURN(HrmWriter writer, HrmWriter::Create(options.out, plan.description));
-  HR_RETURN_IF_ERROR(random ? WriteRandom(plan, options.seed, options.progress, writer)
-                            : WriteFromCheckpoint(plan, checkpoint, options, writer));
+  Losses losses;
+  if (random) {
+    HR_RETURN_IF_ERROR(WriteRandom(plan, options.seed, options.progress, writer));
+  } else {
+    HR_ASSIGN_OR_RETURN(losses, WriteFromCheckpoint(plan, checkpoint, options, writer));
+  }
   Summary summary = Summarise(plan, shape);
   summary.file_bytes = writer.file_bytes();
+  summary.largest_error = losses.largest_error;
+  summary.largest_error_tensor = losses.tensor;
   HR_RETURN_IF_ERROR(writer.Finish());
   summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return summary;

@@ -18,9 +18,12 @@
 
 namespace headroom::convert {
 
-enum class WeightFormat : uint8_t { kF32, kF16, kInt8, kInt4 };
+// In the order of what they keep. kKeep: each matrix as its source has it, or the nearest form that
+// loses least: f32 as f32, f16 and bf16 as f16, Q4_0 as int4 in blocks of 32 and all other types as
+// int8 in blocks of 32.
+enum class WeightFormat : uint8_t { kF32, kF16, kInt8, kInt4, kKeep };
 
-// "f32", "f16", "int8", "int4". kInvalidArgument lists them.
+// "f32", "f16", "int8", "int4", "keep". kInvalidArgument lists them.
 Result<WeightFormat> ParseWeightFormat(const std::string& name);
 
 struct Progress {
@@ -38,9 +41,9 @@ struct Options {
   // Writes no weight and reads none: `out` gets everything else and a hole in their place, so that
   // it can be inspected and planned with.
   bool outline = false;
-  WeightFormat weights = WeightFormat::kInt4;
+  std::optional<WeightFormat> weights;  // unset: kKeep for a GGUF file, else kInt4
   // Values that share a scale: 32, 64, 128; 0 = a row. Of int8 matrices only when `weights` is
-  // int8. Unset: 32 for int4, a row for int8.
+  // int8. Unset: 32 for int4 and kKeep, a row for int8.
   std::optional<uint32_t> block;
   // The output matrix, which every generated token reads whole. Unset: int8 in an int4 file, else
   // as `weights`. A tied one whose format differs from the embedding's is stored beside it.
@@ -75,6 +78,9 @@ struct Summary {
   uint32_t channels = 0;        // C
   uint32_t vocabulary = 0;      // V
   uint32_t context_tokens = 0;  // trained maximum, or Options::context
+  // The tensor whose elements are furthest from the source's, by relative RMS; none: no name.
+  std::string largest_error_tensor;
+  float largest_error = 0.0f;
   double seconds = 0.0;
 };
 

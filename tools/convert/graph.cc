@@ -68,6 +68,8 @@ class Builder {
       case WeightFormat::kInt4:
         tensor.dtype = columns % 2 != 0 ? DType::kI8 : DType::kI4;
         break;
+      case WeightFormat::kKeep:
+        break;  // Kept() made another format of it
     }
     const uint32_t wanted = BlockOf(format);
     uint32_t block = wanted;
@@ -80,7 +82,36 @@ class Builder {
 
   uint32_t BlockOf(WeightFormat format) const {
     if (format == WeightFormat::kInt4) return choice_.block.value_or(32);
+    if (choice_.format == WeightFormat::kKeep) return choice_.block.value_or(32);
     return choice_.format == WeightFormat::kInt8 ? choice_.block.value_or(0) : 0;
+  }
+
+  // With or without the prefix that some files leave out.
+  const SourceTensor* FindSource(std::string name) const {
+    const SourceTensor* source = choice_.checkpoint->Find(name);
+    const std::string_view prefix = recipe().optional_prefix;
+    if (source || prefix.empty() || !name.starts_with(prefix)) return source;
+    return choice_.checkpoint->Find(name.substr(prefix.size()));
+  }
+
+  // The form that keeps what the parts hold, the finest of them where they differ.
+  WeightFormat Kept(const std::vector<RowPart>& parts) const {
+    static const std::pair<std::string_view, WeightFormat> kForms[] = {
+        {"F32", WeightFormat::kF32},
+        {"F16", WeightFormat::kF16},
+        {"BF16", WeightFormat::kF16},
+        {"Q4_0", WeightFormat::kInt4}};
+    WeightFormat finest = WeightFormat::kInt4;
+    for (const RowPart& part : parts) {
+      const SourceTensor* source = FindSource(part.source);
+      if (!source && !part.mxfp4) continue;  // found missing later, by its name
+      WeightFormat form = WeightFormat::kInt8;
+      for (const auto& [type, kept] : kForms) {
+        if (source && source->type->name == type) form = kept;
+      }
+      finest = std::min(finest, form);
+    }
+    return finest;
   }
 
   void Note(const TensorDescription& tensor, uint32_t wanted) {
@@ -115,6 +146,7 @@ class Builder {
       bias_parts.push_back({from + ".bias", source.source_rows, source.begin, source.rows});
       weight.rows += static_cast<uint32_t>(source.rows);
     }
+    if (format == WeightFormat::kKeep) format = Kept(plan.parts);
     weight.tensor = AddTensor(Stored(name, weight.rows, columns, format), std::move(plan));
     if (bias) weight.bias = AddVector(name + ".bias", TensorRole::kBias, std::move(bias_parts));
     return weight;
@@ -383,7 +415,9 @@ class Builder {
         weight.rows += static_cast<uint32_t>(part.rows);
       }
     }
-    weight.tensor = AddTensor(Stored(name, weight.rows, columns, choice_.format), std::move(plan));
+    const WeightFormat format =
+        choice_.format == WeightFormat::kKeep ? Kept(plan.parts) : choice_.format;
+    weight.tensor = AddTensor(Stored(name, weight.rows, columns, format), std::move(plan));
     if (recipe().mixture->bias) {
       weight.bias = AddVector(name + ".bias", TensorRole::kBias, std::move(biases));
     }

@@ -12,6 +12,7 @@
 #include "convert/convert.h"
 #include "convert/hrm_writer.h"
 #include "convert/shape.h"
+#include "convert/source_tensor.h"
 
 namespace headroom::convert {
 
@@ -48,8 +49,9 @@ struct GraphPlan {
 
 struct WeightChoice {
   WeightFormat format = WeightFormat::kInt4;
-  std::optional<uint32_t> block;     // unset: 32 for int4, a row for int8
-  std::optional<WeightFormat> head;  // unset: int8 in an int4 file, else `format`
+  std::optional<uint32_t> block;           // unset: 32 for int4, a row for int8
+  std::optional<WeightFormat> head;        // unset: int8 in an int4 file, else `format`
+  const Checkpoint* checkpoint = nullptr;  // kKeep: whose types are kept
 };
 
 // Source tensors of a mixture as the first of the recipe's names that `exists` knows; unchanged

@@ -381,6 +381,9 @@ Result<fb::ModelT> BuildGraph(const ModelDescription& description) {
     entry->dtype = ToSchema(tensor.dtype);
     entry->extents = tensor.extents;
     entry->block = tensor.block;
+    entry->source_type = tensor.source_type;
+    // Not measured yet, but not the default either: the size of the graph must not change any more.
+    if (!tensor.source_type.empty()) entry->source_error = -2.0f;
     graph.tensors.push_back(std::move(entry));
   }
   AddValues(description, graph);

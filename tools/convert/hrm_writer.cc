@@ -205,6 +205,11 @@ Status HrmWriter::AppendScales(size_t tensor, std::span<const std::byte> bytes) 
   return impl_->Append(places.scales, places.name.c_str(), bytes);
 }
 
+void HrmWriter::SetSourceError(size_t tensor, float error) {
+  fb::TensorT& entry = *impl_->graph.tensors[tensor];
+  if (!entry.source_type.empty()) entry.source_error = error;
+}
+
 Status HrmWriter::Impl::ChecksumSegments() {
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
                                                                        &XXH3_freeState);

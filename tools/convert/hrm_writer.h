@@ -29,6 +29,7 @@ struct TensorDescription {
   DType dtype = DType::kF32;
   uint16_t block = 0;             // kI4 only: 0, 32, 64, 128
   std::vector<uint32_t> extents;  // [N, K] or [N]
+  std::string source_type = {};   // what the elements are made of; empty: not stated
 };
 
 // AddedToken::text of `token` is ignored: `text` owns it.
@@ -106,6 +107,9 @@ class HrmWriter {
   // The next bytes of the tensor's elements or scales. kInvalidArgument when more than it takes.
   Status Append(size_t tensor, std::span<const std::byte> bytes);
   Status AppendScales(size_t tensor, std::span<const std::byte> bytes);
+
+  // Of a tensor with a source type: its relative RMS distance from it, >= 0.
+  void SetSourceError(size_t tensor, float error);
 
   // kWrongState when a tensor is incomplete (names it).
   Status Finish();

@@ -5,21 +5,16 @@
 #include <set>
 #include <vector>
 
-#include "base/half.h"
+#include "base/platform.h"
 #include "convert/mxfp4.h"
 #include "convert/presets.h"
-#include "convert/quantise.h"
+#include "convert/row_writer.h"
 
 namespace headroom::convert {
 namespace {
 
 constexpr size_t kSliceFloats = 1u << 20;
 constexpr size_t kSliceBytes = 4u << 20;
-
-template <typename T>
-std::span<const std::byte> Bytes(const std::vector<T>& values) {
-  return std::as_bytes(std::span(values));
-}
 
 // Counts written bytes and tells whoever wants to know.
 class Reporter {
@@ -37,92 +32,6 @@ class Reporter {
  private:
   const ProgressFunction& progress_;
   Progress state_;
-};
-
-// Encodes slices of whole rows of one tensor and appends them.
-class RowWriter {
- public:
-  // `importance`: one for each column, or empty.
-  RowWriter(const TensorDescription& tensor, size_t index, std::span<const float> importance,
-            HrmWriter& writer)
-      : tensor_(tensor), index_(index), importance_(importance), writer_(writer) {
-    columns_ = tensor.extents.size() > 1 ? tensor.extents[1] : 1;
-  }
-  size_t columns() const { return columns_; }
-
-  // `values`: whole rows, finite.
-  Status Write(std::span<const float> values) {
-    switch (tensor_.dtype) {
-      case DType::kF32:
-        return writer_.Append(index_, std::as_bytes(values));
-      case DType::kF16:
-        return WriteHalves(values);
-      case DType::kI8:
-        return WriteInt8(values);
-      case DType::kI4:
-        return tensor_.block ? WriteInt4Blocks(values) : WriteInt4Rows(values);
-      default:
-        return Status::Make(StatusCode::kInternal, "no encoder for this type");
-    }
-  }
-
- private:
-  Status WriteHalves(std::span<const float> values) {
-    std::vector<uint16_t> halves(values.size());
-    for (size_t i = 0; i < values.size(); ++i) {
-      halves[i] = FloatToHalf(values[i]);
-      if ((halves[i] & 0x7fffu) == 0x7c00u) {
-        return Status::Make(StatusCode::kUnsupported,
-                            "tensor \"%s\" holds %g > 65504, the f16 limit", tensor_.name.c_str(),
-                            static_cast<double>(values[i]));
-      }
-    }
-    return writer_.Append(index_, Bytes(halves));
-  }
-
-  Status WriteInt8(std::span<const float> values) {
-    std::vector<int8_t> codes(values.size());
-    if (tensor_.block != 0) {
-      std::vector<uint16_t> scales(values.size() / tensor_.block);
-      QuantiseInt8Row(values, tensor_.block, codes.data(), scales.data());
-      HR_RETURN_IF_ERROR(writer_.Append(index_, Bytes(codes)));
-      return writer_.AppendScales(index_, Bytes(scales));
-    }
-    std::vector<float> scales;
-    for (size_t at = 0; at < values.size(); at += columns_) {
-      scales.push_back(QuantiseInt8Row(values.subspan(at, columns_), codes.data() + at));
-    }
-    HR_RETURN_IF_ERROR(writer_.Append(index_, Bytes(codes)));
-    return writer_.AppendScales(index_, Bytes(scales));
-  }
-
-  Status WriteInt4Blocks(std::span<const float> values) {
-    std::vector<uint8_t> codes(values.size() / 2);
-    std::vector<uint16_t> scales(values.size() / tensor_.block);
-    for (size_t at = 0; at < values.size(); at += columns_) {
-      QuantiseInt4Row(values.subspan(at, columns_), importance_, tensor_.block,
-                      codes.data() + at / 2, scales.data() + at / tensor_.block);
-    }
-    HR_RETURN_IF_ERROR(writer_.Append(index_, Bytes(codes)));
-    return writer_.AppendScales(index_, Bytes(scales));
-  }
-
-  Status WriteInt4Rows(std::span<const float> values) {
-    std::vector<uint8_t> codes(values.size() / 2);
-    std::vector<float> scales;
-    for (size_t at = 0; at < values.size(); at += columns_) {
-      scales.push_back(
-          QuantiseInt4Row(values.subspan(at, columns_), importance_, codes.data() + at / 2));
-    }
-    HR_RETURN_IF_ERROR(writer_.Append(index_, Bytes(codes)));
-    return writer_.AppendScales(index_, Bytes(scales));
-  }
-
-  const TensorDescription& tensor_;
-  const size_t index_;
-  const std::span<const float> importance_;
-  HrmWriter& writer_;
-  size_t columns_ = 1;
 };
 
 Status CheckFinite(const std::string& source, uint64_t row, size_t columns,
@@ -157,6 +66,11 @@ Status ReadElements(const RowPart& part, const Source& source, uint64_t begin,
   return ReadFloats(part.source, *source.entry, begin, out);
 }
 
+// Where row `first` of a part begins in its source, whose rows lie one behind another.
+uint64_t FirstElement(const RowPart& part, uint64_t first, size_t columns) {
+  return (part.matrix * part.source_rows + part.begin + first * part.step) * columns;
+}
+
 // Rows [first, first + out.size() / columns) of the part.
 Status ReadRows(const RowPart& part, const Source& source, uint64_t first, size_t columns,
                 std::span<float> out) {
@@ -164,11 +78,11 @@ Status ReadRows(const RowPart& part, const Source& source, uint64_t first, size_
   const uint64_t begin = part.begin + first * part.step;
   const size_t rows = out.size() / columns;
   if (!part.transposed && part.step == 1) {
-    return ReadElements(part, source, matrix + begin * columns, out);
+    return ReadElements(part, source, FirstElement(part, first, columns), out);
   }
   if (!part.transposed) {
     for (size_t r = 0; r < rows; ++r) {
-      HR_RETURN_IF_ERROR(ReadElements(part, source, matrix + (begin + r * part.step) * columns,
+      HR_RETURN_IF_ERROR(ReadElements(part, source, FirstElement(part, first + r, columns),
                                       out.subspan(r * columns, columns)));
     }
     return {};
@@ -185,6 +99,8 @@ Status WritePart(const RowPart& part, const TensorPlan& plan, const Source& sour
                  Reporter& report) {
   const size_t columns = rows.columns();
   const uint64_t slice_rows = std::max<uint64_t>(1, kSliceFloats / columns);
+  const bool as_it_is = plan.add == 0.0f && !part.transposed && part.step == 1 && !part.mxfp4;
+  const BlockCopy copy = as_it_is ? rows.FindCopy(*source.entry->type) : nullptr;
   std::vector<float> values;
   for (uint64_t done = 0; done < part.rows;) {
     const uint64_t count = std::min(slice_rows, part.rows - done);
@@ -194,7 +110,15 @@ Status WritePart(const RowPart& part, const TensorPlan& plan, const Source& sour
     if (plan.add != 0.0f) {
       for (float& v : values) v += plan.add;
     }
-    HR_RETURN_IF_ERROR(rows.Write(values));
+    if (copy) {
+      HR_ASSIGN_OR_RETURN(
+          const auto blocks,
+          ReadBlocks(part.source, *source.entry, FirstElement(part, done, columns), values.size()));
+      HR_RETURN_IF_ERROR(rows.Copy(copy, blocks, values));
+      platform::Advise(blocks.data(), blocks.size(), platform::Advice::kRelease);
+    } else {
+      HR_RETURN_IF_ERROR(rows.Write(values));
+    }
     HR_RETURN_IF_ERROR(report.Add(part.source, values.size() * sizeof(float)));
     done += count;
   }
@@ -302,9 +226,23 @@ Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkp
   return {};
 }
 
-Status WriteFromCheckpoint(const GraphPlan& plan, const Checkpoint& checkpoint,
-                           const Options& options, HrmWriter& writer) {
+void StateSources(const Checkpoint& checkpoint, GraphPlan& plan) {
+  for (size_t i = 0; i < plan.tensors.size(); ++i) {
+    std::set<std::string_view> types;
+    for (const RowPart& part : plan.tensors[i].parts) {
+      const SourceTensor* source = checkpoint.Find(part.source);
+      if (part.mxfp4) types.insert("MXFP4");
+      if (source) types.insert(source->type->name);
+    }
+    std::string& text = plan.description.tensors[i].source_type;
+    for (const std::string_view type : types) text += (text.empty() ? "" : "+") + std::string(type);
+  }
+}
+
+Result<Losses> WriteFromCheckpoint(const GraphPlan& plan, const Checkpoint& checkpoint,
+                                   const Options& options, HrmWriter& writer) {
   Reporter report(options.progress, TotalFloats(plan));
+  Losses losses;
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
     const TensorPlan& tensor = plan.tensors[i];
     HR_ASSIGN_OR_RETURN(const auto importance, ImportanceOf(plan.description.tensors[i], options));
@@ -313,8 +251,12 @@ Status WriteFromCheckpoint(const GraphPlan& plan, const Checkpoint& checkpoint,
     for (const RowPart& part : tensor.parts) {
       HR_RETURN_IF_ERROR(WritePart(part, tensor, FindSource(part, checkpoint), rows, report));
     }
+    writer.SetSourceError(i, rows.error());
+    if (rows.error() <= losses.largest_error) continue;
+    losses.largest_error = rows.error();
+    losses.tensor = plan.description.tensors[i].name;
   }
-  return {};
+  return losses;
 }
 
 Status WriteRandom(const GraphPlan& plan, uint64_t seed, const ProgressFunction& progress,
@@ -330,7 +272,7 @@ Status WriteRandom(const GraphPlan& plan, uint64_t seed, const ProgressFunction&
     if (plan.tensors[i].role != TensorRole::kMatrix) {
       std::vector<float> values = plan.tensors[i].fixed;  // norms are 1, biases 0
       values.resize(tensor.extents[0], plan.tensors[i].role == TensorRole::kNorm ? 1.0f : 0.0f);
-      HR_RETURN_IF_ERROR(writer.Append(i, Bytes(values)));
+      HR_RETURN_IF_ERROR(writer.Append(i, std::as_bytes(std::span(values))));
       HR_RETURN_IF_ERROR(report.Add(tensor.name, values.size() * sizeof(float)));
       continue;
     }

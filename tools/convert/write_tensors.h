@@ -1,7 +1,9 @@
 // Fills a file's tensors slice by slice, from a checkpoint or with noise.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <string>
 
 #include "base/status.h"
 #include "convert/convert.h"
@@ -15,14 +17,23 @@ namespace headroom::convert {
 // holds no other tensor that might mean something. kCorrupt and kUnsupported name the tensor.
 Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkpoint& checkpoint);
 
+// Writes into the plan of which element types each tensor is made.
+void StateSources(const Checkpoint& checkpoint, GraphPlan& plan);
+
+// What a conversion could not keep.
+struct Losses {
+  float largest_error = 0.0f;  // relative RMS of a tensor's stored elements against its source's
+  std::string tensor;          // whose; empty when nothing was lost
+};
+
 using ProgressFunction = std::function<bool(const Progress&)>;
 
 // Working memory: a slice of rows (about 4 MiB of floats), whatever the model's size.
-// Of the options: importance (kInvalidArgument
-// when it does not fit a matrix) and progress. Errors: kCorrupt (a weight that is not finite),
-// kUnsupported (element type; a weight too large for f16), kIo, kCancelled.
-Status WriteFromCheckpoint(const GraphPlan& plan, const Checkpoint& checkpoint,
-                           const Options& options, HrmWriter& writer);
+// Of the options: importance (kInvalidArgument when it does not fit a matrix) and progress. Errors:
+// kCorrupt (a weight that is not finite), kUnsupported (element type; a weight too large for f16),
+// kIo, kCancelled.
+Result<Losses> WriteFromCheckpoint(const GraphPlan& plan, const Checkpoint& checkpoint,
+                                   const Options& options, HrmWriter& writer);
 Status WriteRandom(const GraphPlan& plan, uint64_t seed, const ProgressFunction& progress,
                    HrmWriter& writer);
 

@@ -29,7 +29,7 @@ std::string Joined(const std::vector<std::string>& names) {
 
 std::string Footer() {
   return "SOURCE is a Hugging Face folder: config.json, *.safetensors and, for text, "
-         "tokenizer.json or tokenizer.model.\n"
+         "tokenizer.json or tokenizer.model; or a GGUF file, the first one of a split model.\n"
          "Architectures: " +
          Joined(convert::ArchitectureNames()) +
          ".\n"
@@ -41,12 +41,13 @@ std::string Footer() {
          "  headroom convert ~/models/Llama-3.2-1B --out llama.hrm --weights int4\n"
          "  headroom convert ~/models/Llama-3.2-1B --out llama.hrm --weights int4 --block 0\n"
          "  headroom convert ~/models/Llama-3.2-1B --dry-run --budget 1G,2G\n"
+         "  headroom convert ~/models/Llama-3.2-1B-Q4_0.gguf llama.hrm\n"
          "  headroom convert --random llama-3.2-1b --out shape.hrm";
 }
 
 struct ConvertArguments {
   convert::Options options;
-  std::string weights = "int4";
+  std::string weights;  // empty: the library's default
   std::string head;
   std::string calibrate;  // path of a text
   bool dry_run = false;
@@ -68,6 +69,8 @@ Json SummaryJson(const std::string& out, const convert::Summary& summary) {
           {"channels", summary.channels},
           {"vocabulary", summary.vocabulary},
           {"context_tokens", summary.context_tokens},
+          {"largest_error", summary.largest_error},
+          {"largest_error_tensor", summary.largest_error_tensor},
           {"seconds", summary.seconds}};
 }
 
@@ -85,6 +88,11 @@ void PrintSummary(const std::string& out, const convert::Summary& summary) {
                                       : 8.0 * static_cast<double>(summary.weight_bytes) /
                                             static_cast<double>(summary.parameters),
               summary.seconds);
+  if (summary.largest_error > 0.0f) {
+    std::printf("elements differ from the source's by %.2g %% (RMS) at most, in %s\n",
+                100.0 * static_cast<double>(summary.largest_error),
+                EscapeControls(summary.largest_error_tensor).c_str());
+  }
 }
 
 [[noreturn]] void Throw(const Status& status, const std::string& doing) {
@@ -94,8 +102,10 @@ void PrintSummary(const std::string& out, const convert::Summary& summary) {
     throw Failure(code, text, "The source is not as it should be; get it again, or correct it.");
   }
   if (code == HR_NOT_FOUND) {
-    throw Failure(code, text,
-                  "SOURCE is a folder that holds config.json and *.safetensors; check the path.");
+    throw Failure(
+        code, text,
+        "SOURCE is a folder that holds config.json and *.safetensors, or a GGUF file; check "
+        "the path.");
   }
   throw Failure(code, text);
 }
@@ -137,7 +147,8 @@ int RunDry(const ConvertArguments& arguments, bool json) {
 
 int Convert(ConvertArguments& arguments, bool json) {
   convert::Options& options = arguments.options;
-  options.weights = convert::ParseWeightFormat(arguments.weights).value();
+  if (!arguments.weights.empty())
+    options.weights = convert::ParseWeightFormat(arguments.weights).value();
   if (!arguments.head.empty()) options.head = convert::ParseWeightFormat(arguments.head).value();
   if (arguments.dry_run) return RunDry(arguments, json);
   const std::string out = options.out;
@@ -179,15 +190,17 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
       .add_option("--random", options.preset, "instead of SOURCE: a public shape, random weights")
       ->type_name("PRESET")
       ->excludes(source);
-  command.add_option("--out", options.out, "the .hrm file to write");
+  command.add_option("OUT,--out", options.out, "the .hrm file to write");
   command.add_flag("--dry-run", arguments->dry_run,
                    "write nothing: show what would be made and the largest context that fits");
   AddListOption(command, "--budget", arguments->budgets,
                 "--dry-run only: budgets to fit contexts into (default: 256M and its doubles)")
       ->check(BudgetProblem)
       ->type_name("BYTES");
-  command.add_option("--weights", arguments->weights, "f32, f16, int8 or int4")
-      ->capture_default_str()
+  command
+      .add_option("--weights", arguments->weights,
+                  "f32, f16, int8, int4, or keep: each matrix as its source has it, or the nearest "
+                  "form (default: keep for a GGUF file, else int4)")
       ->check(FormatProblem)
       ->type_name("TYPE");
   auto* block = command
@@ -234,7 +247,8 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
     if (block->count() > 0 && float_weights && arguments->head != "int4") {
       throw CLI::ValidationError("--block", "only integers have blocks, not " + arguments->weights);
     }
-    const bool int4 = arguments->weights == "int4" || arguments->head == "int4";
+    const bool int4 =
+        arguments->weights.empty() || arguments->weights == "int4" || arguments->head == "int4";
     if (!arguments->calibrate.empty() && (given.source.empty() || !int4)) {
       throw CLI::ValidationError("--calibrate", "it serves int4 weights of a SOURCE");
     }

@@ -84,13 +84,15 @@ std::string TensorName(const model::Model& model, int32_t index) {
   return index == model::kNone ? "" : std::string(model.tensors[static_cast<size_t>(index)].name);
 }
 
-Json TensorJson(const TensorView& tensor) {
+Json TensorJson(const TensorView& tensor, const model::TensorOrigin& origin) {
   Json extents = Json::array();
   for (uint8_t i = 0; i < tensor.rank; ++i) extents.push_back(tensor.extents[i]);
   Json json = {{"name", tensor.name}, {"type", DTypeName(tensor.dtype)}, {"extents", extents}};
   if (tensor.scales != nullptr) json["block"] = tensor.block;
   json["data_bytes"] = tensor.data_bytes;
   json["scale_bytes"] = tensor.scale_bytes;
+  if (!origin.source_type.empty()) json["source_type"] = origin.source_type;
+  if (origin.error >= 0.0f) json["source_error"] = origin.error;
   return json;
 }
 
@@ -226,7 +228,8 @@ Json ModelJson(const model::Model& model) {
   char digest[24];
   std::snprintf(digest, sizeof(digest), "%016" PRIx64, model.digest);
   Json tensors = Json::array(), ops = Json::array(), attention = Json::array();
-  for (const TensorView& tensor : model.tensors) tensors.push_back(TensorJson(tensor));
+  for (size_t i = 0; i < model.tensors.size(); ++i)
+    tensors.push_back(TensorJson(model.tensors[i], model.origins[i]));
   for (const model::Op& op : model.ops) ops.push_back(OpJson(model, op));
   for (const auto& spec : model.attentions) attention.push_back(AttentionJson(model, spec));
   return {{"metadata",
@@ -321,15 +324,22 @@ void PrintAttention(const model::Model& model) {
 }
 
 void PrintTensors(const model::Model& model) {
-  std::printf("\n%-48s %-10s %-18s %12s\n", "tensor", "type", "extents", "bytes");
-  for (const TensorView& tensor : model.tensors) {
+  std::printf("\n%-48s %-10s %-18s %12s %-10s %s\n", "tensor", "type", "extents", "bytes", "source",
+              "error");
+  for (size_t t = 0; t < model.tensors.size(); ++t) {
+    const TensorView& tensor = model.tensors[t];
+    const model::TensorOrigin& origin = model.origins[t];
     std::string extents, type = DTypeName(tensor.dtype);
     for (uint8_t i = 0; i < tensor.rank; ++i) {
       extents += (i == 0 ? "" : " x ") + std::to_string(tensor.extents[i]);
     }
     if (tensor.scales != nullptr) type += "/" + std::to_string(tensor.block);
-    std::printf("%-48s %-10s %-18s %12" PRIu64 "\n", EscapeControls(tensor.name).c_str(),
-                type.c_str(), extents.c_str(), tensor.data_bytes + tensor.scale_bytes);
+    char error[24] = "";
+    if (origin.error >= 0.0f)
+      std::snprintf(error, sizeof(error), "%.3g %%", 100.0 * static_cast<double>(origin.error));
+    std::printf("%-48s %-10s %-18s %12" PRIu64 " %-10s %s\n", EscapeControls(tensor.name).c_str(),
+                type.c_str(), extents.c_str(), tensor.data_bytes + tensor.scale_bytes,
+                EscapeControls(origin.source_type).c_str(), error);
   }
 }
 
