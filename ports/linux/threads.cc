@@ -58,9 +58,9 @@ Status ReservedThreads::Make(uint32_t count) {
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, StackBytes());
   int error = 0;
+  threads_.reserve(threads_.size() + count);
   for (uint32_t i = 0; i < count && error == 0; ++i) {
     auto thread = std::make_unique<Thread>();
-    threads_.reserve(threads_.size() + 1);
     error = pthread_create(&thread->id, &attributes, Thread::Main, thread.get());
     if (error == 0) threads_.push_back(std::move(thread));
   }

@@ -40,8 +40,8 @@ struct NormSpec {
   int32_t weight = kNone;  // f32 [width]; the "1 + w" form of Gemma is folded by the converter
   int32_t bias = kNone;    // f32 [width], kLayer only
   float epsilon = 1e-5f;
-  bool whole_row =
-      false;  // query_norm, key_norm: over all heads together, weight [H * Dk], [G * Dk]
+  // query_norm, key_norm: over all heads together, weight [H * Dk], [G * Dk]
+  bool whole_row = false;
   bool present() const { return weight != kNone; }
 };
 

@@ -1,11 +1,14 @@
 #include "convert/quantise.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <vector>
 
 #include "base/half.h"
+#include "convert/code_error.h"
 
 namespace headroom::convert {
 namespace {
@@ -26,33 +29,16 @@ float LargestMagnitude(std::span<const float> values) {
 
 // The value with it.
 float Extreme(std::span<const float> values) {
-  const auto [low, high] = std::minmax_element(values.begin(), values.end());
-  return -*low > *high ? *low : *high;
+  float low = 0.0f, high = 0.0f;
+  for (const float v : values) {
+    low = std::min(low, v);
+    high = std::max(high, v);
+  }
+  return -low > high ? low : high;
 }
 
 float Code4(float value, float inverse) {
-  return RoundEven(std::clamp(value * inverse, -8.0f, 7.0f));
-}
-
-struct Sums {
-  float error = 0.0f;    // sum w (x - s q)^2
-  float product = 0.0f;  // sum w x q
-  float squares = 0.0f;  // sum w q^2
-};
-
-// `importance`: w, or empty for 1.
-Sums Measure(std::span<const float> values, std::span<const float> importance, float scale) {
-  const float inverse = 1.0f / scale;
-  Sums sums;
-  for (size_t i = 0; i < values.size(); ++i) {
-    const float q = Code4(values[i], inverse);
-    const float e = values[i] - scale * q;
-    const float w = importance.empty() ? 1.0f : importance[i];
-    sums.error += w * e * e;
-    sums.product += w * values[i] * q;
-    sums.squares += w * q * q;
-  }
-  return sums;
+  return RoundEven(std::min(std::max(value * inverse, -8.0f), 7.0f));
 }
 
 // Scales to try, as divisors of the largest value: some represent it exactly, more cuts it for a
@@ -61,6 +47,7 @@ Sums Measure(std::span<const float> values, std::span<const float> importance, f
 constexpr float kSignedDivisors[] = {8.0f, 7.2f, 7.6f, 8.4f, 8.8f, 9.3f, -6.7f, -7.0f, -7.5f};
 // Where importance is known, what is unimportant may be cut much further.
 constexpr float kCuttingDivisors[] = {10.5f, 12.0f, 14.0f, 17.0f, 21.0f};
+constexpr size_t kCuttingCount = std::size(kCuttingDivisors);
 constexpr float kPositiveDivisors[] = {7.0f, 6.25f, 6.6f, 7.35f, 7.7f, 8.0f, 8.4f, 8.9f, 9.5f};
 
 // The best scale that `round` can represent. `extreme`: the value of largest magnitude, or that
@@ -70,26 +57,27 @@ float SearchScale(std::span<const float> values, std::span<const float> importan
                   std::span<const float> divisors, Round round) {
   // Below this, scales or their inverses leave the normal range; nothing that small matters.
   if (!(std::fabs(extreme) > kSmallestScale * 64)) return kSmallestScale;
-  float best = 0.0f;
-  Sums best_sums;
-  best_sums.error = std::numeric_limits<float>::infinity();
-  const auto attempt = [&](float wanted) {
-    const float scale = round(wanted);
-    if (!(std::fabs(scale) >= kSmallestScale) || std::isinf(scale) || scale == best) return;
-    const Sums sums = Measure(values, importance, scale);
-    if (sums.error < best_sums.error || best == 0.0f) {
-      best = scale;
-      best_sums = sums;
-    }
-  };
-  for (const float divisor : divisors) attempt(extreme / divisor);
-  if (!importance.empty()) {
-    for (const float divisor : kCuttingDivisors) attempt(extreme / divisor);
+  std::array<float, kScales> scales;
+  for (size_t i = 0; i < kScales; ++i) {
+    const bool cut = i >= divisors.size() && !importance.empty();
+    const float divisor = i < divisors.size() ? divisors[i]
+                          : cut ? kCuttingDivisors[(i - divisors.size()) % kCuttingCount]
+                                : divisors[0];
+    scales[i] = round(extreme / divisor);
   }
-  // Least squares for the codes found.
-  for (int i = 0; i < 2 && best_sums.squares > 0.0f; ++i) {
-    const float wanted = best_sums.product / best_sums.squares;
-    if (wanted * best > 0.0f) attempt(wanted);
+  float best = 0.0f, best_error = std::numeric_limits<float>::infinity();
+  for (int pass = 0; pass < 3; ++pass) {
+    const ScaleErrors found = ErrorsOf(scales, values, importance);
+    for (size_t i = 0; i < kScales; ++i) {
+      if (found.error[i] < best_error || best == 0.0f) {
+        best = scales[i];
+        best_error = found.error[i];
+      }
+      // Next, the least squares for the codes that this scale gave.
+      const float wanted = round(found.product[i] / found.squares[i]);
+      const bool usable = std::isfinite(wanted) && std::fabs(wanted) >= kSmallestScale;
+      if (usable && wanted * scales[i] > 0.0f) scales[i] = wanted;
+    }
   }
   return best;
 }
