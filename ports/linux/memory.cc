@@ -142,6 +142,8 @@ FileBuilder& FileBuilder::operator=(FileBuilder&& other) noexcept {
   data_ = std::exchange(other.data_, nullptr);
   bytes_ = std::exchange(other.bytes_, 0);
   fd_ = std::exchange(other.fd_, -1);
+  flushing_ = other.flushing_;
+  flushing_bytes_ = other.flushing_bytes_;
   final_path_ = std::move(other.final_path_);
   temporary_path_ = std::move(other.temporary_path_);
   other.temporary_path_.clear();
@@ -183,12 +185,19 @@ Result<FileBuilder> FileBuilder::Create(const char* final_path, uint64_t bytes) 
 }
 
 Status FileBuilder::Flush(uint64_t offset, uint64_t bytes) {
-  const uint64_t begin = offset / PageBytes() * PageBytes();
-  const uint64_t end = offset + bytes;
-  if (msync(data_ + begin, end - begin, MS_SYNC) != 0) {
+  // The disk writes one range while the next one is made; only the one before is waited for.
+  const auto start = static_cast<off64_t>(offset / PageBytes() * PageBytes());
+  const auto count = static_cast<off64_t>(bytes + offset % PageBytes());
+  Advise(data_ + offset, bytes, Advice::kRelease);
+  constexpr unsigned kWait =
+      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  const bool waited =
+      flushing_bytes_ == 0 || sync_file_range(fd_, flushing_, flushing_bytes_, kWait) == 0;
+  if (!waited || sync_file_range(fd_, start, count, SYNC_FILE_RANGE_WRITE) != 0) {
     return ErrnoStatus(StatusCode::kIo, "write back", temporary_path_.c_str());
   }
-  Advise(data_ + offset, bytes, Advice::kRelease);
+  flushing_ = start;
+  flushing_bytes_ = count;
   return {};
 }
 

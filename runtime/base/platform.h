@@ -101,7 +101,8 @@ class FileBuilder {
 
   std::byte* data() { return data_; }
   uint64_t bytes() const { return bytes_; }
-  // Writes [offset, offset+bytes) back and drops its pages, so that a long build stays small.
+  // Drops the pages of [offset, offset+bytes), so that a long build stays small, and begins to
+  // write them back once those of the call before are on the disk.
   Status Flush(uint64_t offset, uint64_t bytes);
   // Writes everything back, renames to the final path, unmaps.
   Status Commit();
@@ -111,6 +112,7 @@ class FileBuilder {
   std::byte* data_ = nullptr;
   uint64_t bytes_ = 0;
   int fd_ = -1;
+  int64_t flushing_ = 0, flushing_bytes_ = 0;
   std::string final_path_;
   std::string temporary_path_;
 };

@@ -47,9 +47,8 @@ Copied Copy(uint32_t type, const std::vector<std::byte>& blocks) {
   copy(blocks.data(), count, out.codes.data(), out.scales.data());
   out.source.resize(count * 32);
   from.widen(blocks.data(), count, out.source.data());
-  convert::StoredError error(to);
-  error.Add(out.source, out.codes, std::as_bytes(std::span(out.scales)));
-  out.error = error.Relative();
+  const auto scales = std::as_bytes(std::span(out.scales));
+  out.error = convert::StoredError::Of(to, out.source, out.codes, scales).Relative();
   return out;
 }
 
@@ -98,9 +97,8 @@ TEST_CASE("small integers are copied into int8 without loss", "[convert][gguf]")
     FindBlockCopy(from, to)(blocks.data(), 48, codes.data(), scales.data());
     std::vector<float> source(48 * 32);
     from.widen(blocks.data(), 48, source.data());
-    convert::StoredError error(to);
-    error.Add(source, codes, std::as_bytes(std::span(scales)));
-    CHECK(error.Relative() == 0.0f);
+    const auto stored = std::as_bytes(std::span(scales));
+    CHECK(convert::StoredError::Of(to, source, codes, stored).Relative() == 0.0f);
     CHECK(std::any_of(codes.begin(), codes.end(), [](std::byte b) { return b != std::byte{0}; }));
   }
 }
@@ -160,9 +158,9 @@ TEST_CASE("blocks are copied only between forms that agree", "[convert][gguf]") 
 TEST_CASE("the error of stored elements is that of every form", "[convert]") {
   const float values[4] = {1.0f, 2.0f, -2.0f, 4.0f};
   const auto error = [&](TensorDescription to, const auto& data, const auto& scales) {
-    convert::StoredError measure(to);
-    measure.Add(values, std::as_bytes(std::span(data)), std::as_bytes(std::span(scales)));
-    return measure.Relative();
+    return convert::StoredError::Of(to, values, std::as_bytes(std::span(data)),
+                                    std::as_bytes(std::span(scales)))
+        .Relative();
   };
   const std::vector<float> none;
   CHECK(error({"t", DType::kF32, 0, {2, 2}}, values, none) == 0.0f);

@@ -1,10 +1,18 @@
 // A conversion while it runs: progress, cancelling, memory.
 #include "convert/convert.h"
 
+#include <atomic>
 #include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
 
 #include "base/platform.h"
 #include "convert/hrm_writer.h"
+#include "convert/workers.h"
 #include "tests/convert/converted.h"
 
 namespace headroom {
@@ -44,6 +52,78 @@ TEST_CASE("progress runs to the end and can cancel without leaving a file", "[co
   CHECK(last <= total);
 }
 
+// The small model with an embedding of `rows` x 64 floats at the end of its file, a hole there.
+// Returns the file's path.
+std::string GrowEmbedding(const TempFolder& folder, uint64_t rows) {
+  const std::string golden = GoldenFolder("llama-mqa");
+  test::WriteText(folder / "config.json",
+                  Replaced(test::ReadText(golden + "/config.json"), "\"vocab_size\": 64",
+                           "\"vocab_size\": " + std::to_string(rows)));
+  const std::string source = test::ReadText(golden + "/model.safetensors");
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, source.data(), 8);
+  std::string header = source.substr(8, header_bytes), data = source.substr(8 + header_bytes);
+  const std::string name = "\"model.embed_tokens.weight\":";
+  const size_t begin = header.find(name), end = header.find('}', begin);
+  header.replace(begin, end - begin + 1,
+                 name + R"({"dtype":"F32","shape":[)" + std::to_string(rows) + ",64]," +
+                     R"("data_offsets":[)" + std::to_string(data.size()) + "," +
+                     std::to_string(data.size() + rows * 256) + "]}");
+  const std::string path = folder / "model.safetensors";
+  test::WriteText(path, test::Safetensors(header, data));
+  std::filesystem::resize_file(path, 8 + header.size() + data.size() + rows * 256);
+  return path;
+}
+
+// Rows enough for more than one slice of tiles.
+TEST_CASE("many threads write what one writes, and all of it", "[convert]") {
+  constexpr uint64_t kRows = 20'011;
+  TempFolder folder;
+  const std::string path = GrowEmbedding(folder, kRows);
+  std::vector<float> embedding(kRows * 64);
+  for (size_t i = 0; i < embedding.size(); ++i)
+    embedding[i] = std::sin(static_cast<float>(i)) * static_cast<float>(1 + i / 64 % 9);
+  {
+    std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(-static_cast<std::streamoff>(embedding.size() * 4), std::ios::end);
+    file.write(reinterpret_cast<const char*>(embedding.data()),
+               static_cast<std::streamsize>(embedding.size() * 4));
+  }
+  const auto c = ConvertFolder(folder.path(), WeightFormat::kF32);
+  CHECK((c->floats(c->op(model::OpKind::kEmbedding).weight.tensor) == embedding));
+  Options options;
+  options.source = folder.path();
+  for (const WeightFormat format : {WeightFormat::kF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+    options.weights = format;
+    std::string files[2];
+    for (size_t i = 0; i < 2; ++i) {
+      options.threads = i == 0 ? 1 : 5;
+      options.out = folder / "model.hrm";
+      REQUIRE(convert::Convert(options).ok());
+      files[i] = test::ReadText(options.out);
+    }
+    CHECK((files[0] == files[1]));
+  }
+  options.threads = convert::kMaxThreads + 1;
+  CHECK(convert::Convert(options).status().code() == StatusCode::kInvalidArgument);
+}
+
+// Many tiles fail at once: the first one is reported, as one thread would.
+TEST_CASE("of several failures the first one is told", "[convert]") {
+  const auto workers = convert::Workers::Start(4);
+  REQUIRE(workers.ok());
+  for (int round = 0; round < 50; ++round) {
+    std::atomic<int> calls = 0;
+    const Status status = workers.value()->Run(64, [&](size_t i) -> Status {
+      ++calls;
+      if (i < 7) return {};
+      return Status::Make(StatusCode::kCorrupt, "tile %zu", i);
+    });
+    REQUIRE(status.message() == std::string("tile 7"));
+    REQUIRE(calls == 64);
+  }
+}
+
 // A sanitizer keeps freed memory and would be what is measured.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool kSanitized = true;
@@ -58,24 +138,8 @@ constexpr bool kSanitized = false;
 TEST_CASE("memory stays at a slice, not a tensor", "[convert]") {
   if (kSanitized) SKIP("measured without sanitizers");
   TempFolder folder;
-  constexpr uint64_t kRows = 786432, kColumns = 64;
-  test::WriteText(folder / "config.json",
-                  Replaced(test::ReadText(GoldenFolder("llama-mqa") + "/config.json"),
-                           "\"vocab_size\": 64", "\"vocab_size\": " + std::to_string(kRows)));
-  const std::string path = folder / "model.safetensors";
-  const std::string source = test::ReadText(GoldenFolder("llama-mqa") + "/model.safetensors");
-  uint64_t header_bytes = 0;
-  std::memcpy(&header_bytes, source.data(), 8);
-  std::string header = source.substr(8, header_bytes), data = source.substr(8 + header_bytes);
-  // The embedding moves to the end and grows.
-  const std::string name = "\"model.embed_tokens.weight\":";
-  const size_t begin = header.find(name), end = header.find('}', begin);
-  header.replace(begin, end - begin + 1,
-                 name + R"({"dtype":"F32","shape":[)" + std::to_string(kRows) + ",64]," +
-                     R"("data_offsets":[)" + std::to_string(data.size()) + "," +
-                     std::to_string(data.size() + kRows * kColumns * 4) + "]}");
-  test::WriteText(path, test::Safetensors(header, data));
-  std::filesystem::resize_file(path, 8 + header.size() + data.size() + kRows * kColumns * 4);
+  constexpr uint64_t kRows = 786432;
+  GrowEmbedding(folder, kRows);
   const uint64_t before = platform::ReadProcessMemory().peak_resident_bytes;
   const auto c = ConvertFolder(folder.path(), WeightFormat::kInt8);
   const uint64_t after = platform::ReadProcessMemory().peak_resident_bytes;

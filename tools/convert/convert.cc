@@ -37,6 +37,9 @@ Status CheckOptions(const Options& options) {
     return invalid("give either a source or a random preset");
   }
   if (options.out.empty()) return invalid("no output file");
+  if (options.threads > kMaxThreads) {
+    return invalid(std::to_string(options.threads) + " threads > " + std::to_string(kMaxThreads));
+  }
   const uint32_t block = options.block.value_or(0);
   if (block != 0 && block != 32 && block != 64 && block != 128) {
     return invalid("block " + std::to_string(block) + " is not 32, 64, 128 or 0");

@@ -32,6 +32,8 @@ struct Progress {
   std::string tensor;        // being written
 };
 
+constexpr uint32_t kMaxThreads = 256;
+
 struct Options {
   // Exactly one of these two.
   std::string source;  // Hugging Face folder, or a GGUF file (the first one of a split model)
@@ -56,6 +58,9 @@ struct Options {
   std::map<std::string, std::vector<float>> importance;
   // Name of the chat format (headroom.h); empty: what the model's own template is, if it is known.
   std::string chat_format;
+  // That share the work of a source's weights, at most kMaxThreads; 0: one for each fast core. What
+  // is written does not depend on it.
+  uint32_t threads = 0;
   uint64_t seed = 1;  // presets only: same seed, same bytes
   std::string name;   // stored name; empty: the folder's or the preset's
 

@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <iterator>
 #include <limits>
-#include <vector>
 
 #include "base/half.h"
-#include "convert/code_error.h"
+#include "convert/scale_search.h"
 
 namespace headroom::convert {
 namespace {
@@ -27,12 +25,22 @@ float LargestMagnitude(std::span<const float> values) {
   return largest;
 }
 
-// The value with it.
+// The value with it. Several of each, or every step would wait for the one before.
 float Extreme(std::span<const float> values) {
-  float low = 0.0f, high = 0.0f;
-  for (const float v : values) {
-    low = std::min(low, v);
-    high = std::max(high, v);
+  constexpr size_t kLanes = 16;
+  float lows[kLanes] = {}, highs[kLanes] = {};
+  size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      lows[lane] = std::min(lows[lane], values[i + lane]);
+      highs[lane] = std::max(highs[lane], values[i + lane]);
+    }
+  }
+  float low = *std::min_element(lows, lows + kLanes),
+        high = *std::max_element(highs, highs + kLanes);
+  for (; i < values.size(); ++i) {
+    low = std::min(low, values[i]);
+    high = std::max(high, values[i]);
   }
   return -low > high ? low : high;
 }
@@ -43,43 +51,32 @@ float Code4(float value, float inverse) {
 
 // Scales to try, as divisors of the largest value: some represent it exactly, more cuts it for a
 // finer grid, less trades it for the rest. With a sign the largest value lies on the side of code
-// -8, or, by the divisors below 0, on that of 7.
-constexpr float kSignedDivisors[] = {8.0f, 7.2f, 7.6f, 8.4f, 8.8f, 9.3f, -6.7f, -7.0f, -7.5f};
-// Where importance is known, what is unimportant may be cut much further.
-constexpr float kCuttingDivisors[] = {10.5f, 12.0f, 14.0f, 17.0f, 21.0f};
-constexpr size_t kCuttingCount = std::size(kCuttingDivisors);
-constexpr float kPositiveDivisors[] = {7.0f, 6.25f, 6.6f, 7.35f, 7.7f, 8.0f, 8.4f, 8.9f, 9.5f};
+// -8, or, by the divisors below 0, on that of 7. Where importance is known, what is unimportant may
+// be cut much further.
+using Divisors = std::array<float, kScales>;
+constexpr Divisors kSigned = {8.0f,  7.2f,  7.6f,  8.4f,  8.8f,  9.3f,  -6.7f, -7.0f,
+                              -7.5f, 10.5f, 12.0f, 14.0f, 17.0f, 21.0f, 10.5f, 12.0f};
+constexpr Divisors kPositive = {7.0f, 6.25f, 6.6f,  7.35f, 7.7f,  8.0f,  8.4f,  8.9f,
+                                9.5f, 10.5f, 12.0f, 14.0f, 17.0f, 21.0f, 10.5f, 12.0f};
+constexpr size_t kUncut = 9;
 
-// The best scale that `round` can represent. `extreme`: the value of largest magnitude, or that
-// magnitude when the scale must be positive.
-template <typename Round>
-float SearchScale(std::span<const float> values, std::span<const float> importance, float extreme,
-                  std::span<const float> divisors, Round round) {
+// Those that do not cut; the lanes left over repeat the first.
+constexpr Divisors Uncut(Divisors divisors) {
+  std::fill(divisors.begin() + kUncut, divisors.end(), divisors[0]);
+  return divisors;
+}
+constexpr Divisors kSignedUncut = Uncut(kSigned), kPositiveUncut = Uncut(kPositive);
+
+// The best scale of either sign, or, for a whole row, above zero.
+float SearchScale(std::span<const float> values, std::span<const float> importance,
+                  ScaleType type) {
+  const float extreme = Extreme(values);
   // Below this, scales or their inverses leave the normal range; nothing that small matters.
-  if (!(std::fabs(extreme) > kSmallestScale * 64)) return kSmallestScale;
-  std::array<float, kScales> scales;
-  for (size_t i = 0; i < kScales; ++i) {
-    const bool cut = i >= divisors.size() && !importance.empty();
-    const float divisor = i < divisors.size() ? divisors[i]
-                          : cut ? kCuttingDivisors[(i - divisors.size()) % kCuttingCount]
-                                : divisors[0];
-    scales[i] = round(extreme / divisor);
-  }
-  float best = 0.0f, best_error = std::numeric_limits<float>::infinity();
-  for (int pass = 0; pass < 3; ++pass) {
-    const ScaleErrors found = ErrorsOf(scales, values, importance);
-    for (size_t i = 0; i < kScales; ++i) {
-      if (found.error[i] < best_error || best == 0.0f) {
-        best = scales[i];
-        best_error = found.error[i];
-      }
-      // Next, the least squares for the codes that this scale gave.
-      const float wanted = round(found.product[i] / found.squares[i]);
-      const bool usable = std::isfinite(wanted) && std::fabs(wanted) >= kSmallestScale;
-      if (usable && wanted * scales[i] > 0.0f) scales[i] = wanted;
-    }
-  }
-  return best;
+  if (!(std::fabs(extreme) > kSmallestScale * 128)) return kSmallestScale;
+  const bool row = type == ScaleType::kFloat;
+  const Divisors& divisors =
+      importance.empty() ? (row ? kPositiveUncut : kSignedUncut) : (row ? kPositive : kSigned);
+  return FindScale(row ? std::fabs(extreme) : -extreme, divisors, type, values, importance);
 }
 
 void Pack4(std::span<const float> values, float scale, uint8_t* codes) {
@@ -118,12 +115,11 @@ void QuantiseInt8Row(std::span<const float> row, uint32_t block, int8_t* codes, 
 
 void QuantiseInt4Row(std::span<const float> row, std::span<const float> importance, uint32_t block,
                      uint8_t* codes, uint16_t* scales) {
-  const auto round = [](float scale) { return BfloatToFloat(FloatToBfloat(scale)); };
   for (size_t begin = 0; begin < row.size(); begin += block) {
     const std::span<const float> values = row.subspan(begin, block);
     const std::span<const float> weights =
         importance.empty() ? importance : importance.subspan(begin, block);
-    const float scale = SearchScale(values, weights, -Extreme(values), kSignedDivisors, round);
+    const float scale = SearchScale(values, weights, ScaleType::kBfloat);
     *scales++ = FloatToBfloat(scale);
     Pack4(values, scale, codes + begin / 2);
   }
@@ -131,8 +127,7 @@ void QuantiseInt4Row(std::span<const float> row, std::span<const float> importan
 
 float QuantiseInt4Row(std::span<const float> row, std::span<const float> importance,
                       uint8_t* codes) {
-  const float scale = SearchScale(row, importance, LargestMagnitude(row), kPositiveDivisors,
-                                  [](float wanted) { return wanted; });
+  const float scale = SearchScale(row, importance, ScaleType::kFloat);
   Pack4(row, scale, codes);
   return scale;
 }

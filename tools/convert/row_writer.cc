@@ -1,99 +1,142 @@
 #include "convert/row_writer.h"
 
-#include <vector>
+#include <algorithm>
 
 #include "base/half.h"
+#include "base/math.h"
 #include "convert/quantise.h"
 
 namespace headroom::convert {
 namespace {
 
+// What one thread takes at a time, and what all of them finish before it is written: few enough
+// that memory stays small, enough that the threads seldom wait for each other.
+constexpr size_t kTileFloats = 1u << 15;
+constexpr size_t kSliceTiles = 32;
+
+// The scales of a row: one for each block, or a float for all of it.
+size_t RowScaleBytes(const TensorDescription& tensor, size_t columns) {
+  if (tensor.dtype != DType::kI8 && tensor.dtype != DType::kI4) return 0;
+  return tensor.block != 0 ? columns / tensor.block * sizeof(uint16_t) : sizeof(float);
+}
+
 template <typename T>
-std::span<const std::byte> Bytes(const std::vector<T>& values) {
-  return std::as_bytes(std::span(values));
+std::span<T> As(std::span<std::byte> bytes) {  // of vectors that only whole elements are cut from
+  return {reinterpret_cast<T*>(bytes.data()), bytes.size() / sizeof(T)};
 }
 
 }  // namespace
 
+struct RowWriter::Tile {
+  uint64_t row = 0;  // first of the slice
+  std::span<float> values;
+  std::span<std::byte> data, scales;
+};
+
 RowWriter::RowWriter(const TensorDescription& tensor, size_t index,
-                     std::span<const float> importance, HrmWriter& writer)
-    : tensor_(tensor), index_(index), importance_(importance), writer_(writer), error_(tensor) {
+                     std::span<const float> importance, const Workers& workers, HrmWriter& writer)
+    : tensor_(tensor), index_(index), importance_(importance), workers_(workers), writer_(writer) {
   columns_ = tensor.extents.size() > 1 ? tensor.extents[1] : 1;
+  row_bytes_ = columns_ * DTypeBits(tensor.dtype) / 8;
+  row_scale_bytes_ = RowScaleBytes(tensor, columns_);
+  tile_rows_ = std::max<uint64_t>(1, kTileFloats / columns_);
 }
 
-Status RowWriter::Write(std::span<const float> values) {
+Status RowWriter::Write(uint64_t rows, const RowSource& source) {
+  for (uint64_t done = 0; done < rows;) {
+    const uint64_t count = std::min(kSliceTiles * tile_rows_, rows - done);
+    HR_RETURN_IF_ERROR(WriteSlice(done, count, source));
+    HR_RETURN_IF_ERROR(source.written(done, count));
+    done += count;
+  }
+  return {};
+}
+
+RowWriter::Tile RowWriter::TileAt(size_t tile, uint64_t rows) {
+  const uint64_t first = tile * tile_rows_;
+  const uint64_t count = std::min(tile_rows_, rows - first);
+  return {first, std::span(values_).subspan(first * columns_, count * columns_),
+          std::span(data_).subspan(first * row_bytes_, count * row_bytes_),
+          std::span(scales_).subspan(first * row_scale_bytes_, count * row_scale_bytes_)};
+}
+
+Status RowWriter::WriteSlice(uint64_t first, uint64_t rows, const RowSource& source) {
+  values_.resize(rows * columns_);
+  data_.resize(rows * row_bytes_);
+  scales_.resize(rows * row_scale_bytes_);
+  std::vector<StoredError> errors(CeilDiv(rows, tile_rows_));
+  HR_RETURN_IF_ERROR(workers_.Run(errors.size(), [&](size_t i) -> Status {
+    const Tile tile = TileAt(i, rows);
+    HR_RETURN_IF_ERROR(source.read(first + tile.row, tile.values));
+    HR_RETURN_IF_ERROR(Encode(tile, first, source));
+    errors[i] = StoredError::Of(tensor_, tile.values, tile.data, tile.scales);
+    return {};
+  }));
+  for (const StoredError& error : errors) error_.Add(error);  // in one order, whoever was first
+  HR_RETURN_IF_ERROR(writer_.Append(index_, data_));
+  return scales_.empty() ? Status() : writer_.AppendScales(index_, scales_);
+}
+
+Status RowWriter::Encode(const Tile& tile, uint64_t first, const RowSource& source) const {
+  if (source.copy) {
+    HR_ASSIGN_OR_RETURN(const auto blocks, source.blocks(first + tile.row, tile.values.size()));
+    source.copy(blocks.data(), tile.values.size() / tensor_.block, tile.data.data(),
+                As<uint16_t>(tile.scales).data());
+    return {};
+  }
   switch (tensor_.dtype) {
     case DType::kF32:
-      return Append(values, std::as_bytes(values), {});
+      std::ranges::copy(std::as_bytes(tile.values), tile.data.begin());
+      return {};
     case DType::kF16:
-      return WriteHalves(values);
+      return EncodeHalves(tile);
     case DType::kI8:
-      return WriteInt8(values);
+      EncodeInt8(tile);
+      return {};
     case DType::kI4:
-      return WriteInt4(values);
+      EncodeInt4(tile);
+      return {};
     default:
       return Status::Make(StatusCode::kInternal, "no encoder for this type");
   }
 }
 
-Status RowWriter::Copy(BlockCopy copy, std::span<const std::byte> blocks,
-                       std::span<const float> values) {
-  const size_t count = values.size() / tensor_.block;
-  std::vector<std::byte> codes(values.size() * DTypeBits(tensor_.dtype) / 8);
-  std::vector<uint16_t> scales(count);
-  copy(blocks.data(), count, codes.data(), scales.data());
-  return Append(values, codes, Bytes(scales));
-}
-
-Status RowWriter::WriteHalves(std::span<const float> values) {
-  std::vector<uint16_t> halves(values.size());
-  for (size_t i = 0; i < values.size(); ++i) {
-    halves[i] = FloatToHalf(values[i]);
+Status RowWriter::EncodeHalves(const Tile& tile) const {
+  const std::span<uint16_t> halves = As<uint16_t>(tile.data);
+  for (size_t i = 0; i < halves.size(); ++i) {
+    halves[i] = FloatToHalf(tile.values[i]);
     if ((halves[i] & 0x7fffu) == 0x7c00u) {
       return Status::Make(StatusCode::kUnsupported, "tensor \"%s\" holds %g > 65504, the f16 limit",
-                          tensor_.name.c_str(), static_cast<double>(values[i]));
+                          tensor_.name.c_str(), static_cast<double>(tile.values[i]));
     }
   }
-  return Append(values, Bytes(halves), {});
+  return {};
 }
 
-Status RowWriter::WriteInt8(std::span<const float> values) {
-  std::vector<int8_t> codes(values.size());
+void RowWriter::EncodeInt8(const Tile& tile) const {
+  int8_t* codes = As<int8_t>(tile.data).data();
   if (tensor_.block != 0) {
-    std::vector<uint16_t> scales(values.size() / tensor_.block);
-    QuantiseInt8Row(values, tensor_.block, codes.data(), scales.data());
-    return Append(values, Bytes(codes), Bytes(scales));
+    QuantiseInt8Row(tile.values, tensor_.block, codes, As<uint16_t>(tile.scales).data());
+    return;
   }
-  std::vector<float> scales;
-  for (size_t at = 0; at < values.size(); at += columns_) {
-    scales.push_back(QuantiseInt8Row(values.subspan(at, columns_), codes.data() + at));
+  const std::span<float> scales = As<float>(tile.scales);
+  for (size_t row = 0; row < scales.size(); ++row) {
+    scales[row] =
+        QuantiseInt8Row(tile.values.subspan(row * columns_, columns_), codes + row * columns_);
   }
-  return Append(values, Bytes(codes), Bytes(scales));
 }
 
-Status RowWriter::WriteInt4(std::span<const float> values) {
-  std::vector<uint8_t> codes(values.size() / 2);
-  if (tensor_.block != 0) {
-    std::vector<uint16_t> scales(values.size() / tensor_.block);
-    for (size_t at = 0; at < values.size(); at += columns_) {
-      QuantiseInt4Row(values.subspan(at, columns_), importance_, tensor_.block,
-                      codes.data() + at / 2, scales.data() + at / tensor_.block);
+void RowWriter::EncodeInt4(const Tile& tile) const {
+  uint8_t* codes = As<uint8_t>(tile.data).data();
+  for (size_t row = 0; row < tile.values.size() / columns_; ++row) {
+    const std::span<const float> values = tile.values.subspan(row * columns_, columns_);
+    if (tensor_.block != 0) {
+      QuantiseInt4Row(values, importance_, tensor_.block, codes + row * row_bytes_,
+                      As<uint16_t>(tile.scales).data() + row * (columns_ / tensor_.block));
+    } else {
+      As<float>(tile.scales)[row] = QuantiseInt4Row(values, importance_, codes + row * row_bytes_);
     }
-    return Append(values, Bytes(codes), Bytes(scales));
   }
-  std::vector<float> scales;
-  for (size_t at = 0; at < values.size(); at += columns_) {
-    scales.push_back(
-        QuantiseInt4Row(values.subspan(at, columns_), importance_, codes.data() + at / 2));
-  }
-  return Append(values, Bytes(codes), Bytes(scales));
-}
-
-Status RowWriter::Append(std::span<const float> values, std::span<const std::byte> data,
-                         std::span<const std::byte> scales) {
-  error_.Add(values, data, scales);
-  HR_RETURN_IF_ERROR(writer_.Append(index_, data));
-  return scales.empty() ? Status() : writer_.AppendScales(index_, scales);
 }
 
 }  // namespace headroom::convert

@@ -2,46 +2,70 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <span>
+#include <vector>
 
 #include "base/status.h"
 #include "convert/block_copy.h"
 #include "convert/hrm_writer.h"
 #include "convert/stored_error.h"
+#include "convert/workers.h"
 
 namespace headroom::convert {
 
-// Encodes slices of whole rows of one tensor, appends them to the file and measures what was lost.
+// Where rows come from. `read` and `blocks` are called by several threads at a time.
+struct RowSource {
+  // Rows [first, first + values.size() / columns), finite.
+  std::function<Status(uint64_t first, std::span<float> values)> read;
+  // Not null: the blocks are stored by it instead, and `read` gives their floats to measure with.
+  BlockCopy copy = nullptr;
+  std::function<Result<std::span<const std::byte>>(uint64_t first, uint64_t elements)> blocks = {};
+  // Told of rows once they are in the file.
+  std::function<Status(uint64_t first, uint64_t rows)> written;
+};
+
+// Encodes slices of whole rows of one tensor on all threads, appends them to the file and measures
+// what was lost. What it writes does not depend on the number of threads.
 class RowWriter {
  public:
   // `importance`: of each column's error in int4, or empty.
   RowWriter(const TensorDescription& tensor, size_t index, std::span<const float> importance,
-            HrmWriter& writer);
+            const Workers& workers, HrmWriter& writer);
   size_t columns() const { return columns_; }
 
-  // `values`: whole rows, finite. kUnsupported: too large for f16.
-  Status Write(std::span<const float> values);
+  // The next `rows` rows of the tensor, [0, rows) of the source. kUnsupported: too large for f16;
+  // or what the source returns.
+  Status Write(uint64_t rows, const RowSource& source);
 
   // nullptr where blocks of this type cannot be copied.
   BlockCopy FindCopy(const ElementType& from) const { return FindBlockCopy(from, tensor_); }
-  // Whole rows by such a copy; `values` are the floats of the same blocks.
-  Status Copy(BlockCopy copy, std::span<const std::byte> blocks, std::span<const float> values);
 
   float error() const { return error_.Relative(); }
 
  private:
-  Status WriteHalves(std::span<const float> values);
-  Status WriteInt8(std::span<const float> values);
-  Status WriteInt4(std::span<const float> values);
-  Status Append(std::span<const float> values, std::span<const std::byte> data,
-                std::span<const std::byte> scales);
+  struct Tile;
+
+  Tile TileAt(size_t tile, uint64_t rows);
+  Status WriteSlice(uint64_t first, uint64_t rows, const RowSource& source);
+  Status Encode(const Tile& tile, uint64_t first, const RowSource& source) const;
+  Status EncodeHalves(const Tile& tile) const;
+  void EncodeInt8(const Tile& tile) const;
+  void EncodeInt4(const Tile& tile) const;
 
   const TensorDescription& tensor_;
   const size_t index_;
   const std::span<const float> importance_;
+  const Workers& workers_;
   HrmWriter& writer_;
   StoredError error_;
   size_t columns_ = 1;
+  size_t row_bytes_ = 0, row_scale_bytes_ = 0;
+  uint64_t tile_rows_ = 1;
+  // Of one slice.
+  std::vector<float> values_;
+  std::vector<std::byte> data_, scales_;
 };
 
 }  // namespace headroom::convert

@@ -152,8 +152,6 @@ Status ReadFloats(const std::string& name, const SourceTensor& tensor, uint64_t 
   }
   HR_ASSIGN_OR_RETURN(const auto blocks, ReadBlocks(name, tensor, begin, out.size()));
   type.widen(blocks.data(), out.size() / type.block, out.data());
-  // The pages just read are not needed again: the mapping never grows beyond a slice.
-  platform::Advise(blocks.data(), blocks.size(), platform::Advice::kRelease);
   return {};
 }
 

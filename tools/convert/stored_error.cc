@@ -30,28 +30,34 @@ float CodeAt(DType dtype, std::span<const std::byte> data, size_t i) {
 
 }  // namespace
 
-void StoredError::Add(std::span<const float> values, std::span<const std::byte> data,
-                      std::span<const std::byte> scales) {
-  if (tensor_.dtype == DType::kF32) return;  // the floats themselves
-  const size_t columns = tensor_.extents.size() > 1 ? tensor_.extents[1] : 1;
-  const size_t group = scales.empty() ? values.size() : tensor_.block ? tensor_.block : columns;
+StoredError StoredError::Of(const TensorDescription& tensor, std::span<const float> values,
+                            std::span<const std::byte> data, std::span<const std::byte> scales) {
+  StoredError total;
+  if (tensor.dtype == DType::kF32) return total;  // the floats themselves
+  const size_t columns = tensor.extents.size() > 1 ? tensor.extents[1] : 1;
+  const size_t group = scales.empty() ? values.size() : tensor.block ? tensor.block : columns;
   for (size_t begin = 0; begin < values.size(); begin += group) {
-    const float scale = scales.empty() ? 1.0f : ScaleAt(tensor_, scales, begin / group);
+    const float scale = scales.empty() ? 1.0f : ScaleAt(tensor, scales, begin / group);
     double differences = 0.0, squares = 0.0;
     for (size_t i = begin; i < begin + group; ++i) {
-      const float stored = tensor_.dtype == DType::kF16 ? HalfToFloat(At<uint16_t>(data, i))
-                                                        : CodeAt(tensor_.dtype, data, i) * scale;
+      const float stored = tensor.dtype == DType::kF16 ? HalfToFloat(At<uint16_t>(data, i))
+                                                       : CodeAt(tensor.dtype, data, i) * scale;
       const double difference = static_cast<double>(stored) - static_cast<double>(values[i]);
       differences += difference * difference;
       squares += static_cast<double>(values[i]) * static_cast<double>(values[i]);
     }
-    differences_ += differences;
-    squares_ += squares;
+    total.Add({differences, squares});
   }
+  return total;
+}
+
+void StoredError::Add(const StoredError& other) {
+  differences += other.differences;
+  squares += other.squares;
 }
 
 float StoredError::Relative() const {
-  return squares_ > 0.0 ? static_cast<float>(std::sqrt(differences_ / squares_)) : 0.0f;
+  return squares > 0.0 ? static_cast<float>(std::sqrt(differences / squares)) : 0.0f;
 }
 
 }  // namespace headroom::convert

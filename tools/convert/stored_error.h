@@ -8,21 +8,18 @@
 
 namespace headroom::convert {
 
-class StoredError {
- public:
-  explicit StoredError(const TensorDescription& tensor) : tensor_(tensor) {}
+struct StoredError {
+  double differences = 0.0, squares = 0.0;  // sums of squares
 
   // Whole rows: the floats, and the elements and scales that the file has for them (layouts:
   // tensor/dtype.h).
-  void Add(std::span<const float> values, std::span<const std::byte> data,
-           std::span<const std::byte> scales);
+  static StoredError Of(const TensorDescription& tensor, std::span<const float> values,
+                        std::span<const std::byte> data, std::span<const std::byte> scales);
 
-  // sqrt(sum of squared differences / sum of squares); 0 when all is zero.
+  void Add(const StoredError& other);
+
+  // sqrt(differences / squares); 0 when all is zero.
   float Relative() const;
-
- private:
-  const TensorDescription& tensor_;
-  double differences_ = 0.0, squares_ = 0.0;
 };
 
 }  // namespace headroom::convert

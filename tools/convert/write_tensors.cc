@@ -13,7 +13,6 @@
 namespace headroom::convert {
 namespace {
 
-constexpr size_t kSliceFloats = 1u << 20;
 constexpr size_t kSliceBytes = 4u << 20;
 
 // Counts written bytes and tells whoever wants to know.
@@ -95,34 +94,62 @@ Status ReadRows(const RowPart& part, const Source& source, uint64_t first, size_
   return {};
 }
 
+// The pages of rows [first, first + rows) are not needed again: the mapping never grows beyond a
+// slice.
+void ReleaseRows(const RowPart& part, const Source& source, uint64_t first, uint64_t rows,
+                 size_t columns) {
+  const uint64_t matrix = part.source_rows * columns;
+  const uint64_t begin =
+      part.transposed ? part.matrix * matrix : FirstElement(part, first, columns);
+  const uint64_t end =
+      part.transposed ? begin + matrix : FirstElement(part, first + rows - 1, columns) + columns;
+  const double elements = static_cast<double>(matrix * std::max<uint64_t>(part.matrices, 1));
+  for (const SourceTensor* tensor : {source.entry, source.scales}) {
+    if (!tensor) continue;
+    const double density = static_cast<double>(tensor->bytes) / elements;
+    const auto from = static_cast<uint64_t>(density * static_cast<double>(begin));
+    const auto to = static_cast<uint64_t>(density * static_cast<double>(end));
+    platform::Advise(tensor->data + from, to - from, platform::Advice::kRelease);
+  }
+}
+
+// Rows of the part, checked and as the file wants them.
+Status ReadChecked(const RowPart& part, const TensorPlan& plan, const Source& source,
+                   uint64_t first, size_t columns, std::span<float> values) {
+  HR_RETURN_IF_ERROR(ReadRows(part, source, first, columns, values));
+  HR_RETURN_IF_ERROR(CheckFinite(part.source, part.begin + first * part.step, columns, values));
+  if (plan.add == 0.0f) return {};
+  for (float& v : values) v += plan.add;
+  return {};
+}
+
 Status WritePart(const RowPart& part, const TensorPlan& plan, const Source& source, RowWriter& rows,
                  Reporter& report) {
   const size_t columns = rows.columns();
-  const uint64_t slice_rows = std::max<uint64_t>(1, kSliceFloats / columns);
   const bool as_it_is = plan.add == 0.0f && !part.transposed && part.step == 1 && !part.mxfp4;
-  const BlockCopy copy = as_it_is ? rows.FindCopy(*source.entry->type) : nullptr;
-  std::vector<float> values;
-  for (uint64_t done = 0; done < part.rows;) {
-    const uint64_t count = std::min(slice_rows, part.rows - done);
-    values.resize(count * columns);
-    HR_RETURN_IF_ERROR(ReadRows(part, source, done, columns, values));
-    HR_RETURN_IF_ERROR(CheckFinite(part.source, part.begin + done * part.step, columns, values));
-    if (plan.add != 0.0f) {
-      for (float& v : values) v += plan.add;
-    }
-    if (copy) {
-      HR_ASSIGN_OR_RETURN(
-          const auto blocks,
-          ReadBlocks(part.source, *source.entry, FirstElement(part, done, columns), values.size()));
-      HR_RETURN_IF_ERROR(rows.Copy(copy, blocks, values));
-      platform::Advise(blocks.data(), blocks.size(), platform::Advice::kRelease);
-    } else {
-      HR_RETURN_IF_ERROR(rows.Write(values));
-    }
-    HR_RETURN_IF_ERROR(report.Add(part.source, values.size() * sizeof(float)));
-    done += count;
-  }
-  return {};
+  RowSource from;
+  from.read = [&](uint64_t first, std::span<float> values) {
+    return ReadChecked(part, plan, source, first, columns, values);
+  };
+  if (as_it_is) from.copy = rows.FindCopy(*source.entry->type);
+  from.blocks = [&](uint64_t first, uint64_t elements) {
+    return ReadBlocks(part.source, *source.entry, FirstElement(part, first, columns), elements);
+  };
+  from.written = [&](uint64_t first, uint64_t count) {
+    ReleaseRows(part, source, first, count, columns);
+    return report.Add(part.source, count * columns * sizeof(float));
+  };
+  return rows.Write(part.rows, from);
+}
+
+Status WriteFixed(const TensorPlan& plan, RowWriter& rows) {
+  RowSource from;
+  from.read = [&](uint64_t first, std::span<float> values) -> Status {
+    std::copy_n(plan.fixed.data() + first * rows.columns(), values.size(), values.data());
+    return {};
+  };
+  from.written = [](uint64_t, uint64_t) { return Status(); };
+  return rows.Write(plan.fixed.size() / rows.columns(), from);
 }
 
 // Of the tensor's columns; empty when nothing is known of them.
@@ -241,13 +268,14 @@ void StateSources(const Checkpoint& checkpoint, GraphPlan& plan) {
 
 Result<Losses> WriteFromCheckpoint(const GraphPlan& plan, const Checkpoint& checkpoint,
                                    const Options& options, HrmWriter& writer) {
+  HR_ASSIGN_OR_RETURN(const auto workers, Workers::Start(options.threads));
   Reporter report(options.progress, TotalFloats(plan));
   Losses losses;
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
     const TensorPlan& tensor = plan.tensors[i];
     HR_ASSIGN_OR_RETURN(const auto importance, ImportanceOf(plan.description.tensors[i], options));
-    RowWriter rows(plan.description.tensors[i], i, importance, writer);
-    if (tensor.role == TensorRole::kFixed) HR_RETURN_IF_ERROR(rows.Write(tensor.fixed));
+    RowWriter rows(plan.description.tensors[i], i, importance, *workers, writer);
+    if (tensor.role == TensorRole::kFixed) HR_RETURN_IF_ERROR(WriteFixed(tensor, rows));
     for (const RowPart& part : tensor.parts) {
       HR_RETURN_IF_ERROR(WritePart(part, tensor, FindSource(part, checkpoint), rows, report));
     }

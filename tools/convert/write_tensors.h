@@ -28,10 +28,10 @@ struct Losses {
 
 using ProgressFunction = std::function<bool(const Progress&)>;
 
-// Working memory: a slice of rows (about 4 MiB of floats), whatever the model's size.
-// Of the options: importance (kInvalidArgument when it does not fit a matrix) and progress. Errors:
-// kCorrupt (a weight that is not finite), kUnsupported (element type; a weight too large for f16),
-// kIo, kCancelled.
+// Working memory: a slice of rows (about 4 MiB of floats), whatever the model's size and the number
+// of threads. Of the options: threads, importance (kInvalidArgument when it does not fit a matrix)
+// and progress. Errors: kCorrupt (a weight that is not finite), kUnsupported (element type; a
+// weight too large for f16), kIo, kCancelled.
 Result<Losses> WriteFromCheckpoint(const GraphPlan& plan, const Checkpoint& checkpoint,
                                    const Options& options, HrmWriter& writer);
 Status WriteRandom(const GraphPlan& plan, uint64_t seed, const ProgressFunction& progress,

@@ -177,6 +177,27 @@ int Convert(ConvertArguments& arguments, bool json) {
   return kOk;
 }
 
+// Of options that exclude or need each other.
+void CheckArguments(const ConvertArguments& arguments, bool block_given) {
+  const convert::Options& given = arguments.options;
+  if (given.source.empty() && given.preset.empty()) {
+    throw CLI::RequiredError("SOURCE or --random");
+  }
+  if (given.out.empty() && !arguments.dry_run) throw CLI::RequiredError("--out");
+  if (!arguments.budgets.empty() && !arguments.dry_run) {
+    throw CLI::ValidationError("--budget", "it belongs to --dry-run");
+  }
+  const bool float_weights = arguments.weights == "f32" || arguments.weights == "f16";
+  if (block_given && float_weights && arguments.head != "int4") {
+    throw CLI::ValidationError("--block", "only integers have blocks, not " + arguments.weights);
+  }
+  const bool int4 =
+      arguments.weights.empty() || arguments.weights == "int4" || arguments.head == "int4";
+  if (!arguments.calibrate.empty() && (given.source.empty() || !int4)) {
+    throw CLI::ValidationError("--calibrate", "it serves int4 weights of a SOURCE");
+  }
+}
+
 }  // namespace
 
 void AddConvert(CLI::App& app, Invocation& invocation) {
@@ -230,28 +251,17 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
                   "it is known)")
       ->check(ChatFormatProblem)
       ->type_name("NAME");
+  command
+      .add_option("--threads", options.threads,
+                  "that share the work (default: one for each fast core); the file is the same")
+      ->check(CLI::Range(1u, convert::kMaxThreads))
+      ->type_name("COUNT");
   command.add_option("--seed", options.seed, "--random only: same seed, same bytes")
       ->capture_default_str();
   command.add_option("--name", options.name, "name to store (default: the folder's or preset's)");
   command.add_flag("--json", invocation.json, "a summary as one JSON object");
   command.callback([arguments, block, &invocation] {
-    const convert::Options& given = arguments->options;
-    if (given.source.empty() && given.preset.empty()) {
-      throw CLI::RequiredError("SOURCE or --random");
-    }
-    if (given.out.empty() && !arguments->dry_run) throw CLI::RequiredError("--out");
-    if (!arguments->budgets.empty() && !arguments->dry_run) {
-      throw CLI::ValidationError("--budget", "it belongs to --dry-run");
-    }
-    const bool float_weights = arguments->weights == "f32" || arguments->weights == "f16";
-    if (block->count() > 0 && float_weights && arguments->head != "int4") {
-      throw CLI::ValidationError("--block", "only integers have blocks, not " + arguments->weights);
-    }
-    const bool int4 =
-        arguments->weights.empty() || arguments->weights == "int4" || arguments->head == "int4";
-    if (!arguments->calibrate.empty() && (given.source.empty() || !int4)) {
-      throw CLI::ValidationError("--calibrate", "it serves int4 weights of a SOURCE");
-    }
+    CheckArguments(*arguments, block->count() > 0);
     invocation.action = [arguments, &invocation] { return Convert(*arguments, invocation.json); };
   });
 }
