@@ -251,7 +251,7 @@ TEST_CASE("GGUF keys that nobody executes are refused by name", "[convert][gguf]
   CHECK(File("llama").F32("attention.clamp_kqv", 3).Refused("\"llama.attention.clamp_kqv\" may"));
   CHECK(File("llama").F32("attn_logit_softcapping", 3).Refused("attn_logit_softcapping"));
   CHECK(File("llama").F32("embedding_scale", 3).Refused("\"llama.embedding_scale\""));
-  CHECK(File("llama").U32("expert_count", 8).Refused("\"llama.expert_count\" needs a mixture"));
+  CHECK(File("qwen2").U32("expert_count", 8).Refused("\"qwen2.expert_count\" needs a mixture"));
   CHECK(File("llama").U32("expert_count", 0).Describe().ok());
   CHECK(File("llama").Flag("attention.causal", false).Refused("attention.causal"));
   CHECK(File("llama").U32("rope.dimension_count", 4).Refused("rope.dimension_count"));
@@ -271,6 +271,80 @@ TEST_CASE("GGUF keys that nobody executes are refused by name", "[convert][gguf]
   CHECK(File("llama")
             .Add(GgufKey("llama.feed_forward_length2", GgufType::kU32, Raw<uint32_t>(1)))
             .Refused("feed_forward_length2"));
+}
+
+// With 8 experts, 2 a token.
+File Mixture(const std::string& architecture, uint32_t experts = 8, uint32_t chosen = 2) {
+  File file(architecture);
+  file.U32("expert_count", experts).U32("expert_used_count", chosen);
+  if (architecture == "granitemoe") file.F32("logit_scale", 2);
+  return file;
+}
+
+TEST_CASE("experts of a GGUF file come from its keys", "[convert][gguf][mixture]") {
+  const ModelShape mixtral = Mixture("llama").Shape();
+  CHECK(mixtral.recipe->architecture == "MixtralForCausalLM");
+  CHECK(mixtral.recipe->rope_layout == model::RopeLayout::kInterleaved);
+  CHECK(mixtral.mixture.experts == 8);
+  CHECK(mixtral.mixture.chosen == 2);
+  CHECK(mixtral.mixture.inner == 48);
+  CHECK(mixtral.mixture.renormalise);
+  CHECK(mixtral.layers.at(1).mixture);
+  CHECK(Lefts(Mixture("llama").U32("attention.sliding_window", 8).Shape()) ==
+        std::vector<uint32_t>{7, 7});
+  const ModelShape qwen2 = Mixture("qwen2moe").Shape();  // sizes as llama.cpp derives them
+  CHECK(qwen2.mixture.inner == 24);
+  CHECK(qwen2.mixture.shared_inner == 48);
+  CHECK_FALSE(qwen2.mixture.renormalise);
+  const ModelShape stated = Mixture("qwen2moe")
+                                .U32("expert_feed_forward_length", 40)
+                                .U32("expert_shared_feed_forward_length", 80)
+                                .Shape();
+  CHECK(stated.mixture.inner == 40);
+  CHECK(stated.mixture.shared_inner == 80);
+  CHECK(stated.inner == 48);
+  CHECK(Mixture("qwen3moe").Shape().mixture.renormalise);
+  CHECK_FALSE(Mixture("olmoe").Shape().mixture.renormalise);
+  CHECK(Mixture("granitemoe").Shape().recipe->rope_layout == model::RopeLayout::kInterleaved);
+  const ModelShape oss =
+      Mixture("gpt-oss").U32("attention.sliding_window", 8).U32("expert_gating_func", 3).Shape();
+  CHECK(Lefts(oss) == std::vector<uint32_t>{7, kAll});
+  CHECK(oss.mixture.limit == 7.0f);
+  CHECK(oss.recipe->names.mlp_norm == "post_attention_norm");
+}
+
+TEST_CASE("keys of experts that say what nobody executes are refused", "[convert][gguf][mixture]") {
+  CHECK(Mixture("qwen3moe").Flag("expert_weights_norm", true).Describe().ok());
+  CHECK(Mixture("qwen3moe").Flag("expert_weights_norm", false).Refused("expert_weights_norm"));
+  CHECK(Mixture("olmoe").Flag("expert_weights_norm", true).Refused("expert_weights_norm"));
+  CHECK(Mixture("gpt-oss").Flag("expert_weights_norm", true).Describe().ok());  // their sum is 1
+  CHECK(Mixture("olmoe").F32("expert_weights_scale", 1).Describe().ok());
+  CHECK(
+      Mixture("olmoe").F32("expert_weights_scale", 2.5f).Refused("expert_weights_scale\" is 2.5"));
+  CHECK(Mixture("olmoe").U32("expert_gating_func", 1).Describe().ok());
+  CHECK(Mixture("olmoe").U32("expert_gating_func", 2).Refused("expert_gating_func\" is 2, not 1"));
+  CHECK(Mixture("gpt-oss").U32("expert_gating_func", 1).Refused("is 1, not 3"));
+  CHECK(Mixture("olmoe").U32("expert_shared_feed_forward_length", 8).Refused("means nothing"));
+  CHECK(Mixture("qwen3moe").U32("expert_group_count", 2).Refused("expert_group_count\" may"));
+  CHECK(Mixture("qwen3moe").U32("leading_dense_block_count", 1).Refused("leading_dense"));
+  CHECK(Mixture("granitemoe").Flag("rope.scaling.finetuned", false).Refused("finetuned"));
+}
+
+TEST_CASE("counts of experts beyond their limits are refused", "[convert][gguf][mixture]") {
+  CHECK(Mixture("qwen3moe", 0).Refused("\"qwen3moe.expert_count\" is 0, must be 1 to 4096"));
+  CHECK(Mixture("llama", 1u << 31).Refused("\"llama.expert_count\" is 2147483648, must be"));
+  CHECK(Mixture("llama", 4097).Refused("is 4097, must be 1 to 4096"));
+  CHECK(Mixture("llama", 8, 0).Refused("\"llama.expert_used_count\" is 0, must be 1 to 8"));
+  CHECK(Mixture("llama", 8, 9).Refused("\"llama.expert_used_count\" is 9, must be 1 to 8"));
+  CHECK(Mixture("llama", 1024, 257).Refused("is 257, must be 1 to 256"));
+  CHECK(File("olmoe").Refused("lacks \"olmoe.expert_count\"", StatusCode::kCorrupt));
+  CHECK(File("olmoe").F32("expert_count", 2.5f).Refused("is 2.5, must be"));
+  auto rows = Mixture("qwen3moe", 4096).U32("expert_feed_forward_length", 1u << 20).Describe();
+  REQUIRE(rows.ok());
+  convert::Config config(rows.value().config, "x.gguf");
+  const auto shape = convert::ReadShape(config, 0, &rows.value().recipe);
+  REQUIRE_FALSE(shape.ok());
+  CHECK(std::string(shape.status().message()).find("more rows than 2^32") != std::string::npos);
 }
 
 TEST_CASE("GGUF metadata that contradicts itself is refused", "[convert][gguf]") {

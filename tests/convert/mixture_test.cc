@@ -186,7 +186,12 @@ TEST_CASE("mixtures that contradict themselves or their tensors are refused",
   CHECK(changed("mixtral", "\"num_local_experts\": 5", "\"num_local_experts\": 0")
             ->Refuses(StatusCode::kUnsupported, "\"num_local_experts\" is 0"));
   CHECK(changed("mixtral", "\"num_local_experts\": 5", "\"num_local_experts\": 6")
+            ->Refuses(StatusCode::kCorrupt,
+                      "lacks tensor \"model.layers.0.block_sparse_moe.experts.5.w2"));
+  CHECK(changed("mixtral", "\"num_local_experts\": 5", "\"num_local_experts\": 4")
             ->Refuses(StatusCode::kCorrupt, "\"model.layers.0.block_sparse_moe.gate.weight\" is"));
+  CHECK(changed("gpt-oss", "\"num_local_experts\": 4", "\"num_local_experts\": 5")
+            ->Refuses(StatusCode::kCorrupt, "down_proj\" is of 4 experts, not 5"));
   CHECK(
       changed("mixtral", "\"num_local_experts\": 5", "\"num_local_experts\": 5, \"num_experts\": 4")
           ->Refuses(StatusCode::kCorrupt, "4 num_experts and 5 num_local_experts"));

@@ -1,12 +1,15 @@
 // Any bytes as a GGUF file: refused, or everything it claims can be read; then what its metadata
-// says about a model and a tokenizer is understood or refused.
+// says about a model and a tokenizer is understood or refused, and a model is planned no larger
+// than its tensors warrant.
 #include <cstdint>
 #include <vector>
 
 #include "convert/gguf.h"
 #include "convert/gguf_model.h"
 #include "convert/gguf_tokenizer.h"
+#include "convert/graph.h"
 #include "convert/shape.h"
+#include "convert/write_tensors.h"
 
 namespace {
 
@@ -48,6 +51,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   auto model = DescribeGguf(gguf, "input");
   if (!model.ok()) return 0;
   Config config(std::move(model.value().config), "input");
-  (void)ReadShape(config, 0, &model.value().recipe);
+  auto shape = ReadShape(config, 0, &model.value().recipe);
+  if (!shape.ok()) return 0;
+  const Checkpoint checkpoint({}, std::move(gguf.tensors));
+  if (!ChooseExpertNames(checkpoint, shape.value()).ok()) return 0;
+  WeightChoice choice;
+  choice.format = WeightFormat::kKeep;
+  choice.checkpoint = &checkpoint;
+  (void)CheckSources(BuildGraphPlan(shape.value(), choice), shape.value(), checkpoint);
   return 0;
 }

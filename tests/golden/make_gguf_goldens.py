@@ -8,9 +8,9 @@ The checkpoints are those of make_goldens.py, smaller, and with what llama.cpp f
 architecture set likewise (which layers are windowed or not rotated, the scale of attention).
 llama.cpp's own converter writes the files, without a vocabulary. Each folder holds model.gguf (f32),
 tokens.json (28 tokens of prompt, then 16) and logits.npy (float32 [44, 64]: the prompt in one batch,
-then token by token). llama-q4_0 and llama-q8_0 are the first case quantised by llama-quantize, with
-the logits of the weights that it left. transformers must compute the same, within what llama.cpp's table for GELU (f16)
-costs.
+then token by token). NAME-q4_0 and NAME-q8_0 are a case quantised by llama-quantize, with the logits
+of the weights that it left; so are those of gpt-oss-mxfp4, which is 4-bit from the start. transformers
+must compute the same, within what llama.cpp's table for GELU (f16) costs.
 """
 import json
 import os
@@ -30,14 +30,14 @@ PROMPT, STEPS = 28, 16
 SMALL = dict(hidden_size=32, intermediate_size=48)
 FACTORS = dict(rope_type="longrope", short_factor=[1.0, 1.3, 2.0], long_factor=[1.2, 2.0, 6.0],
                original_max_position_embeddings=16)
+# llama.cpp knows yarn's usual betas only, and rounds its corner dimensions whatever a file says.
+YARN = rope(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)
 SIX = ["sliding_attention"] * 5 + ["full_attention"]
 
 GGUF_CASES = {
     "llama": ("Llama", dict(GQA, **SMALL, attention_bias=True, mlp_bias=True,
                             rope_parameters=CASES["llama-gqa"][1]["rope_parameters"])),
-    # llama.cpp reads no betas for this architecture: the file has the usual ones.
-    "llama-yarn": ("Llama", dict(GQA, **SMALL, rope_parameters=rope(
-        rope_type="yarn", factor=4.0, original_max_position_embeddings=32))),
+    "llama-yarn": ("Llama", dict(GQA, **SMALL, rope_parameters=YARN)),
     "qwen2": ("Qwen2", dict(CASES["qwen2"][1], **SMALL)),
     "qwen3": ("Qwen3", dict(CASES["qwen3"][1], **SMALL)),
     "gemma2": ("Gemma2", dict(CASES["gemma2"][1], **SMALL, query_pre_attn_scalar=16,
@@ -54,7 +54,19 @@ GGUF_CASES = {
     "granite": ("Granite", dict(CASES["granite"][1], **SMALL)),
     "starcoder2": ("Starcoder2", dict(CASES["starcoder2"][1], **SMALL)),
     "gpt2": ("GPT2", dict(CASES["gpt2"][1], n_embd=32, n_inner=None)),
+    # Mixtures of experts: in every layer, without windows but for gpt-oss.
+    "mixtral": ("Mixtral", dict(CASES["mixtral"][1], sliding_window=None)),
+    "qwen2-moe": ("Qwen2Moe", dict(CASES["qwen2-moe"][1], num_hidden_layers=2,
+                                   moe_intermediate_size=32, mlp_only_layers=[])),
+    "qwen3-moe": ("Qwen3Moe", dict(CASES["qwen3-moe"][1], decoder_sparse_step=1)),
+    "olmoe": ("Olmoe", dict(CASES["olmoe"][1], attention_bias=False, num_key_value_heads=4)),
+    "granite-moe": ("GraniteMoe", CASES["granite-moe"][1]),
+    "gpt-oss": ("GptOss", dict(CASES["gpt-oss"][1], rope_parameters=YARN)),
+    "gpt-oss-mxfp4": ("GptOss", dict(CASES["gpt-oss-mxfp4"][1], rope_parameters=YARN)),
 }
+
+# Where the first draw leaves an expert unused or a choice too close.
+GGUF_SEEDS = {}
 
 
 def convert(folder, out):
@@ -91,18 +103,24 @@ def logits(gguf_file, tokens, program):
 
 def make(name, out, program):
     make_goldens.CASES = GGUF_CASES
+    make_goldens.SEEDS = GGUF_SEEDS
     make_goldens.TOKENS = PROMPT + STEPS
     model, tokens = make_goldens.build(name)
     ref = make_goldens.logits_of(model, tokens)
     make_goldens.check(name, model, tokens, ref)
+    make_goldens.check_experts(name, model, tokens)
+    make_goldens.check_limit(name, model, tokens)
     folder = os.path.join(out, name)
     os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryDirectory() as checkpoint:
         model.save_pretrained(checkpoint)
+        if name.endswith("mxfp4"):
+            make_goldens.save_mxfp4(model, checkpoint)
         vocabulary = {"model": {"vocab": {str(i): i for i in range(VOCAB)}}, "added_tokens": []}
         json.dump(vocabulary, open(os.path.join(checkpoint, "tokenizer.json"), "w"))
         convert(checkpoint, os.path.join(folder, "model.gguf"))
-    got = logits(os.path.join(folder, "model.gguf"), tokens.tolist(), program)
+    run = widened_logits if name.endswith("mxfp4") else logits
+    got = run(os.path.join(folder, "model.gguf"), tokens.tolist(), program)
     assert np.isfinite(got).all()
     json.dump(tokens.tolist(), open(os.path.join(folder, "tokens.json"), "w"))
     np.save(os.path.join(folder, "logits.npy"), got)
@@ -110,27 +128,32 @@ def make(name, out, program):
     assert size <= 300 * 1000, f"{name}: {size} bytes"
     apart = np.abs(got - ref.numpy()).max()
     assert apart < 1e-3 * np.abs(got).max(), f"{name}: llama.cpp computes something else"
-    print(f"{name:11s} {size:7d} bytes, llama.cpp and transformers {apart:.2e} apart, "
+    print(f"{name:13s} {size:7d} bytes, llama.cpp and transformers {apart:.2e} apart, "
           f"largest logit {np.abs(got).max():.2f}", flush=True)
 
 
-def quantise(kind, out, program):
-    """The llama case in another element type; logits of the weights it then has, as f32."""
-    source, folder = os.path.join(out, "llama"), os.path.join(out, "llama-" + kind.lower())
+def widened_logits(gguf_file, tokens, program):
+    """Of the weights that the file holds, as f32."""
+    with tempfile.TemporaryDirectory() as folder:
+        widened = os.path.join(folder, "f32.gguf")
+        quantise("--allow-requantize", gguf_file, widened, "F32")
+        return logits(widened, tokens, program)
+
+
+def quantise(*arguments):
+    subprocess.run(["llama-quantize", *arguments, "1"], check=True, capture_output=True)
+
+
+def make_quantised(name, kind, out, program):
+    """A case in another element type; logits of the weights it then has."""
+    source, folder = os.path.join(out, name), os.path.join(out, f"{name}-{kind.lower()}")
     os.makedirs(folder, exist_ok=True)
     quantised = os.path.join(folder, "model.gguf")
-
-    def run(*arguments):
-        subprocess.run(["llama-quantize", *arguments, "1"], check=True, capture_output=True)
-
-    run("--pure", os.path.join(source, "model.gguf"), quantised, kind)
+    quantise("--pure", os.path.join(source, "model.gguf"), quantised, kind)
     tokens = json.load(open(os.path.join(source, "tokens.json")))
     json.dump(tokens, open(os.path.join(folder, "tokens.json"), "w"))
-    with tempfile.TemporaryDirectory() as widened:
-        widened = os.path.join(widened, "f32.gguf")
-        run("--allow-requantize", quantised, widened, "F32")
-        np.save(os.path.join(folder, "logits.npy"), logits(widened, tokens, program))
-    print(f"{kind:11s} {os.path.getsize(quantised):7d} bytes", flush=True)
+    np.save(os.path.join(folder, "logits.npy"), widened_logits(quantised, tokens, program))
+    print(f"{name} {kind} {os.path.getsize(quantised):7d} bytes", flush=True)
 
 
 if __name__ == "__main__":
@@ -141,5 +164,6 @@ if __name__ == "__main__":
     where = sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "gguf")
     for case in sys.argv[2:] or GGUF_CASES:
         make(case, where, os.path.join(here, "llama_logits"))
-    for kind in ("Q4_0", "Q8_0") if not sys.argv[2:] else ():
-        quantise(kind, where, os.path.join(here, "llama_logits"))
+    for case in ("llama", "qwen2-moe") if not sys.argv[2:] else ():
+        for kind in ("Q4_0", "Q8_0"):
+            make_quantised(case, kind, where, os.path.join(here, "llama_logits"))

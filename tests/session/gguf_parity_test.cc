@@ -24,11 +24,14 @@ float Allowance(const GgufCase& c, const Golden& golden) {
 }
 
 TEST_CASE("a GGUF file gives the logits of llama.cpp", "[session][golden][gguf]") {
-  const GgufCase c = GENERATE(GgufCase{"llama"}, GgufCase{"llama-q4_0"}, GgufCase{"llama-q8_0"},
-                              GgufCase{"llama-yarn"}, GgufCase{"qwen2"}, GgufCase{"qwen3"},
-                              GgufCase{"gemma2", true}, GgufCase{"gemma3", true}, GgufCase{"phi3"},
-                              GgufCase{"smollm3"}, GgufCase{"olmo2"}, GgufCase{"granite"},
-                              GgufCase{"starcoder2", true}, GgufCase{"gpt2", true});
+  const GgufCase c = GENERATE(
+      GgufCase{"llama"}, GgufCase{"llama-q4_0"}, GgufCase{"llama-q8_0"}, GgufCase{"llama-yarn"},
+      GgufCase{"qwen2"}, GgufCase{"qwen3"}, GgufCase{"gemma2", true}, GgufCase{"gemma3", true},
+      GgufCase{"phi3"}, GgufCase{"smollm3"}, GgufCase{"olmo2"}, GgufCase{"granite"},
+      GgufCase{"starcoder2", true}, GgufCase{"gpt2", true}, GgufCase{"mixtral"},
+      GgufCase{"qwen2-moe"}, GgufCase{"qwen2-moe-q4_0"}, GgufCase{"qwen2-moe-q8_0"},
+      GgufCase{"qwen3-moe"}, GgufCase{"olmoe"}, GgufCase{"granite-moe"}, GgufCase{"gpt-oss"},
+      GgufCase{"gpt-oss-mxfp4"});
   const Golden& golden = LoadGolden("gguf/" + std::string(c.name));
   const float allowance = Allowance(c, golden);
   INFO(c.name << ", allowance " << allowance);
@@ -48,21 +51,28 @@ TEST_CASE("a GGUF file gives the logits of llama.cpp", "[session][golden][gguf]"
   }
 }
 
-// Q8_0 is kept without any loss: only the rounding of what the dense layer multiplies is between us
-// and the logits of the same weights as f32.
-TEST_CASE("a Q8_0 file runs from its own integers", "[session][golden][gguf]") {
-  const Golden& golden = LoadGolden("gguf/llama-q8_0", "keep");
+// Q8_0 and MXFP4 are kept without any loss: only the rounding of what the dense layer multiplies is
+// between us and the logits of the same weights as f32.
+TEST_CASE("a file of integers runs from its own integers", "[session][golden][gguf]") {
+  struct Case {
+    const char* name;
+    size_t blocks;  // matrices that are int8 in blocks of 32
+  };
+  // Not those that llama-quantize leaves at F16, and not routers. gpt-oss has 4-bit experts alone.
+  const Case c =
+      GENERATE(Case{"llama-q8_0", 8}, Case{"qwen2-moe-q8_0", 14}, Case{"gpt-oss-mxfp4", 4});
+  const Golden& golden = LoadGolden("gguf/" + std::string(c.name), "keep");
   size_t blocks = 0;
   for (const TensorView& tensor : golden.engine->model().tensors) {
     blocks += tensor.dtype == DType::kI8 && tensor.block == 32;
   }
-  CHECK(blocks == 8);  // all matrices but the two that llama-quantize leaves at F16
+  CHECK(blocks == c.blocks);
   auto session = MakeSession(golden, TestLimits(64, 8));
   std::vector<float> logits(golden.logits.size());
   REQUIRE(session->Append(golden.tokens, logits.data()).ok());
   const float difference =
       LargestDifference(logits.data(), golden.logits.data(), golden.logits.size());
-  INFO("difference " << difference << ", largest logit " << golden.LargestLogit());
+  INFO(c.name << ": difference " << difference << ", largest logit " << golden.LargestLogit());
   CHECK(difference <= 0.01f * golden.LargestLogit());
 }
 

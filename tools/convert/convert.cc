@@ -238,8 +238,7 @@ Result<Summary> Convert(const Options& options) {
   HR_ASSIGN_OR_RETURN(ModelShape shape, ReadShape(source.config, options.context, recipe));
   const Checkpoint& checkpoint = source.checkpoint;
   const bool random = !options.preset.empty();
-  ChooseExpertNames([&](const std::string& name) { return checkpoint.Find(name) != nullptr; },
-                    shape);
+  if (!random) HR_RETURN_IF_ERROR(ChooseExpertNames(checkpoint, shape));
   const WeightFormat format =
       options.weights.value_or(source.gguf ? WeightFormat::kKeep : WeightFormat::kInt4);
   GraphPlan plan = BuildGraphPlan(shape, {format, options.block, options.head, &checkpoint});

@@ -523,26 +523,42 @@ class Builder {
   int32_t residual_ = model::kNone;
 };
 
-}  // namespace
+// The tensor that holds the last expert's down projection.
+std::string LastExpert(const ExpertNames& names, const std::string& prefix, uint32_t experts) {
+  std::string down = prefix + std::string(names.down);
+  if (const size_t number = down.rfind("{}"); number != std::string::npos) {
+    down.replace(number, 2, std::to_string(experts - 1));
+  }
+  return down + std::string(names.mxfp4 ? "_blocks" : names.ending);
+}
 
-void ChooseExpertNames(const std::function<bool(const std::string&)>& exists, ModelShape& shape) {
-  if (shape.recipe->mixture == nullptr) return;
-  const auto first = std::find_if(shape.layers.begin(), shape.layers.end(),
-                                  [](const LayerShape& layer) { return layer.mixture; });
-  if (first == shape.layers.end()) return;
+Status FindExperts(const Checkpoint& checkpoint, size_t layer, ModelShape& shape) {
   std::string prefix(shape.recipe->names.layer);
-  prefix.replace(prefix.find("{}"), 2, std::to_string(first - shape.layers.begin()));
+  prefix.replace(prefix.find("{}"), 2, std::to_string(layer));
   const std::span<const ExpertNames> names = shape.recipe->mixture->names;
   for (size_t i = 0; i < names.size(); ++i) {
-    std::string down = prefix + std::string(names[i].down);
-    if (const size_t number = down.rfind("{}"); number != std::string::npos) {
-      down.replace(number, 2, "0");
-    }
-    down += names[i].mxfp4 ? "_blocks" : names[i].ending;
-    if (!exists(down)) continue;
+    const std::string down = LastExpert(names[i], prefix, shape.mixture.experts);
+    const SourceTensor* found = checkpoint.Find(down);
+    if (!found) continue;
     shape.mixture.names = i;
-    return;
+    const bool stacked = names[i].down.find("{}") == std::string_view::npos;
+    const uint64_t experts = found->shape.empty() ? 0 : found->shape[0];
+    if (!stacked || experts == shape.mixture.experts) return {};
+    return Status::Make(StatusCode::kCorrupt, "tensor \"%s\" is of %llu experts, not %u",
+                        down.c_str(), static_cast<unsigned long long>(experts),
+                        shape.mixture.experts);
   }
+  return Status::Make(StatusCode::kCorrupt, "the checkpoint lacks tensor \"%s\"",
+                      LastExpert(names[0], prefix, shape.mixture.experts).c_str());
+}
+
+}  // namespace
+
+Status ChooseExpertNames(const Checkpoint& checkpoint, ModelShape& shape) {
+  for (size_t i = 0; i < shape.layers.size(); ++i) {
+    if (shape.layers[i].mixture) HR_RETURN_IF_ERROR(FindExperts(checkpoint, i, shape));
+  }
+  return {};
 }
 
 GraphPlan BuildGraphPlan(const ModelShape& shape, const WeightChoice& choice) {

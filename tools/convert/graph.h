@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -54,9 +53,10 @@ struct WeightChoice {
   const Checkpoint* checkpoint = nullptr;  // kKeep: whose types are kept
 };
 
-// Source tensors of a mixture as the first of the recipe's names that `exists` knows; unchanged
-// when it knows none of them.
-void ChooseExpertNames(const std::function<bool(const std::string&)>& exists, ModelShape& shape);
+// Source tensors of a mixture as the first of the recipe's names that the checkpoint has. Every
+// layer has as many experts as the shape says: the plan, which grows with their number, is no
+// larger than the checkpoint warrants. kCorrupt names the tensor that is not there or is of others.
+Status ChooseExpertNames(const Checkpoint& checkpoint, ModelShape& shape);
 
 // Never fails: the shape has been checked.
 GraphPlan BuildGraphPlan(const ModelShape& shape, const WeightChoice& choice);

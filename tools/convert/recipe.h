@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -107,7 +108,7 @@ struct Recipe {
   std::string_view architecture;
   TensorNames names = {};
   SizeKeys sizes = {};
-  const MixtureRecipe* mixture = nullptr;
+  std::optional<MixtureRecipe> mixture = {};
   std::string_view optional_prefix = "";  // of tensor names: some files leave it out
   bool layers_transposed = false;         // the layers' matrices are stored [K, N]
   model::NormKind norm = model::NormKind::kRms;

@@ -175,22 +175,22 @@ Result<uint32_t> ReadExperts(Config& config) {
 }
 
 Status ReadMixture(Config& config, ModelShape& shape) {
-  const MixtureRecipe* recipe = shape.recipe->mixture;
-  if (recipe == nullptr) return {};
+  if (!shape.recipe->mixture) return {};
+  const MixtureRecipe& recipe = *shape.recipe->mixture;
   MixtureShape& mixture = shape.mixture;
   HR_ASSIGN_OR_RETURN(mixture.experts, ReadExperts(config));
   HR_ASSIGN_OR_RETURN(
       mixture.chosen,
       config.NeedCount("num_experts_per_tok", 1, std::min(mixture.experts, model::kMaxChosen)));
-  HR_ASSIGN_OR_RETURN(mixture.inner, config.NeedCount(Key(recipe->inner_key), 1, kMaxChannels));
-  HR_ASSIGN_OR_RETURN(mixture.renormalise, ReadFlag(config, recipe->renormalise));
-  if (!recipe->shared.weight.empty()) {
+  HR_ASSIGN_OR_RETURN(mixture.inner, config.NeedCount(Key(recipe.inner_key), 1, kMaxChannels));
+  HR_ASSIGN_OR_RETURN(mixture.renormalise, ReadFlag(config, recipe.renormalise));
+  if (!recipe.shared.weight.empty()) {
     HR_ASSIGN_OR_RETURN(mixture.shared_inner,
-                        config.NeedCount(Key(recipe->shared.inner_key), 1, kMaxChannels));
+                        config.NeedCount(Key(recipe.shared.inner_key), 1, kMaxChannels));
   }
-  if (!recipe->limit_key.empty()) {
-    HR_ASSIGN_OR_RETURN(const auto limit, config.Number(Key(recipe->limit_key), 1e-3, kHuge));
-    mixture.limit = static_cast<float>(limit.value_or(recipe->default_limit));
+  if (!recipe.limit_key.empty()) {
+    HR_ASSIGN_OR_RETURN(const auto limit, config.Number(Key(recipe.limit_key), 1e-3, kHuge));
+    mixture.limit = static_cast<float>(limit.value_or(recipe.default_limit));
     HR_ASSIGN_OR_RETURN(auto quantization, config.Object("quantization_config"));
     if (quantization) HR_RETURN_IF_ERROR(ReadQuantization(*quantization));
   }
