@@ -9,6 +9,9 @@
 
 namespace headroom::test {
 
+inline constexpr StatusCode kCorrupt = StatusCode::kCorrupt;
+inline constexpr StatusCode kUnsupported = StatusCode::kUnsupported;
+
 // Opens the bytes, checksums of segments included, and forgets the model.
 Status OpenStatus(std::span<const std::byte> file);
 

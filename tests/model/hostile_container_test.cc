@@ -26,7 +26,7 @@ using test::ExpectRefused;
 using test::ExpectStatus;
 using test::OpenStatus;
 
-constexpr StatusCode kCorrupt = StatusCode::kCorrupt;
+using test::kCorrupt;
 constexpr StatusCode kNewer = StatusCode::kNewerFormat;
 
 model::Header TinyHeader() { return model::ReadHeader(test::TinyFile().span()).value(); }

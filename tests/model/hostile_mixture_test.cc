@@ -11,9 +11,8 @@ namespace {
 
 using test::ExpectRefused;
 using test::FirstOp;
-
-constexpr StatusCode kCorrupt = StatusCode::kCorrupt;
-constexpr StatusCode kUnsupported = StatusCode::kUnsupported;
+using test::kCorrupt;
+using test::kUnsupported;
 
 fb::MixtureOpT& Mixture(fb::ModelT& graph) { return FirstOp<fb::MixtureOpT>(graph); }
 

@@ -15,8 +15,8 @@ namespace {
 
 using test::ExpectRefused;
 
-constexpr StatusCode kCorrupt = StatusCode::kCorrupt;
-constexpr StatusCode kUnsupported = StatusCode::kUnsupported;
+using test::kCorrupt;
+using test::kUnsupported;
 
 // Tensor 1 is the embedding, int8 [40, 32]; 4 the first fused int4 matrix [64, 32], block 32.
 fb::TensorT& Int8(fb::ModelT& graph) { return *graph.tensors[1]; }

@@ -9,8 +9,8 @@ namespace {
 
 using test::ExpectRefused;
 
-constexpr StatusCode kCorrupt = StatusCode::kCorrupt;
-constexpr StatusCode kUnsupported = StatusCode::kUnsupported;
+using test::kCorrupt;
+using test::kUnsupported;
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 TEST_CASE("group 19: token tables that do not add up are refused", "[model][hostile]") {
