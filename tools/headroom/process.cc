@@ -1,28 +1,12 @@
 #include "headroom/process.h"
 
-#include <cstring>
-#include <ctime>
 #include <fstream>
-#include <sstream>
 #include <thread>
 
 #include <sched.h>
 
 namespace headroom::cli {
 namespace {
-
-// Value of "Key:  123 kB" in a /proc file, bytes.
-uint64_t ReadKilobytes(const char* path, const std::string& key) {
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    if (line.compare(0, key.size(), key) != 0) continue;
-    std::istringstream rest(line.substr(key.size()));
-    uint64_t kilobytes = 0;
-    rest >> kilobytes;
-    return kilobytes * 1024;
-  }
-  return 0;
-}
 
 // First value of "key : value" in /proc/cpuinfo.
 std::string CpuField(const std::string& key) {
@@ -57,20 +41,6 @@ unsigned AllowedCores() {
 }
 
 }  // namespace
-
-uint64_t NowNs() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
-}
-
-ProcessMemory ReadProcessMemory() {
-  ProcessMemory memory;
-  memory.private_dirty_bytes = ReadKilobytes("/proc/self/smaps_rollup", "Private_Dirty:");
-  memory.resident_bytes = ReadKilobytes("/proc/self/status", "VmRSS:");
-  memory.peak_resident_bytes = ReadKilobytes("/proc/self/status", "VmHWM:");
-  return memory;
-}
 
 std::string DeviceLine() {
   std::string name = CpuField("model name");
