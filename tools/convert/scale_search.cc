@@ -25,20 +25,24 @@ struct Sums {
   VF squares;  // sum w q^2
 };
 
+// kWeighted: with an importance of each value. !kCorrect: the error alone.
+template <bool kWeighted, bool kCorrect>
 HWY_INLINE Sums Measure(VF scale, std::span<const float> values, const float* importance) {
   const F32 d;
   const VF inverse = hn::Div(hn::Set(d, 1.0f), scale);
   Sums sums = {hn::Zero(d), hn::Zero(d), hn::Zero(d)};
   for (size_t i = 0; i < values.size(); ++i) {
     const VF x = hn::Set(d, values[i]);
-    const VF w = hn::Set(d, importance == nullptr ? 1.0f : importance[i]);
     const VF clamped = hn::Min(hn::Max(hn::Mul(x, inverse), hn::Set(d, -8.0f)), hn::Set(d, 7.0f));
     const VF q = hn::Round(clamped);
     const VF e = hn::NegMulAdd(scale, q, x);
-    const VF wq = hn::Mul(w, q);
-    sums.error = hn::MulAdd(hn::Mul(w, e), e, sums.error);
-    sums.product = hn::MulAdd(wq, x, sums.product);
-    sums.squares = hn::MulAdd(wq, q, sums.squares);
+    const VF we = kWeighted ? hn::Mul(hn::Set(d, importance[i]), e) : e;
+    sums.error = hn::MulAdd(we, e, sums.error);
+    if constexpr (kCorrect) {
+      const VF wq = kWeighted ? hn::Mul(hn::Set(d, importance[i]), q) : q;
+      sums.product = hn::MulAdd(wq, x, sums.product);
+      sums.squares = hn::MulAdd(wq, q, sums.squares);
+    }
   }
   return sums;
 }
@@ -64,22 +68,40 @@ HWY_INLINE VF Correction(VF scale, const Sums& sums, ScaleType type) {
   return hn::IfThenElse(hn::And(hn::And(large, finite), same_sign), wanted, scale);
 }
 
+// The better one of each lane and its error.
+struct Best {
+  VF scale, error;
+  HWY_INLINE void Offer(VF other, VF its_error) {
+    scale = hn::IfThenElse(hn::Lt(its_error, error), other, scale);
+    error = hn::Min(its_error, error);
+  }
+};
+
+template <bool kWeighted>
+HWY_INLINE Best FindInLanes(VF scale, ScaleType type, std::span<const float> values,
+                            const float* importance) {
+  Best best = {scale, hn::Set(F32(), std::numeric_limits<float>::infinity())};
+  for (int corrections = 0; corrections < 2; ++corrections) {
+    const Sums sums = Measure<kWeighted, true>(scale, values, importance);
+    best.Offer(scale, sums.error);
+    scale = Correction(scale, sums, type);
+  }
+  best.Offer(scale, Measure<kWeighted, false>(scale, values, importance).error);
+  return best;
+}
+
 float Find(float extreme, const std::array<float, kScales>& divisors, ScaleType type,
            std::span<const float> values, std::span<const float> importance) {
   const F32 d;
-  const float* weights = importance.empty() ? nullptr : importance.data();
   float scales[kScales], errors[kScales];
   for (size_t first = 0; first < kScales; first += hn::Lanes(d)) {
-    VF scale = Stored(hn::Div(hn::Set(d, extreme), hn::LoadU(d, divisors.data() + first)), type);
-    VF best = scale, least = hn::Set(d, std::numeric_limits<float>::infinity());
-    for (int pass = 0; pass < 3; ++pass) {
-      const Sums sums = Measure(scale, values, weights);
-      best = hn::IfThenElse(hn::Lt(sums.error, least), scale, best);
-      least = hn::Min(sums.error, least);
-      scale = Correction(scale, sums, type);
-    }
-    hn::StoreU(best, d, scales + first);
-    hn::StoreU(least, d, errors + first);
+    const VF divisor = hn::LoadU(d, divisors.data() + first);
+    const VF scale = Stored(hn::Div(hn::Set(d, extreme), divisor), type);
+    const Best best = importance.empty()
+                          ? FindInLanes<false>(scale, type, values, nullptr)
+                          : FindInLanes<true>(scale, type, values, importance.data());
+    hn::StoreU(best.scale, d, scales + first);
+    hn::StoreU(best.error, d, errors + first);
   }
   return scales[std::min_element(errors, errors + kScales) - errors];
 }
