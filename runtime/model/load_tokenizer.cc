@@ -145,8 +145,7 @@ Status LoadAddedTokens(LoadContext& context, const Where& where, const fb::Token
 }
 
 // What only vocabularies of SentencePiece have.
-Status LoadSentencePiece(LoadContext& context, const Where& where, const fb::Tokenizer& from) {
-  TokenizerSpec& to = context.model.tokenizer;
+Status LoadSentencePiece(const Where& where, const fb::Tokenizer& from, TokenizerSpec& to) {
   HR_RETURN_IF_ERROR(CheckKnown(where, "space prefix", from.space_prefix()));
   HR_RETURN_IF_ERROR(CheckText(where, "sign for a space", from.space(), 8, false, &to.space));
   if (to.space == " ") return Corrupt(where, "the sign for a space is a space");
@@ -155,7 +154,7 @@ Status LoadSentencePiece(LoadContext& context, const Where& where, const fb::Tok
   to.unknown_token = from.unknown_token();
   if (to.kind == TokenizerKind::kUnigram && to.scores.empty() && to.double_scores.empty())
     return Corrupt(where, "no scores");
-  return LoadAddedTokens(context, where, from);
+  return {};
 }
 
 Status LoadPatterns(LoadContext& context, const Where& where, const fb::Tokenizer& from) {
@@ -237,10 +236,11 @@ Status LoadTokenizer(LoadContext& context) {
   HR_RETURN_IF_ERROR(LoadEnds(context, where, *from));
   HR_RETURN_IF_ERROR(LoadPatterns(context, where, *from));
   if (to.kind != TokenizerKind::kByteBpe) {
-    HR_RETURN_IF_ERROR(LoadSentencePiece(context, where, *from));
-  } else if (Count(from->added_tokens()) != 0 || from->space_prefix() != fb::SpacePrefix::None) {
-    return Unsupported(where, "added tokens or a space prefix of a byte-level vocabulary");
+    HR_RETURN_IF_ERROR(LoadSentencePiece(where, *from, to));
+  } else if (from->space_prefix() != fb::SpacePrefix::None) {
+    return Unsupported(where, "a space prefix of a byte-level vocabulary");
   }
+  HR_RETURN_IF_ERROR(LoadAddedTokens(context, where, *from));
   to.add_prefix_space = from->add_prefix_space();
   to.ignore_merges = from->ignore_merges();
   HR_RETURN_IF_ERROR(CheckKnown(where, "normal form", from->normal_form()));

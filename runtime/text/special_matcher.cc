@@ -2,17 +2,24 @@
 
 #include <numeric>
 
+#include "text/normal_form.h"
 #include "text/white_space.h"
 
 namespace headroom::text {
 Status SpecialMatcher::Add(const model::TokenizerSpec& spec, std::string_view text,
-                           const Entry& entry) {
+                           const Entry& entry, bool normalised) {
   if (entry.id >= spec.tokens.size() || (text.empty() && spec.tokens[entry.id].empty())) {
     return Status::Make(StatusCode::kCorrupt,
                         "tokenizer: special token %u is empty or >= vocabulary %zu", entry.id,
                         spec.tokens.size());
   }
-  bytes_.append(text.empty() ? spec.tokens[entry.id] : text);
+  if (text.empty()) text = spec.tokens[entry.id];
+  if (normalised && !IsPlainly(text, spec.normal_form)) {
+    HR_ASSIGN_OR_RETURN(const std::string formed, ToNormalForm(text, spec.normal_form));
+    bytes_.append(formed);
+  } else {
+    bytes_.append(text);
+  }
   ends_.push_back(static_cast<uint32_t>(bytes_.size()));
   entries_.push_back(entry);
   return {};
@@ -20,12 +27,12 @@ Status SpecialMatcher::Add(const model::TokenizerSpec& spec, std::string_view te
 
 Status SpecialMatcher::Build(const model::TokenizerSpec& spec, bool normalised) {
   for (size_t i = 0; !normalised && i < spec.special_tokens.size(); ++i) {
-    HR_RETURN_IF_ERROR(Add(spec, {}, {spec.special_tokens[i], true, false, false}));
+    HR_RETURN_IF_ERROR(Add(spec, {}, {spec.special_tokens[i], true, false, false}, false));
   }
   for (const model::AddedToken& token : spec.added_tokens) {
     if (token.normalised != normalised) continue;
     const Entry entry{token.token, token.special, token.strip_left, token.strip_right};
-    HR_RETURN_IF_ERROR(Add(spec, token.text, entry));
+    HR_RETURN_IF_ERROR(Add(spec, token.text, entry, normalised));
   }
   std::vector<uint32_t> all(entries_.size());
   std::iota(all.begin(), all.end(), 0u);

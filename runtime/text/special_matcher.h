@@ -56,7 +56,8 @@ class SpecialMatcher {
     uint32_t id;
     bool special, strip_left, strip_right;
   };
-  Status Add(const model::TokenizerSpec& spec, std::string_view text, const Entry& entry);
+  Status Add(const model::TokenizerSpec& spec, std::string_view text, const Entry& entry,
+             bool normalised);
 
   std::vector<Entry> entries_;
   std::vector<uint32_t> ends_;  // of entry i's text in bytes_

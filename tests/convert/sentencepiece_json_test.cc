@@ -59,6 +59,21 @@ TEST_CASE("added tokens that text can also make are no special ones", "[convert]
   CHECK_FALSE(t.added_tokens[2].token.special);
 }
 
+TEST_CASE("a byte's token may be that of its character", "[convert][tokenizer]") {
+  // As Gemma's files have it for the tabulator.
+  const File gemma("gemma");
+  const auto parsed = Parse(test::Replaced(gemma.text, R"("<0x01>":)", R"("\u0001":)"));
+  INFO(parsed.status().message());
+  REQUIRE(parsed.ok());
+  const auto& t = parsed.value().tokenizer;
+  const auto whole = Parse(gemma.text);
+  REQUIRE(whole.ok());
+  CHECK(t.byte_tokens == whole.value().tokenizer.byte_tokens);
+  CHECK(t.tokens[t.byte_tokens[1]] == "\x01");
+  CHECK(gemma.Refused(R"("<0x01>":)", R"("<none>":)", "256 byte tokens only \"255\""));
+  CHECK(File("unigram-bytes").Refused(R"("<0x01>")", R"("\u0001")", "256 byte tokens only"));
+}
+
 TEST_CASE("scores keep every digit", "[convert][tokenizer]") {
   const auto parsed = Parse(File("unigram-bytes").text);
   REQUIRE(parsed.ok());

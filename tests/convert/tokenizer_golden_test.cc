@@ -2,69 +2,30 @@
 // there.
 #include <catch2/catch_test_macros.hpp>
 
-#include "convert/json_file.h"
-#include "convert/sentencepiece_file.h"
-#include "convert/tokenizer_json.h"
-#include "tests/convert/fixture.h"
-#include "tests/text/described_spec.h"
-#include "text/tokenizer.h"
+#include "tests/convert/tokenizer_encoder.h"
 
 namespace headroom {
 namespace {
 
 using convert::Json;
-using Ids = std::vector<int32_t>;
-
-Json Load(const std::string& path) {
-  auto json = convert::ReadJsonFile(path, 1u << 26);
-  INFO(json.status().message());
-  REQUIRE(json.ok());
-  return json.Take();
-}
-
-// What the reference shows for the ids, which is what we decode: byte for byte unless bytes of the
-// text are missing from the vocabulary.
-void CheckText(const text::Tokenizer& tokenizer, const Ids& ids, const std::string& expected) {
-  std::string text(expected.size() + 16, '\0');
-  size_t bytes = 0;
-  REQUIRE(tokenizer.Decode(ids, text, &bytes).ok());
-  text.resize(bytes);
-  REQUIRE(text == expected);
-}
-
-// What the reader of the file makes for a text encoder.
-struct Encoder {
-  test::OwnedSpec owned;
-  std::unique_ptr<text::Tokenizer> tokenizer;
-  explicit Encoder(const Result<convert::ParsedTokenizer>& parsed) {
-    INFO(parsed.status().message());
-    REQUIRE(parsed.ok());
-    test::FillSpec(parsed.value().tokenizer, owned);
-    auto made = text::Tokenizer::Create(owned.spec());
-    INFO(made.status().message());
-    REQUIRE(made.ok());
-    tokenizer = made.Take();
-  }
-};
+using test::Ids;
 
 void CheckRows(const std::string& name, const text::Tokenizer& tokenizer, uint32_t always) {
   size_t compared = 0, tokens = 0;
-  for (const Json& row : Load(test::GoldenFolder("tokenizers/" + name) + "/cases.json")) {
+  for (const Json& row : test::LoadJson(test::GoldenFolder("tokenizers/" + name) + "/cases.json")) {
     const std::string text = row["text"].get<std::string>();
     for (const auto& [key, flags] : {std::pair("ids", 0u), std::pair("plain", text::kNoBegin)}) {
-      const Ids expected = row[key].get<Ids>();
-      Ids ids(expected.size() + 4);
-      size_t count = 0;
-      const Status status = tokenizer.Encode(text, flags | always, ids, &count);
-      INFO(name << " '" << text << "' " << status.message());
-      REQUIRE((status.ok() || status.code() == StatusCode::kBufferTooSmall));
-      ids.resize(std::min(count, ids.size()));
-      REQUIRE(ids == expected);
-      tokens += count;
+      INFO(name << " '" << text << "'");
+      const Ids ids = test::Encode(tokenizer, text, flags | always);
+      REQUIRE(ids == row[key].get<Ids>());
+      tokens += ids.size();
     }
+    // What the reference shows for the ids is what we decode: byte for byte unless bytes of the
+    // text are missing from the vocabulary.
     if (row.contains("decoded")) {
       INFO(name << " '" << text << "'");
-      CheckText(tokenizer, row["plain"].get<Ids>(), row["decoded"].get<std::string>());
+      REQUIRE(test::Decode(tokenizer, row["plain"].get<Ids>()) ==
+              row["decoded"].get<std::string>());
     }
     ++compared;
   }
@@ -74,7 +35,8 @@ void CheckRows(const std::string& name, const text::Tokenizer& tokenizer, uint32
 
 void CheckCase(const std::string& name, uint32_t vocabulary = 600) {
   const std::string file = test::GoldenFolder("tokenizers/" + name) + "/tokenizer.json";
-  const Encoder encoder(convert::ParseTokenizer(Load(file), vocabulary, name));
+  const test::TokenizerEncoder encoder(
+      convert::ParseTokenizer(test::LoadJson(file), vocabulary, name));
   REQUIRE(encoder.tokenizer->vocabulary() == vocabulary);
   CheckRows(name, *encoder.tokenizer, 0);
 }
@@ -87,7 +49,7 @@ void CheckModel(const std::string& name, uint32_t vocabulary) {
   REQUIRE(model.ok());
   REQUIRE(model.value().pieces.size() == vocabulary);
   REQUIRE(convert::ApplyTokenizerConfig(Json::object(), model.value()).ok());
-  const Encoder encoder(convert::MakeTokenizer(model.value(), vocabulary, name));
+  const test::TokenizerEncoder encoder(convert::MakeTokenizer(model.value(), vocabulary, name));
   CheckRows(name, *encoder.tokenizer, text::kNoSpecial);
 }
 
@@ -104,6 +66,9 @@ TEST_CASE("ids equal the reference: Qwen 2 splitting", "[convert][tokenizer]") {
 }
 TEST_CASE("ids equal the reference: single digits", "[convert][tokenizer]") { CheckCase("digits"); }
 
+TEST_CASE("ids equal the reference: added tokens of all kinds", "[convert][tokenizer]") {
+  CheckCase("added");
+}
 TEST_CASE("ids equal the reference: normal form D", "[convert][tokenizer]") { CheckCase("nfd"); }
 TEST_CASE("ids equal the reference: normal form KC", "[convert][tokenizer]") { CheckCase("nfkc"); }
 

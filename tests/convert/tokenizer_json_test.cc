@@ -41,7 +41,9 @@ TEST_CASE("glyphs become bytes, merges ids, holes empty tokens", "[convert][toke
   REQUIRE(parsed.ok());
   const auto& t = parsed.value().tokenizer;
   CHECK(t.tokens == std::vector<std::string>{"a", "b", " ", "\n", "ab", " ab", "<e>", ""});
-  CHECK(t.merges == std::vector<std::pair<uint32_t, uint32_t>>{{0, 1}, {2, 4}});
+  REQUIRE(t.merges.size() == 2);
+  CHECK((t.merges[0].left == 0 && t.merges[0].right == 1 && t.merges[0].result == 4));
+  CHECK((t.merges[1].left == 2 && t.merges[1].right == 4 && t.merges[1].result == 5));
   CHECK(t.special_tokens == std::vector<uint32_t>{6});
   CHECK(t.patterns.size() == 1);
   CHECK_FALSE(t.add_begin);
@@ -125,14 +127,101 @@ TEST_CASE("parts that would change ids are refused by name", "[convert][tokenize
              "BertProcessing"));
   CHECK(Says(Refused(R"("decoder":{"type":"ByteLevel"})", R"("decoder":{"type":"WordPiece"})"),
              "WordPiece"));
-  CHECK(Says(Refused(R"("special":true)", R"("special":true,"lstrip":true)"), "lstrip"));
+  CHECK(Says(Refused(R"("special":true)", R"("special":true,"single_word":true)"), "single_word"));
+}
+
+TEST_CASE("tokens that are no glyphs are shown and never made", "[convert][tokenizer]") {
+  // Cohere's files: the mark as itself, and as its bytes' glyphs.
+  const std::string marks =
+      test::Replaced(kBase, R"("ab":4)", R"("\u2122":7,"\u00e2\u0126\u00a2":8,"ab":4)");
+  const auto parsed = Parse(test::Replaced(marks, R"(["a b",)", R"(["a \u2122","a b",)"), 16);
+  CHECK(Says(parsed.status().message(), "merge 0"));
+  const auto sound = Parse(marks, 16);
+  INFO(sound.status().message());
+  REQUIRE(sound.ok());
+  CHECK(sound.value().tokenizer.tokens[7] == "\u2122");
+  CHECK(sound.value().tokenizer.tokens[8] == "\u2122");
+  CHECK(sound.value().tokenizer.merges.size() == 2);
+  // A merge with such a token is dropped: nothing makes its half.
+  const auto merged =
+      Parse(test::Replaced(test::Replaced(marks, R"("ab":4)", R"("a\u2122":9,"ab":4)"), R"("a b",)",
+                           R"("a \u2122","a b",)"),
+            16);
+  INFO(merged.status().message());
+  REQUIRE(merged.ok());
+  CHECK(merged.value().tokenizer.merges.size() == 2);
+  CHECK(Says(
+      Parse(test::Replaced(marks, R"("type":"BPE")", R"("type":"BPE","ignore_merges":true)"), 16)
+          .status()
+          .message(),
+      "not byte-level"));
+}
+
+TEST_CASE("what an added token may be made from follows from its flags and the vocabulary",
+          "[convert][tokenizer]") {
+  const auto with = [](const std::string& tokens) {
+    auto parsed =
+        Parse(test::Replaced(kBase, R"({"id":6,"content":"<e>","special":true})", tokens), 16);
+    INFO(parsed.status().message());
+    REQUIRE(parsed.ok());
+    return parsed.Take().tokenizer;
+  };
+  const auto t = with(R"({"id":6,"content":"<e>"},{"id":8,"content":"  ","normalized":true},)"
+                      R"({"id":9,"content":"\u00fc"},{"id":4,"content":"ab"},)"
+                      R"({"id":10,"content":"<s>","special":true,"rstrip":true})");
+  REQUIRE(t.added_tokens.size() == 5);
+  CHECK(t.special_tokens.empty());  // none without a note: the first is normalised by default
+  CHECK(t.added_tokens[0].token.special);
+  CHECK((!t.added_tokens[1].token.special && t.added_tokens[1].token.normalised));
+  CHECK_FALSE(t.added_tokens[2].token.special);
+  CHECK_FALSE(t.added_tokens[3].token.special);
+  CHECK((t.added_tokens[4].token.special && t.added_tokens[4].token.strip_right));
+}
+
+TEST_CASE("an added token that the model has no row for is left out with a note",
+          "[convert][tokenizer]") {
+  const auto parsed = Parse(test::Replaced(kBase, R"("id":6)", R"("id":8)"));
+  INFO(parsed.status().message());
+  REQUIRE(parsed.ok());
+  CHECK(parsed.value().tokenizer.special_tokens.empty());
+  REQUIRE(parsed.value().notes.size() == 1);
+  CHECK(Says(parsed.value().notes[0], "added token \"<e>\" is left out: id 8 >= vocabulary 8"));
+}
+
+TEST_CASE("tokens behind the text are left off where the configuration says so",
+          "[convert][tokenizer]") {
+  const std::string behind =
+      R"("post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}},)"
+      R"({"SpecialToken":{"id":"<e>"}}],"special_tokens":{"<e>":{"ids":[6]}}})";
+  auto json = convert::ParseJson(test::Replaced(kBase, R"("post_processor":null)", behind), "test");
+  REQUIRE(json.ok());
+  convert::Json tokenizer = json.Take();
+  const auto refused = [&] {
+    const auto parsed = convert::ParseTokenizer(tokenizer, 8, "tokenizer.json");
+    return !parsed.ok() && Says(parsed.status().message(), "behind the text");
+  };
+  for (const char* config :
+       {"{}", "[]", R"({"add_eos_token":null})", R"({"add_eos_token":true})"}) {
+    convert::DropTokensBehind(convert::ParseJson(config, "test").value(), tokenizer);
+    CHECK(refused());
+  }
+  convert::DropTokensBehind(convert::ParseJson(R"({"add_eos_token":false})", "test").value(),
+                            tokenizer);
+  CHECK_FALSE(refused());
+  for (const char* odd :
+       {"[]", "{}", R"({"post_processor":7})", R"({"post_processor":{"single":[]}})",
+        R"({"post_processor":{"single":[7]}})"}) {
+    convert::Json none = convert::ParseJson(odd, "test").Take();
+    convert::DropTokensBehind(convert::ParseJson(R"({"add_eos_token":false})", "test").value(),
+                              none);
+    CHECK(none == convert::ParseJson(odd, "test").value());
+  }
 }
 
 TEST_CASE("damaged tokenizers are refused by what is wrong", "[convert][tokenizer]") {
-  CHECK(Says(Refused(R"("id":6)", R"("id":8)"), "no id below 8"));
   CHECK(Says(Refused(R"("id":6)", R"("id":-1)"), "no id below 8"));
   CHECK(Says(Refused(R"("ab":4)", R"("ab":1)"), "two tokens with id 1"));
-  CHECK(Says(Refused(R"("ab":4)", R"("\u4e00":4)"), "not byte-level"));
+  CHECK(Says(Refused(R"("ab":4)", R"("ab":4," ":7)"), "not byte-level"));
   CHECK(Says(Refused(R"("a b")", R"("a z")"), "merge 0"));
   CHECK(Says(Refused(R"("a b")", R"("ab")"), "merge 0"));
   CHECK(Says(Refused(R"("a b")", R"(7)"), "merge 0"));

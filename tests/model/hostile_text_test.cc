@@ -157,8 +157,10 @@ TEST_CASE("group 19: what vocabularies of SentencePiece have is checked", "[mode
       {"added", kCorrupt, "added token 32", unigram(added([](auto& a) { a.token = 32; }))},
       {"added text", kCorrupt, "added token is not UTF-8",
        unigram(added([](auto& a) { a.text = "\xff"; }))},
-      {"added to bytes", kUnsupported, "of a byte-level vocabulary",
-       [added](auto& g) { added([](auto&) {})(*g.tokenizer); }},
+      {"added to bytes", kCorrupt, "added token 32",
+       [added](auto& g) { added([](auto& a) { a.token = 32; })(*g.tokenizer); }},
+      {"prefix of bytes", kUnsupported, "of a byte-level vocabulary",
+       [](auto& g) { g.tokenizer->space_prefix = fb::SpacePrefix::Always; }},
   });
 }
 

@@ -146,8 +146,8 @@ TEST_CASE("the tokenizer comes back, merges with their results", "[model]") {
     CHECK(tokenizer.tokens[i] == expected.tokens[i]);
   REQUIRE(tokenizer.merges.size() == expected.merges.size());
   for (size_t i = 0; i < expected.merges.size(); ++i) {
-    CHECK(tokenizer.merges[i].left == expected.merges[i].first);
-    CHECK(tokenizer.merges[i].right == expected.merges[i].second);
+    CHECK(tokenizer.merges[i].left == expected.merges[i].left);
+    CHECK(tokenizer.merges[i].right == expected.merges[i].right);
   }
   CHECK(tokenizer.merges[2].result == 29);
   CHECK(tokenizer.special_tokens == expected.special_tokens);
@@ -313,7 +313,7 @@ TEST_CASE("the writer refuses incomplete and overfull tensors and leaves no file
 
 TEST_CASE("the writer refuses a merge that makes no token", "[model]") {
   ModelDescription description = test::TinyDescription();
-  description.tokenizer.merges.push_back({0, 0});
+  description.tokenizer.merges.push_back({0, 0, 1});
   const test::TemporaryPath path("merge.hrm");
   const auto writer = convert::HrmWriter::Create(path.text(), description);
   CHECK(writer.status().code() == StatusCode::kInvalidArgument);

@@ -179,7 +179,7 @@ convert::TokenizerDescription TinyTokenizer() {
   tokenizer.kind = model::TokenizerKind::kByteBpe;
   for (char c = 'a'; c <= 'z'; ++c) tokenizer.tokens.emplace_back(1, c);
   tokenizer.tokens.insert(tokenizer.tokens.end(), {" ", "th", "the", " the", "<begin>", "<end>"});
-  tokenizer.merges = {{'t' - 'a', 'h' - 'a'}, {27, 'e' - 'a'}, {26, 28}};
+  tokenizer.merges = {{'t' - 'a', 'h' - 'a', 27}, {27, 'e' - 'a', 28}, {26, 28, 29}};
   tokenizer.special_tokens = {30, 31};
   tokenizer.patterns = {R"(\s?\p{L}+|\s)"};
   tokenizer.end_tokens = {31};

@@ -4,15 +4,15 @@
 
 #include <catch2/catch_test_macros.hpp>
 
-#include "tests/text/owned_spec.h"
+#include "tests/text/tokenizing.h"
 
 namespace headroom {
 namespace {
 
+using test::Ids;
 using text::ChatMessage;
 using text::ChatRequest;
 using text::Role;
-using Ids = std::vector<int32_t>;
 
 const text::ChatFormat& Format(const char* name) {
   auto found = text::FindChatFormat(name);
@@ -92,11 +92,7 @@ TEST_CASE("conversations out of order are refused", "[text][chat]") {
 }
 
 Ids Encode(const text::Tokenizer& tokenizer, const text::ChatText& chat) {
-  Ids ids(chat.text.size() + 8);
-  size_t count = 0;
-  REQUIRE(tokenizer.Encode(chat.text, text::kNoBegin, ids, &count, chat.content).ok());
-  ids.resize(count);
-  return ids;
+  return test::Encode(tokenizer, chat.text, text::kNoBegin, chat.content);
 }
 
 TEST_CASE("no message can spell a special token", "[text][chat]") {

@@ -2,20 +2,15 @@
 #pragma once
 
 #include <string>
-#include <unordered_map>
 
 #include "convert/hrm_writer.h"
 #include "tests/text/owned_spec.h"
 
 namespace headroom::test {
 
-// The results of merges are found by their bytes, as the writer finds them.
 inline void FillSpec(const convert::TokenizerDescription& from, OwnedSpec& owned) {
-  std::unordered_map<std::string, uint32_t> ids;
-  for (const std::string& token : from.tokens) ids.emplace(token, owned.AddToken(token));
-  for (const auto& [left, right] : from.merges) {
-    owned.AddMergeIds({left, right, ids.at(from.tokens[left] + from.tokens[right])});
-  }
+  for (const std::string& token : from.tokens) owned.AddToken(token);
+  for (const model::Merge& merge : from.merges) owned.AddMergeIds(merge);
   for (const std::string& pattern : from.patterns) owned.AddPattern(pattern);
   for (const auto& added : from.added_tokens) owned.AddAdded(added.token, added.text);
   owned.SetSpace(from.space);

@@ -3,7 +3,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 
-#include "tests/text/owned_spec.h"
+#include "tests/text/tokenizing.h"
 #include "text/tokenizer.h"
 
 namespace headroom {
@@ -55,19 +55,14 @@ TEST_CASE("a tokenizer brings text into its form between special tokens", "[text
   owned.AddMerge("\xc3", "\xa9");
   const auto end = static_cast<int32_t>(owned.AddSpecial("<e>"));
   owned.spec().normal_form = NormalForm::kNfc;
-  auto tokenizer = text::Tokenizer::Create(owned.spec());
-  REQUIRE(tokenizer.ok());
+  const auto tokenizer = test::MakeTokenizer(owned);
   const auto encode = [&](const std::string& text, std::vector<text::TextRange> plain = {}) {
-    std::vector<int32_t> ids(64);
-    size_t count = 0;
-    REQUIRE(tokenizer.value()->Encode(text, 0, ids, &count, plain).ok());
-    ids.resize(count);
-    return ids;
+    return test::Encode(*tokenizer, text, 0, plain);
   };
   const int32_t accented = 256;
-  CHECK(encode("e\u0301") == std::vector<int32_t>{accented});
-  CHECK(encode("\u00e9<e>\u0301") == std::vector<int32_t>{accented, end, 0xcc, 0x81});
-  CHECK(encode("e<e>e\u0301", {{1, 4}}) == std::vector<int32_t>{'e', '<', 'e', '>', accented});
+  CHECK(encode("e\u0301") == test::Ids{accented});
+  CHECK(encode("\u00e9<e>\u0301") == test::Ids{accented, end, 0xcc, 0x81});
+  CHECK(encode("e<e>e\u0301", {{1, 4}}) == test::Ids{'e', '<', 'e', '>', accented});
 }
 
 }  // namespace

@@ -6,42 +6,18 @@
 #include <random>
 #include <string>
 
-#include "tests/text/owned_spec.h"
+#include "tests/text/tokenizing.h"
 #include "text/text_stream.h"
-#include "text/tokenizer.h"
 
 namespace headroom {
 namespace {
 
+using test::Decode;
+using test::Encode;
+using test::Ids;
 using test::OwnedSpec;
 using text::Tokenizer;
-using Ids = std::vector<int32_t>;
 constexpr const char* kSign = "\u2581";
-
-std::unique_ptr<Tokenizer> Make(OwnedSpec& owned) {
-  auto made = Tokenizer::Create(owned.spec());
-  INFO(made.status().message());
-  REQUIRE(made.ok());
-  return made.Take();
-}
-
-Ids Encode(const Tokenizer& tokenizer, std::string_view text, uint32_t flags = 0) {
-  Ids ids(text.size() + 4);
-  size_t count = 0;
-  const Status status = tokenizer.Encode(text, flags, ids, &count);
-  INFO(status.message());
-  REQUIRE(status.ok());
-  ids.resize(count);
-  return ids;
-}
-
-std::string Decode(const Tokenizer& tokenizer, const Ids& ids) {
-  size_t bytes = 0;
-  (void)tokenizer.Decode(ids, {}, &bytes);
-  std::string text(bytes, '\0');
-  REQUIRE(tokenizer.Decode(ids, text, &bytes).ok());
-  return text;
-}
 
 // The tokens of all bytes take ids 0 to 255.
 void AddByteTokens(OwnedSpec& owned) {
@@ -76,7 +52,7 @@ struct Characters {
 TEST_CASE("characters merge by rank, and those without a token become their bytes",
           "[text][sentencepiece]") {
   Characters c;
-  const auto tokenizer = Make(c.owned);
+  const auto tokenizer = test::MakeTokenizer(c.owned);
   CHECK(Encode(*tokenizer, "ab") == Ids{260});
   CHECK(Encode(*tokenizer, "a ab") == Ids{256, 261});
   CHECK(Encode(*tokenizer, "\u00e9\u00e9\u00e9") == Ids{262, 258});
@@ -88,7 +64,7 @@ TEST_CASE("characters merge by rank, and those without a token become their byte
 
 TEST_CASE("broken UTF-8 becomes byte tokens and comes back", "[text][sentencepiece]") {
   Characters c;
-  const auto tokenizer = Make(c.owned);
+  const auto tokenizer = test::MakeTokenizer(c.owned);
   CHECK(Encode(*tokenizer,
                "a\xff"
                "b\xc3") == Ids{256, 0xff, 257, 0xc3});
@@ -106,7 +82,7 @@ TEST_CASE("broken UTF-8 becomes byte tokens and comes back", "[text][sentencepie
 
 TEST_CASE("the sign for a space is a space", "[text][sentencepiece]") {
   Characters c;
-  const auto tokenizer = Make(c.owned);
+  const auto tokenizer = test::MakeTokenizer(c.owned);
   CHECK(Encode(*tokenizer,
                "a\u2581"
                "ab\u2581") == Encode(*tokenizer, "a ab "));
@@ -119,7 +95,7 @@ TEST_CASE("a space is put in front and not shown again", "[text][sentencepiece]"
   const int32_t special = c.id("<s>");
   SECTION("always, after special tokens too, and before a space") {
     c.owned.spec().space_prefix = model::SpacePrefix::kAlways;
-    const auto tokenizer = Make(c.owned);
+    const auto tokenizer = test::MakeTokenizer(c.owned);
     CHECK(Encode(*tokenizer, "ab") == Ids{261});
     CHECK(Encode(*tokenizer, "ab<s>ab") == Ids{261, special, 261});
     CHECK(Encode(*tokenizer, " ab") == Ids{259, 261});
@@ -129,7 +105,7 @@ TEST_CASE("a space is put in front and not shown again", "[text][sentencepiece]"
   }
   SECTION("only at the beginning of the input, unless there is one") {
     c.owned.spec().space_prefix = model::SpacePrefix::kFirst;
-    const auto tokenizer = Make(c.owned);
+    const auto tokenizer = test::MakeTokenizer(c.owned);
     CHECK(Encode(*tokenizer, "ab<s>ab") == Ids{261, special, 260});
     CHECK(Encode(*tokenizer, "<s>ab") == Ids{special, 260});
     CHECK(Encode(*tokenizer, " ab") == Ids{261});
@@ -141,7 +117,7 @@ TEST_CASE("generated text begins without the space, text that goes on keeps it",
   Characters c;
   const int32_t special = static_cast<int32_t>(c.owned.AddSpecial("<s>"));
   c.owned.spec().strip_spaces = 1;
-  const auto tokenizer = Make(c.owned);
+  const auto tokenizer = test::MakeTokenizer(c.owned);
   CHECK(tokenizer->TextBegins({}));
   CHECK(tokenizer->TextBegins(Ids{special}));
   CHECK_FALSE(tokenizer->TextBegins(Ids{special, 261}));
@@ -151,7 +127,7 @@ TEST_CASE("generated text begins without the space, text that goes on keeps it",
 
 TEST_CASE("byte tokens stream as whole characters", "[text][sentencepiece]") {
   Characters c;
-  const auto tokenizer = Make(c.owned);
+  const auto tokenizer = test::MakeTokenizer(c.owned);
   text::TextStream stream;
   REQUIRE(stream.Start({}).ok());
   std::vector<std::string> pieces;
@@ -179,7 +155,7 @@ TEST_CASE("added tokens take white space along, and match in normalised text whe
   const int32_t left = add("<l>", {0, {}, true, false, true, false}, "");
   const int32_t inside = add("<n>", {0, {}, true, true, false, false}, " <n>");
   const int32_t plain = add("<p>", {0, {}, false, false, false, false}, "");
-  const auto tokenizer = Make(c.owned);
+  const auto tokenizer = test::MakeTokenizer(c.owned);
   CHECK(Encode(*tokenizer, "ab<r> \n\u3000ab") == Ids{261, right, 261});
   CHECK(Encode(*tokenizer, "ab \u00a0\t<l>ab") == Ids{261, left, 261});
   CHECK(Encode(*tokenizer, "<r>  <l>") == Ids{right, left});
@@ -200,7 +176,7 @@ struct Scored {
   Scored() { owned.spec().kind = model::TokenizerKind::kUnigram; }
   std::unique_ptr<Tokenizer> Ready() {
     owned.SetScores(scores);
-    return Make(owned);
+    return test::MakeTokenizer(owned);
   }
 };
 
@@ -281,7 +257,7 @@ TEST_CASE("unknown characters make one unknown token, or their bytes, or an erro
 
 TEST_CASE("a megabyte without a break takes time in proportion", "[text][sentencepiece]") {
   Characters c;
-  const auto bpe = Make(c.owned);
+  const auto bpe = test::MakeTokenizer(c.owned);
   Scored s;
   s.Add("a", -1.0);
   for (size_t length = 2; length <= text::Unigram::kMaxTokenBytes; length *= 2)
@@ -299,7 +275,7 @@ TEST_CASE("a megabyte without a break takes time in proportion", "[text][sentenc
 TEST_CASE("many added tokens that begin alike are found in one walk", "[text][sentencepiece]") {
   Characters c;
   for (int i = 0; i < 6000; ++i) c.owned.AddSpecial("<unused" + std::to_string(i) + ">");
-  const auto tokenizer = Make(c.owned);
+  const auto tokenizer = test::MakeTokenizer(c.owned);
   CHECK(Encode(*tokenizer, "<unused77>ab") == Ids{c.id("<unused77>"), 260});
   const std::string near(1u << 20, '<');
   CHECK(Encode(*tokenizer, near).size() == near.size());

@@ -8,45 +8,19 @@
 #include <string>
 #include <thread>
 
-#include "tests/text/owned_spec.h"
+#include "tests/text/tokenizing.h"
 
 namespace headroom {
 namespace {
 
+using test::Decode;
+using test::Encode;
+using test::Ids;
 using test::OwnedSpec;
 using text::Tokenizer;
-using Ids = std::vector<int32_t>;
 
 constexpr const char* kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-
-std::unique_ptr<Tokenizer> Make(OwnedSpec& owned) {
-  auto made = Tokenizer::Create(owned.spec());
-  INFO(made.status().message());
-  REQUIRE(made.ok());
-  return made.Take();
-}
-
-Ids Encode(const Tokenizer& tokenizer, std::string_view text, uint32_t flags = 0) {
-  size_t count = 0;
-  const Status counted = tokenizer.Encode(text, flags, {}, &count);
-  REQUIRE(counted.code() == (count ? StatusCode::kBufferTooSmall : StatusCode::kOk));
-  Ids ids(count, -7);
-  const Status status = tokenizer.Encode(text, flags, ids, &count);
-  INFO(status.message());
-  REQUIRE(status.ok());
-  REQUIRE(count == ids.size());
-  return ids;
-}
-
-std::string Decode(const Tokenizer& tokenizer, const Ids& ids) {
-  size_t bytes = 0;
-  (void)tokenizer.Decode(ids, {}, &bytes);
-  std::string text(bytes, '\0');
-  REQUIRE(tokenizer.Decode(ids, text, &bytes).ok());
-  REQUIRE(bytes == text.size());
-  return text;
-}
 
 // "ab" first, then "bc" and "abc": order of ranks decides.
 void AddLetters(OwnedSpec& owned) {
@@ -60,7 +34,7 @@ void AddLetters(OwnedSpec& owned) {
 TEST_CASE("merges are applied by rank, leftmost first", "[text][tokenizer]") {
   OwnedSpec owned;
   AddLetters(owned);
-  const auto tokenizer = Make(owned);
+  const auto tokenizer = test::MakeTokenizer(owned);
   const auto id = [&](const char* s) { return static_cast<int32_t>(owned.id(s)); };
   CHECK(Encode(*tokenizer, "abc") == Ids{id("abc")});
   CHECK(Encode(*tokenizer, "bca") == Ids{id("bc"), id("a")});
@@ -105,7 +79,7 @@ TEST_CASE("merging with the heap equals merging by the definition", "[text][toke
       owned.AddMerge(left, right);
       parts.push_back(left + right);
     }
-    const auto tokenizer = Make(owned);
+    const auto tokenizer = test::MakeTokenizer(owned);
     for (int n = 0; n < 20; ++n) {
       std::string word(random() % 60, 'a');
       for (char& c : word) c = static_cast<char>('a' + random() % 4);
@@ -122,7 +96,7 @@ TEST_CASE("any bytes come back unchanged", "[text][tokenizer]") {
   OwnedSpec owned;
   AddLetters(owned);
   owned.AddPattern(kGpt2Pattern);
-  const auto tokenizer = Make(owned);
+  const auto tokenizer = test::MakeTokenizer(owned);
   std::mt19937 random(11);
   const std::string_view whole = "ab \xc3\xa9\xe6\xbc\xa2\xf0\x9f\x9a\xa2 c'll 12\r\n";
   for (int n = 0; n < 400; ++n) {
@@ -147,7 +121,7 @@ TEST_CASE("broken bytes stay together and leave their neighbours alone", "[text]
   owned.AddMerge("a", "b");
   owned.AddMerge("b", "\xff");  // would win over a piece boundary if there were none
   owned.AddPattern(R"(\p{L}+)");
-  const auto tokenizer = Make(owned);
+  const auto tokenizer = test::MakeTokenizer(owned);
   CHECK(Encode(*tokenizer,
                "b\xff\xff"
                "ab") ==
@@ -159,7 +133,7 @@ TEST_CASE("special tokens are matched verbatim, longest first", "[text][tokenize
   AddLetters(owned);
   const int32_t end = static_cast<int32_t>(owned.AddSpecial("<end>"));
   const int32_t longer = static_cast<int32_t>(owned.AddSpecial("<end>c"));
-  const auto tokenizer = Make(owned);
+  const auto tokenizer = test::MakeTokenizer(owned);
   CHECK(Encode(*tokenizer, "a<end>b") == Ids{'a', end, 'b'});
   CHECK(Encode(*tokenizer, "a<end>cc") == Ids{'a', longer, 'c'});
   CHECK(Encode(*tokenizer, "<end><end>") == Ids{end, end});
@@ -172,14 +146,14 @@ TEST_CASE("untrusted text cannot spell a special token", "[text][tokenizer]") {
   owned.AddAllBytes();
   owned.AddSpecial("<e>");
   owned.spec().ignore_merges = true;  // takes whole words from the vocabulary
-  const auto tokenizer = Make(owned);
+  const auto tokenizer = test::MakeTokenizer(owned);
   CHECK(Encode(*tokenizer, "<e>", text::kNoSpecial) == Ids{'<', 'e', '>'});
 
   OwnedSpec merging;  // nor by merges that a file lists
   merging.AddAllBytes();
   merging.AddSpecial("<e");
   merging.AddMerge("<", "e");
-  CHECK(Encode(*Make(merging), "<e", text::kNoSpecial) == Ids{'<', 'e'});
+  CHECK(Encode(*test::MakeTokenizer(merging), "<e", text::kNoSpecial) == Ids{'<', 'e'});
 }
 
 TEST_CASE("the begin token is prepended unless the caller says no", "[text][tokenizer]") {
@@ -189,7 +163,7 @@ TEST_CASE("the begin token is prepended unless the caller says no", "[text][toke
   owned.spec().begin_token = begin;
   owned.spec().add_begin = true;
   owned.spec().end_tokens = {7, 9};
-  const auto tokenizer = Make(owned);
+  const auto tokenizer = test::MakeTokenizer(owned);
   CHECK(Encode(*tokenizer, "a") == Ids{begin, 'a'});
   CHECK(Encode(*tokenizer, "") == Ids{begin});
   CHECK(Encode(*tokenizer, "a", text::kNoBegin) == Ids{'a'});
@@ -202,9 +176,10 @@ TEST_CASE("a word in the vocabulary is taken whole where the model says so", "[t
   OwnedSpec owned;
   AddLetters(owned);
   const int32_t word = static_cast<int32_t>(owned.AddToken("cab"));
-  CHECK(Encode(*Make(owned), "cab") == Ids{'c', static_cast<int32_t>(owned.id("ab"))});
+  CHECK(Encode(*test::MakeTokenizer(owned), "cab") ==
+        Ids{'c', static_cast<int32_t>(owned.id("ab"))});
   owned.spec().ignore_merges = true;
-  CHECK(Encode(*Make(owned), "cab") == Ids{word});
+  CHECK(Encode(*test::MakeTokenizer(owned), "cab") == Ids{word});
 }
 
 TEST_CASE("patterns are applied in order, each to pieces of the one before", "[text][tokenizer]") {
@@ -215,7 +190,7 @@ TEST_CASE("patterns are applied in order, each to pieces of the one before", "[t
   owned.AddMerge("a", "a");
   owned.AddPattern(R"(\p{N})");
   owned.AddPattern(R"(a)");
-  CHECK(Encode(*Make(owned), "aa12") == Ids{'a', 'a', '1', '2'});
+  CHECK(Encode(*test::MakeTokenizer(owned), "aa12") == Ids{'a', 'a', '1', '2'});
 }
 
 TEST_CASE("a prefix space is put before text and after special tokens", "[text][tokenizer]") {
@@ -223,13 +198,14 @@ TEST_CASE("a prefix space is put before text and after special tokens", "[text][
   owned.AddAllBytes();
   const int32_t end = static_cast<int32_t>(owned.AddSpecial("<e>"));
   owned.spec().add_prefix_space = true;
-  CHECK(Encode(*Make(owned), "a<e>b<e> c") == Ids{' ', 'a', end, ' ', 'b', end, ' ', 'c'});
+  CHECK(Encode(*test::MakeTokenizer(owned), "a<e>b<e> c") ==
+        Ids{' ', 'a', end, ' ', 'b', end, ' ', 'c'});
 }
 
 TEST_CASE("a small buffer is filled and the whole count reported", "[text][tokenizer]") {
   OwnedSpec owned;
   owned.AddAllBytes();
-  const auto tokenizer = Make(owned);
+  const auto tokenizer = test::MakeTokenizer(owned);
   Ids two = {-1, -1};
   size_t count = 0;
   const Status status = tokenizer->Encode("xyz", 0, two, &count);
@@ -246,7 +222,7 @@ TEST_CASE("a long word takes time in proportion, not squared", "[text][tokenizer
   OwnedSpec owned;
   AddLetters(owned);
   owned.AddPattern(kGpt2Pattern);
-  const auto tokenizer = Make(owned);
+  const auto tokenizer = test::MakeTokenizer(owned);
   std::string word(2'000'000, 'a');
   for (size_t i = 0; i < word.size(); ++i) word[i] = "abcc"[i * 2654435761u >> 7 & 3];
   // Squared, this would be hours; the test's own time limit is the assertion.
@@ -264,7 +240,7 @@ TEST_CASE("several threads may encode at once", "[text][tokenizer]") {
   OwnedSpec owned;
   AddLetters(owned);
   owned.AddPattern(kGpt2Pattern);
-  const auto tokenizer = Make(owned);
+  const auto tokenizer = test::MakeTokenizer(owned);
   const Ids expected = Encode(*tokenizer, "abc cab bcc");
   std::vector<std::thread> threads;
   std::vector<int> wrong(4, 0);
@@ -332,7 +308,7 @@ TEST_CASE("a pattern that backtracks without end is an error, not a hang", "[tex
   OwnedSpec owned;
   owned.AddAllBytes();
   owned.AddPattern("(a+)+$");
-  const auto tokenizer = Make(owned);
+  const auto tokenizer = test::MakeTokenizer(owned);
   size_t count = 0;
   const Status status = tokenizer->Encode(std::string(60, 'a') + "b", 0, {}, &count);
   CHECK(status.code() == StatusCode::kUnsupported);
@@ -356,7 +332,7 @@ TEST_CASE("patterns that match nothing, or empty, still keep every byte", "[text
 TEST_CASE("a byte or id that the vocabulary lacks is named", "[text][tokenizer]") {
   OwnedSpec owned;
   owned.AddToken("a");
-  const auto tokenizer = Make(owned);
+  const auto tokenizer = test::MakeTokenizer(owned);
   size_t count = 0;
   CHECK(std::string(tokenizer->Encode("ab", 0, {}, &count).message()).find("0x62") !=
         std::string::npos);

@@ -1,6 +1,7 @@
 #include "convert/gguf_tokenizer.h"
 
 #include <algorithm>
+#include <array>
 #include <optional>
 
 #include "convert/json_file.h"
@@ -32,40 +33,55 @@ constexpr const char* kGpt4oPattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
     R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+constexpr const char* kThreeDigits = R"(\p{N}{1,3})";
+constexpr const char* kKanaOrHan = R"([\x{4e00}-\x{9fa5}\x{3040}-\x{309f}\x{30a0}-\x{30ff}]+)";
+constexpr const char* kDeepSeek3Pattern =
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)"
+    R"(| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kNewline = R"([\r\n])";
+constexpr const char* kSpacedLetters = R"(\s?\p{L}+)";
+constexpr const char* kSpacedPunctuation = R"(\s?\p{P}+)";
+constexpr const char* kHanToHangul = R"([\x{4e00}-\x{9fa5}\x{0800}-\x{4e00}\x{ac00}-\x{d7ff}]+)";
+constexpr const char* kFalconPunctuation = R"([\p{P}$+<=>^~|`]+)";
+constexpr const char* kThreeAsciiDigits = "[0-9][0-9][0-9]";
+
 struct PreTokenizer {
   std::string_view name;
-  const char* first;
-  const char* second = nullptr;
+  std::array<const char*, 5> patterns;
   bool ignore_merges = false;
   bool add_begin = false;  // where the file does not say
   bool nfc = false;        // likewise: text is brought into normal form C
 };
 
 constexpr PreTokenizer kPreTokenizers[] = {
-    {"gpt-2", kGpt2Pattern},
-    {"phi-2", kGpt2Pattern},
-    {"mpt", kGpt2Pattern},
-    {"olmo", kGpt2Pattern},
-    {"jais", kGpt2Pattern},
-    {"starcoder", kDigit, kGpt2Pattern},
-    {"refact", kDigit, kGpt2Pattern},
-    {"command-r", kDigit, kGpt2Pattern},
-    {"smollm", kDigit, kGpt2Pattern},
-    {"codeshell", kDigit, kGpt2Pattern},
-    {"exaone", kDigit, kGpt2Pattern},
-    {"minerva-7b", kDigit, kGpt2Pattern},
-    {"llama3", kLlama3Pattern, nullptr, true, true},
-    {"llama-v3", kLlama3Pattern, nullptr, true, true},
-    {"llama-bpe", kLlama3Pattern, nullptr, true, true},
-    {"falcon3", kLlama3Pattern, nullptr, true, true},
-    {"dbrx", kLlama3Pattern},
-    {"smaug-bpe", kLlama3Pattern},
-    {"qwen2", kQwen2Pattern, nullptr, false, false, true},
-    {"deepseek-r1-qwen", kQwen2Pattern},
-    {"stablelm2", kQwen2Pattern},
-    {"hunyuan", kQwen2Pattern},
-    {"tekken", kTekkenPattern, nullptr, true, true},
-    {"gpt-4o", kGpt4oPattern},
+    {"gpt-2", {kGpt2Pattern}},
+    {"phi-2", {kGpt2Pattern}},
+    {"mpt", {kGpt2Pattern}, false, false, true},
+    {"olmo", {kGpt2Pattern}, false, false, true},
+    {"jais", {kGpt2Pattern}},
+    {"starcoder", {kDigit, kGpt2Pattern}},
+    {"refact", {kDigit, kGpt2Pattern}},
+    {"command-r", {kDigit, kGpt2Pattern}, false, false, true},
+    {"smollm", {kDigit, kGpt2Pattern}},
+    {"codeshell", {kDigit, kGpt2Pattern}},
+    {"exaone", {kDigit, kGpt2Pattern}},
+    {"minerva-7b", {kDigit, kGpt2Pattern}},
+    {"llama3", {kLlama3Pattern}, true, true},
+    {"llama-v3", {kLlama3Pattern}, true, true},
+    {"llama-bpe", {kLlama3Pattern}, true, true},
+    {"falcon3", {kLlama3Pattern}, true, true},
+    {"dbrx", {kLlama3Pattern}},
+    {"smaug-bpe", {kLlama3Pattern}},
+    {"qwen2", {kQwen2Pattern}, false, false, true},
+    {"deepseek-r1-qwen", {kQwen2Pattern}, false, false, true},
+    {"stablelm2", {kQwen2Pattern}},
+    {"hunyuan", {kQwen2Pattern}},
+    {"tekken", {kTekkenPattern}, true, true},
+    {"gpt-4o", {kGpt4oPattern}},
+    {"llama4", {kGpt4oPattern}},
+    {"deepseek-v3", {kThreeDigits, kKanaOrHan, kDeepSeek3Pattern}},
+    {"deepseek-coder", {kNewline, kSpacedLetters, kSpacedPunctuation, kHanToHangul, kDigit}},
+    {"falcon", {kFalconPunctuation, kGpt2Pattern, kThreeAsciiDigits}},
 };
 
 // Keys that do not change ids, or are read elsewhere.
@@ -235,7 +251,7 @@ class TokenizerReader {
     if (!list || list->type() != GgufType::kText) return Corrupt("lacks tokenizer.ggml.merges");
     for (const std::string_view merge : list->Texts()) merges.push_back(std::string(merge));
     Json splits = Json::array();
-    for (const char* pattern : {pre->first, pre->second}) {
+    for (const char* pattern : pre->patterns) {
       if (!pattern) continue;
       splits.push_back({{"type", "Split"},
                         {"pattern", {{"Regex", pattern}}},
@@ -269,9 +285,12 @@ class TokenizerReader {
     model.kind = kind;
     HR_ASSIGN_OR_RETURN(const std::vector<double> scores, NumbersOf("scores"));
     if (scores.empty()) return Corrupt("lacks tokenizer.ggml.scores");
+    bool unknown = false;  // what pads a vocabulary has that type, too
     for (size_t id = 0; id < tokens_.size(); ++id) {
-      model.pieces.push_back(
-          {std::string(tokens_[id]), static_cast<float>(scores[id]), TypeOf(id)});
+      const bool pads = unknown && TypeOf(id) == PieceType::kUnknown;
+      unknown = unknown || TypeOf(id) == PieceType::kUnknown;
+      model.pieces.push_back({std::string(tokens_[id]), static_cast<float>(scores[id]),
+                              pads ? PieceType::kControl : TypeOf(id)});
       model.byte_fallback = model.byte_fallback || TypeOf(id) == PieceType::kByte;
     }
     model.add_dummy_prefix = Is("add_space_prefix", true);

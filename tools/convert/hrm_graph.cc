@@ -240,22 +240,20 @@ int32_t AddRope(const model::RopeSpec& rope, fb::ModelT& graph) {
 }
 
 Status AddMerges(const TokenizerDescription& from, fb::TokenizerT& to) {
-  std::unordered_map<std::string_view, uint32_t> ids;
-  ids.reserve(from.tokens.size());
-  for (uint32_t id = 0; id < from.tokens.size(); ++id) ids.emplace(from.tokens[id], id);
   to.merges.reserve(from.merges.size());
   for (size_t rank = 0; rank < from.merges.size(); ++rank) {
-    const auto [left, right] = from.merges[rank];
-    if (left >= from.tokens.size() || right >= from.tokens.size()) {
-      return Status::Make(StatusCode::kInvalidArgument, "merge %zu joins tokens %u and %u of %zu",
-                          rank, left, right, from.tokens.size());
-    }
-    const auto found = ids.find(from.tokens[left] + from.tokens[right]);
-    if (found == ids.end()) {
+    const auto [left, right, result] = from.merges[rank];
+    if (std::max({left, right, result}) >= from.tokens.size()) {
       return Status::Make(StatusCode::kInvalidArgument,
-                          "merge %zu of tokens %u and %u makes no token", rank, left, right);
+                          "merge %zu of tokens %u and %u to %u of %zu", rank, left, right, result,
+                          from.tokens.size());
     }
-    to.merges.emplace_back(left, right, found->second);
+    if (from.tokens[left] + from.tokens[right] != from.tokens[result]) {
+      return Status::Make(StatusCode::kInvalidArgument,
+                          "merge %zu of tokens %u and %u does not make token %u", rank, left, right,
+                          result);
+    }
+    to.merges.emplace_back(left, right, result);
   }
   return {};
 }

@@ -40,9 +40,8 @@ struct AddedTokenDescription {
 
 struct TokenizerDescription {
   model::TokenizerKind kind = model::TokenizerKind::kNone;
-  std::vector<std::string> tokens;  // id -> bytes
-  std::vector<std::pair<uint32_t, uint32_t>>
-      merges;  // rank order; the halves' bytes joined must be a token
+  std::vector<std::string> tokens;   // id -> bytes
+  std::vector<model::Merge> merges;  // rank order; the result's bytes must be the halves' joined
   std::vector<uint32_t> special_tokens;
   std::vector<std::string> patterns;
   std::vector<uint32_t> end_tokens;

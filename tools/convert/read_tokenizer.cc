@@ -23,6 +23,12 @@ void Say(const Options& options, const std::string& line) {
   if (options.log) options.log(line);
 }
 
+// An empty object without the file.
+Result<Json> ReadConfig(const Options& options) {
+  const std::string path = options.source + "/tokenizer_config.json";
+  return Exists(path) ? ReadJsonFile(path, kMaxConfigBytes) : Result<Json>(Json::object());
+}
+
 // The template stands in tokenizer_config.json, or in a file of its own.
 Status ReadChatTemplate(const Options& options, ModelDescription& description) {
   const std::string own = options.source + "/chat_template.jinja";
@@ -34,9 +40,7 @@ Status ReadChatTemplate(const Options& options, ModelDescription& description) {
     }
     return {};
   }
-  const std::string path = options.source + "/tokenizer_config.json";
-  if (!Exists(path)) return {};
-  HR_ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path, kMaxConfigBytes));
+  HR_ASSIGN_OR_RETURN(const Json json, ReadConfig(options));
   if (json.is_object() && json.contains("chat_template") && json["chat_template"].is_string()) {
     description.tokenizer.chat_template = json["chat_template"].get<std::string>();
   } else if (json.is_object() && json.contains("chat_template")) {
@@ -45,8 +49,11 @@ Status ReadChatTemplate(const Options& options, ModelDescription& description) {
   return {};
 }
 
-Result<ParsedTokenizer> ReadJson(const std::string& path, uint32_t vocabulary) {
-  HR_ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path, kMaxTokenizerBytes));
+Result<ParsedTokenizer> ReadJson(const Options& options, const std::string& path,
+                                 uint32_t vocabulary) {
+  HR_ASSIGN_OR_RETURN(const Json config, ReadConfig(options));
+  HR_ASSIGN_OR_RETURN(Json json, ReadJsonFile(path, kMaxTokenizerBytes));
+  DropTokensBehind(config, json);
   return ParseTokenizer(json, vocabulary, "tokenizer.json");
 }
 
@@ -55,12 +62,8 @@ Result<ParsedTokenizer> ReadModel(const Options& options, const std::string& pat
   HR_ASSIGN_OR_RETURN(const auto file, platform::FileMapping::OpenPath(path.c_str()));
   const std::string_view bytes(reinterpret_cast<const char*>(file.data()), file.bytes());
   HR_ASSIGN_OR_RETURN(SentencePieceModel model, ParseSentencePieceModel(bytes, "tokenizer.model"));
-  const std::string config = options.source + "/tokenizer_config.json";
-  Json json = Json::object();
-  if (Exists(config)) {
-    HR_ASSIGN_OR_RETURN(json, ReadJsonFile(config, kMaxConfigBytes));
-  }
-  HR_RETURN_IF_ERROR(ApplyTokenizerConfig(json, model));
+  HR_ASSIGN_OR_RETURN(const Json config, ReadConfig(options));
+  HR_RETURN_IF_ERROR(ApplyTokenizerConfig(config, model));
   return MakeTokenizer(model, vocabulary, "tokenizer.model");
 }
 
@@ -77,7 +80,7 @@ Status ReadTokenizer(const Options& options, ModelDescription& description) {
     return {};
   }
   const uint32_t vocabulary = description.metadata.vocabulary;
-  HR_ASSIGN_OR_RETURN(ParsedTokenizer parsed, Exists(json) ? ReadJson(json, vocabulary)
+  HR_ASSIGN_OR_RETURN(ParsedTokenizer parsed, Exists(json) ? ReadJson(options, json, vocabulary)
                                                            : ReadModel(options, model, vocabulary));
   for (const std::string& note : parsed.notes) Say(options, note);
   parsed.tokenizer.end_tokens = std::move(description.tokenizer.end_tokens);

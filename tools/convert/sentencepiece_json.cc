@@ -161,10 +161,20 @@ class SentencePieceParser : public TokenizerParser {
     } else {
       return Unsupported("model", type);
     }
+    if (byte_fallback_ && out().kind == model::TokenizerKind::kCharacterBpe) CharactersForBytes();
     if (byte_fallback_ && bytes_.size() != 256)
       return Unsupported("byte_fallback, of 256 byte tokens only", std::to_string(bytes_.size()));
     for (const auto& [byte, id] : bytes_) out().byte_tokens.push_back(id);
     return {};
+  }
+
+  // A byte needs no token of its own where its character has one: Gemma's files write "\t" in place
+  // of "<0x09>".
+  void CharactersForBytes() {
+    for (uint32_t id = 0; id < out().tokens.size(); ++id) {
+      const std::string& token = out().tokens[id];
+      if (token.size() == 1) bytes_.emplace(static_cast<uint8_t>(token[0]), id);
+    }
   }
 
   Status BpeModel(const Json& model) {
@@ -225,9 +235,8 @@ class SentencePieceParser : public TokenizerParser {
     for (const Added& token : tokens) {
       spaced_.erase(token.id);  // needs not be made from pieces
       if (!taken_[token.id]) SetToken(token.id, Mapped(token.content));
-      // What the model does not know it cannot make. Nor does it ever make what has a true space.
-      const bool special =
-          token.special || !taken_[token.id] || token.content.find(' ') != token.content.npos;
+      // The model never makes what has a true space.
+      const bool special = IsSpecial(token) || token.content.find(' ') != token.content.npos;
       AddedTokenDescription added;
       added.token = {token.id, {}, special, false, token.strip_left, token.strip_right};
       added.token.normalised = token.normalised && (mapped_ || prepend_);
@@ -235,13 +244,7 @@ class SentencePieceParser : public TokenizerParser {
           added.token.normalised ? (prepend_ ? " " : "") + Mapped(token.content) : token.content;
       // The reference shows such a token as it was matched.
       if (added.token.normalised) SetToken(token.id, added.text);
-      const bool plain = added.text == out().tokens[token.id];
-      if (plain) added.text.clear();
-      if (plain && special && !added.token.normalised && !token.strip_left && !token.strip_right) {
-        out().special_tokens.push_back(token.id);
-      } else {
-        out().added_tokens.push_back(std::move(added));
-      }
+      AddVerbatim(std::move(added));
     }
     return {};
   }

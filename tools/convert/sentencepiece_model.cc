@@ -17,7 +17,7 @@ constexpr std::string_view kSign = "\u2581";
 
 struct Cut {
   float score;  // of the piece that the halves make
-  uint32_t left, right;
+  uint32_t left, right, result;
   uint32_t left_bytes;
 };
 
@@ -203,7 +203,7 @@ class PieceReader {
         return Unsupported("unused " + Named(id) + ", which merges would pass through");
     }
     Sort(cuts);
-    for (const Cut& cut : cuts) out().merges.emplace_back(cut.left, cut.right);
+    for (const Cut& cut : cuts) out().merges.push_back({cut.left, cut.right, cut.result});
     return {};
   }
 
@@ -220,7 +220,7 @@ class PieceReader {
       if ((static_cast<uint8_t>(piece[at]) & 0xc0) == 0x80) continue;  // inside a character
       const uint32_t left = half(piece.substr(0, at)), right = half(piece.substr(at));
       if (left == kNoPiece || right == kNoPiece) continue;
-      cuts.push_back({model_.pieces[id].score, left, right, static_cast<uint32_t>(at)});
+      cuts.push_back({model_.pieces[id].score, left, right, id, static_cast<uint32_t>(at)});
     }
   }
 
@@ -229,11 +229,8 @@ class PieceReader {
       return a.score != b.score ? a.score > b.score : a.left_bytes > b.left_bytes;
     });
     size_t shared = 0;
-    const auto made = [&](const Cut& cut) {
-      return model_.pieces[cut.left].text + model_.pieces[cut.right].text;
-    };
     for (size_t i = 1; i < cuts.size(); ++i) {
-      if (cuts[i].score == cuts[i - 1].score && made(cuts[i]) != made(cuts[i - 1])) ++shared;
+      if (cuts[i].score == cuts[i - 1].score && cuts[i].result != cuts[i - 1].result) ++shared;
     }
     if (shared > 0) {
       parsed_.notes.push_back(std::to_string(shared) +
@@ -283,10 +280,9 @@ std::string SpellingFault(const TokenizerDescription& tokenizer) {
     if (!spellings.insert(token).second)
       return "vocabulary with two tokens that read \"" + Printable(token) + "\"";
   }
-  for (const auto& [left, right] : tokenizer.merges) {
-    const std::string joined = tokenizer.tokens[left] + tokenizer.tokens[right];
-    if (bytes.count(left) || bytes.count(right) || !spellings.count(joined))
-      return "merge with a byte's token, to \"" + Printable(joined) + "\"";
+  for (const auto& [left, right, result] : tokenizer.merges) {
+    if (tokenizer.tokens[left] + tokenizer.tokens[right] != tokenizer.tokens[result])
+      return "merge with a byte's token, to \"" + Printable(tokenizer.tokens[result]) + "\"";
   }
   return {};
 }

@@ -76,11 +76,11 @@ class ByteLevelParser : public TokenizerParser {
   Status Verbatim() {
     HR_ASSIGN_OR_RETURN(const std::vector<Added> tokens, AddedTokens());
     for (const Added& token : tokens) {
-      if (token.strip_left) return Unsupported("added token with lstrip", token.content);
-      if (token.strip_right) return Unsupported("added token with rstrip", token.content);
       added_.insert(token.id);
-      out().special_tokens.push_back(token.id);
       SetToken(token.id, token.content);
+      AddVerbatim(
+          {{token.id, {}, IsSpecial(token), token.normalised, token.strip_left, token.strip_right},
+           token.content});
     }
     return {};
   }
@@ -96,7 +96,11 @@ class ByteLevelParser : public TokenizerParser {
     out().ignore_merges = Is(*model, "ignore_merges");
     HR_ASSIGN_OR_RETURN(const Json* vocabulary, BpeVocabulary(*model));
     HR_RETURN_IF_ERROR(Vocabulary(*vocabulary));
-    return Merges(*vocabulary, List(*model, "merges"));
+    HR_RETURN_IF_ERROR(Merges(*vocabulary, List(*model, "merges")));
+    std::erase_if(out().merges, [&](const model::Merge& merge) {
+      return unreachable_.count(merge.left) || unreachable_.count(merge.right);
+    });
+    return {};
   }
 
   Status Vocabulary(const Json& vocabulary) {
@@ -107,9 +111,18 @@ class ByteLevelParser : public TokenizerParser {
       taken[id] = true;
       if (added_.count(id)) continue;  // its text is its bytes
       const std::optional<std::string> bytes = DecodeGlyphs(glyphs);
-      if (!bytes) return Unsupported("vocabulary that is not byte-level, token", glyphs);
-      SetToken(id, *bytes);
+      if (!bytes) HR_RETURN_IF_ERROR(Unreachable(id, glyphs));
+      SetToken(id, bytes ? *bytes : glyphs);
     }
+    return {};
+  }
+
+  // No text is ever written with characters that are no glyphs, so a token that has such is only
+  // ever shown (Cohere's files have emoji). The runtime finds tokens by their bytes in two cases.
+  Status Unreachable(uint32_t id, const std::string& text) {
+    if (text.size() == 1 || out().ignore_merges)
+      return Unsupported("vocabulary that is not byte-level, token", text);
+    unreachable_.insert(id);
     return {};
   }
 
@@ -223,10 +236,24 @@ class ByteLevelParser : public TokenizerParser {
   }
 
   std::set<uint32_t> added_;
+  std::set<uint32_t> unreachable_;  // tokens that no text can have
   bool byte_level_ = false;
 };
 
 }  // namespace
+
+void DropTokensBehind(const Json& config, Json& tokenizer) {
+  const Json* wanted = config.is_object()
+                           ? config.contains("add_eos_token") ? &config["add_eos_token"] : nullptr
+                           : nullptr;
+  if (!wanted || *wanted != Json(false) || !tokenizer.is_object()) return;
+  const auto processor = tokenizer.find("post_processor");
+  if (processor == tokenizer.end() || !processor->is_object()) return;
+  const auto single = processor->find("single");
+  if (single == processor->end() || !single->is_array()) return;
+  while (!single->empty() && single->back().is_object() && single->back().contains("SpecialToken"))
+    single->erase(single->size() - 1);
+}
 
 Result<ParsedTokenizer> ParseTokenizer(const Json& json, uint32_t vocabulary,
                                        const std::string& what) {

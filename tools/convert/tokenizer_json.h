@@ -22,4 +22,8 @@ struct ParsedTokenizer {
 Result<ParsedTokenizer> ParseTokenizer(const Json& json, uint32_t vocabulary,
                                        const std::string& what);
 
+// Removes the tokens that the post-processor puts behind a text where tokenizer_config.json says
+// add_eos_token false, as transformers' classes do that read it. What follows is to be generated.
+void DropTokensBehind(const Json& config, Json& tokenizer);
+
 }  // namespace headroom::convert

@@ -1,5 +1,6 @@
 #include "convert/tokenizer_parser.h"
 
+#include <algorithm>
 #include <set>
 
 namespace headroom::convert {
@@ -52,14 +53,23 @@ void TokenizerParser::SetToken(uint32_t id, std::string bytes) {
   out().tokens[id] = std::move(bytes);
 }
 
-Result<std::vector<TokenizerParser::Added>> TokenizerParser::AddedTokens() const {
+Result<std::vector<TokenizerParser::Added>> TokenizerParser::AddedTokens() {
   std::vector<Added> tokens;
   std::set<uint32_t> ids;
   for (const Json& token : List(json_, "added_tokens")) {
     Added added;
     added.content = Text(token, "content");
     if (added.content.empty()) return Corrupt("an added token is empty");
-    HR_ASSIGN_OR_RETURN(added.id, Id(Member(token, "id"), added.content));
+    // Gemma 3's text models come with the tokenizer of those that see, whose last token they lack.
+    const Json* id = Member(token, "id");
+    if (id && id->is_number_unsigned() && id->get<uint64_t>() >= vocabulary_) {
+      parsed_.notes.push_back("added token \"" + Printable(added.content) + "\" is left out: id " +
+                              std::to_string(id->get<uint64_t>()) + " >= vocabulary " +
+                              std::to_string(vocabulary_));
+      continue;
+    }
+    HR_ASSIGN_OR_RETURN(added.id, Id(id, added.content));
+    added.known = IsKnown(added.content);
     if (Is(token, "single_word")) return Unsupported("added token with single_word", added.content);
     if (!ids.insert(added.id).second)
       return Corrupt("two added tokens with id " + std::to_string(added.id));
@@ -70,6 +80,34 @@ Result<std::vector<TokenizerParser::Added>> TokenizerParser::AddedTokens() const
     tokens.push_back(std::move(added));
   }
   return tokens;
+}
+
+bool TokenizerParser::IsKnown(const std::string& token) const {
+  const Json* model = Part("model");
+  const Json* vocabulary = model ? Member(*model, "vocab") : nullptr;
+  return vocabulary && vocabulary->is_object() && vocabulary->contains(token);
+}
+
+// A token that is not in the model's vocabulary can only be meant for the author of a prompt, flag
+// or not: a turn's marker in some files. Not so runs of spaces and single characters, which others
+// keep there.
+bool TokenizerParser::IsSpecial(const Added& token) {
+  const auto begins = [](char byte) { return (static_cast<uint8_t>(byte) & 0xc0) != 0x80; };
+  const bool marker = std::count_if(token.content.begin(), token.content.end(), begins) > 1 &&
+                      token.content.find_first_not_of(" \t\r\n") != std::string::npos;
+  return token.special || (!token.known && marker);
+}
+
+// The short list holds what needs nothing said about it.
+void TokenizerParser::AddVerbatim(AddedTokenDescription added) {
+  const model::AddedToken& token = added.token;
+  const bool flagged = token.normalised || token.strip_left || token.strip_right;
+  if (added.text == out().tokens[token.token]) added.text.clear();
+  if (token.special && !flagged && added.text.empty()) {
+    out().special_tokens.push_back(token.token);
+  } else {
+    out().added_tokens.push_back(std::move(added));
+  }
 }
 
 Result<bool> TokenizerParser::TakeNormalForm(const std::string& type) {
@@ -126,7 +164,8 @@ Status TokenizerParser::Merges(const Json& vocabulary, const Json& merges) {
       return Corrupt("merge " + std::to_string(out().merges.size()) + " (\"" + Printable(left) +
                      "\" + \"" + Printable(right) + "\") is not in the vocabulary");
     }
-    out().merges.emplace_back(vocabulary[left].get<uint32_t>(), vocabulary[right].get<uint32_t>());
+    const auto id = [&](const std::string& text) { return vocabulary[text].get<uint32_t>(); };
+    out().merges.push_back({id(left), id(right), id(left + right)});
   }
   return {};
 }

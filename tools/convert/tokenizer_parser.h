@@ -23,6 +23,7 @@ class TokenizerParser {
     uint32_t id = 0;
     std::string content;
     bool special = false, normalised = false, strip_left = false, strip_right = false;
+    bool known = false;  // the model's vocabulary has it, too
   };
 
   TokenizerDescription& out() { return parsed_.tokenizer; }
@@ -56,9 +57,14 @@ class TokenizerParser {
 
   // The object that maps tokens to ids; kCorrupt without one.
   Result<const Json*> BpeVocabulary(const Json& model) const;
-  // Refuses options that no kind of vocabulary here knows, and two tokens with one id.
-  Result<std::vector<Added>> AddedTokens() const;
-  // Ids of the two halves, in rank order.
+  // Refuses options that no kind of vocabulary here knows, and two tokens with one id. Leaves out,
+  // with a note, what the model has no row for.
+  Result<std::vector<Added>> AddedTokens();
+  // Whether text must not be able to spell it.
+  static bool IsSpecial(const Added& token);
+  // Adds a token whose bytes are set already.
+  void AddVerbatim(AddedTokenDescription added);
+  // In rank order.
   Status Merges(const Json& vocabulary, const Json& merges);
   // A begin token, or nothing.
   Status PostProcessor(const Json* part);
@@ -73,6 +79,7 @@ class TokenizerParser {
   ParsedTokenizer parsed_;
 
  private:
+  bool IsKnown(const std::string& token) const;
   Status PostProcessorPart(const Json& part, const std::string& type);
   Status Begin(const Json& part, const std::string& name);
 };

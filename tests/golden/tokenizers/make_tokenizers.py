@@ -51,6 +51,10 @@ FORMS = ["e\u0301 \u00e9 E\u0301\u0323 q\u0307\u0323 q\u0323\u0307", "\u1100\u11
          "<|end|>\u0301e\u0301<|user|>", "e" + "\u0301\u0323" * 300, "\U0001d15e\U0001d16d \U0002f800 \uf900", "\u0f71\u0f72\u0f73 \u0f73\u0f72"]
 
 
+ADDED = ["a  b   c    d     e" + " " * 19 + "f", " <l> <l>x<l>  ", " <r> <r>x<r>  \n y", "a\u3000<both>\u00a0\u2003b <both><both>",
+         "e\u0301! \u00e9! o\u0301! \u00f3!", "the then\n\n\nthe <|user|>the  ", "  <r>  <l>  ", "<both>", " \t<both>\n", "  the  "]
+
+
 def texts():
     rng = random.Random(20240)
     out = ["", " ", "  ", "\n", "a", " a", "a ", "<|end|>", "<|user|>hello<|end|>", "<|end|><|end|>", "x <|end|> y"]
@@ -103,6 +107,14 @@ def cases():
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]))
     digits.add_special_tokens(special)
     yield "digits", digits, {}
+    # Added tokens of all kinds: found before or after the normal form, taking spaces along, runs of spaces.
+    added = trained(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True), normalizer=normalizers.NFC())
+    added.add_special_tokens(special + [AddedToken("<l>", lstrip=True), AddedToken("<r>", rstrip=True),
+                                        AddedToken("<both>", lstrip=True, rstrip=True, normalized=True)])
+    added.add_tokens([AddedToken(" " * n, normalized=True) for n in (2, 3, 4, 8)] +
+                     [AddedToken("\n\n", normalized=False), AddedToken("e\u0301!", normalized=True),
+                      AddedToken("o\u0301!", normalized=False), AddedToken("the", normalized=False)])
+    yield "added", added, {"texts": ADDED}
     for name, form in (("nfd", normalizers.NFD()), ("nfkc", normalizers.NFKC())):
         formed = trained(split(LLAMA3), normalizer=form)
         formed.add_special_tokens(special)
@@ -128,7 +140,7 @@ def main():
         (folder / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n")
         reference = Tokenizer.from_file(str(folder / "tokenizer.json"))
         rows = []
-        for text in texts() + (FORMS if reference.normalizer else []):
+        for text in texts() + (FORMS if reference.normalizer else []) + extra.get("texts", []):
             rows.append({"text": text, "ids": reference.encode(text).ids,
                          "plain": reference.encode(text, add_special_tokens=False).ids})
         (folder / "cases.json").write_text(json.dumps(rows, ensure_ascii=True, separators=(",", ":"))
