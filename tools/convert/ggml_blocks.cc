@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/half.h"
+#include "convert/mxfp4.h"
 
 namespace headroom::convert {
 namespace {
@@ -20,6 +21,15 @@ float Half(const uint8_t* at) {
 int Low(uint8_t byte) { return byte & 15; }
 int High(uint8_t byte) { return byte >> 4; }
 
+// 16 bytes of two codes: elements k and k + 16. element(code, k) is the float.
+template <typename Element>
+void WidenNibbles(const uint8_t* codes, float* out, Element element) {
+  for (int k = 0; k < 16; ++k) {
+    out[k] = element(Low(codes[k]), k);
+    out[k + 16] = element(High(codes[k]), k + 16);
+  }
+}
+
 // A block of 32: scale, optionally an offset, optionally fifth bits, then 16 bytes of two codes.
 template <bool kHasOffset, bool kHasFifthBit, int kZero>
 void WidenBlocksOf32(const std::byte* blocks, size_t count, float* out) {
@@ -33,16 +43,12 @@ void WidenBlocksOf32(const std::byte* blocks, size_t count, float* out) {
       std::memcpy(&fifth, at, 4);
       at += 4;
     }
-    for (int k = 0; k < 16; ++k, ++at) {
-      const int low = Low(*at) | static_cast<int>(fifth >> k & 1) << 4;
-      const int high = High(*at) | static_cast<int>(fifth >> (k + 16) & 1) << 4;
-      out[k] = scale * static_cast<float>(low - kZero);
-      out[k + 16] = scale * static_cast<float>(high - kZero);
-      if (kHasOffset) {
-        out[k] += offset;
-        out[k + 16] += offset;
-      }
-    }
+    WidenNibbles(at, out, [&](int code, int k) {
+      const int whole = code | static_cast<int>(fifth >> k & 1) << 4;
+      const float value = scale * static_cast<float>(whole - kZero);
+      return kHasOffset ? value + offset : value;
+    });
+    at += 16;
   }
 }
 
@@ -163,16 +169,13 @@ void WidenQ6K(const std::byte* blocks, size_t count, float* out) {
 }
 
 void WidenMxfp4(const std::byte* blocks, size_t count, float* out) {
-  constexpr int kDoubled[] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
   for (size_t b = 0; b < count; ++b, out += 32) {
     const uint8_t* block = Bytes(blocks) + b * 17;
     // Half of 2^(e - 127), which for the two smallest e is a denormal.
     const uint32_t e = block[0];
-    const float scale = std::bit_cast<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23);
-    for (int k = 0; k < 16; ++k) {
-      out[k] = scale * static_cast<float>(kDoubled[Low(block[1 + k])]);
-      out[k + 16] = scale * static_cast<float>(kDoubled[High(block[1 + k])]);
-    }
+    const float half = std::bit_cast<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23);
+    WidenNibbles(block + 1, out,
+                 [&](int code, int) { return half * static_cast<float>(kMxfp4Doubled[code]); });
   }
 }
 

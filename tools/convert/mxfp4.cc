@@ -5,10 +5,7 @@
 namespace headroom::convert {
 namespace {
 
-// By code: sign, two bits of exponent, one of mantissa.
-constexpr float kElements[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
-                                 -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
-constexpr int kScaleBias = 127;
+constexpr int kHalfScaleBias = 128;
 constexpr uint8_t kNotANumber = 255;
 
 }  // namespace
@@ -23,10 +20,10 @@ Status ReadMxfp4(const std::string& name, const SourceTensor& blocks, const Sour
       return Status::Make(StatusCode::kCorrupt, "tensor \"%s\" has the scale 255 at block %llu",
                           name.c_str(), static_cast<unsigned long long>((begin + i) / kMxfp4Block));
     }
-    const float scale = std::ldexp(1.0f, exponent - kScaleBias);
+    const float half = std::ldexp(1.0f, exponent - kHalfScaleBias);
     for (size_t k = 0; k < kMxfp4Block; ++k) {
       const uint8_t pair = codes[(i + k) / 2];
-      out[i + k] = kElements[k % 2 == 0 ? pair & 15 : pair >> 4] * scale;
+      out[i + k] = half * static_cast<float>(kMxfp4Doubled[k % 2 == 0 ? pair & 15 : pair >> 4]);
     }
   }
   return {};

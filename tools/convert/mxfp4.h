@@ -11,6 +11,9 @@ namespace headroom::convert {
 
 inline constexpr uint32_t kMxfp4Block = 32;
 
+// Twice an E2M1 by its code: sign, two bits of exponent, one of mantissa.
+inline constexpr int kMxfp4Doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
 // Elements [begin, begin + out.size()) of NAME_blocks (U8, two elements a byte, low nibble first)
 // and NAME_scales (U8, one a block of 32 elements): element * 2^(scale - 127), exactly, or infinite
 // where f32 ends. Both numbers are multiples of the block. kCorrupt: a scale of 255, which stands
