@@ -47,7 +47,7 @@ double MutantWeight(Mutation mutation, const oracle::StoredMatrix& m, uint64_t n
 DenseKernel Mutant(Mutation mutation) {
   return [mutation](const DenseWeights& layer, const float* x, uint32_t tokens, float* out,
                     std::vector<oracle::QuantizedRow>* quantized) {
-    const oracle::StoredMatrix m = StoredMatrixOf(layer);
+    const oracle::StoredMatrix m = StoredMatrixOf(layer.weight);
     const bool codes = TakesQuantizedInput(layer.weight.dtype, layer.weight.block);
     for (uint32_t t = 0; t < tokens; ++t) {
       const float* row = x + size_t{t} * m.columns;

@@ -11,6 +11,7 @@
 #include "oracle/mixture.h"
 #include "oracle/projection.h"
 #include "session/golden.h"
+#include "support/stored_matrix.h"
 
 namespace headroom::test {
 namespace {
@@ -130,17 +131,7 @@ struct Fixture {
 };
 
 oracle::Matrix Rows(const model::Model& m, int32_t tensor, uint32_t begin, uint32_t rows) {
-  const TensorView& view = m.tensors[static_cast<size_t>(tensor)];
-  oracle::StoredMatrix stored;
-  stored.format = view.dtype == DType::kF32   ? oracle::WeightFormat::kF32
-                  : view.dtype == DType::kF16 ? oracle::WeightFormat::kF16
-                  : view.dtype == DType::kI8  ? oracle::WeightFormat::kInt8
-                                              : oracle::WeightFormat::kInt4;
-  stored.rows = view.rows();
-  stored.columns = view.columns();
-  stored.block = view.block;
-  stored.data = view.data;
-  stored.scales = view.scales;
+  const oracle::StoredMatrix stored = StoredMatrixOf(m.tensors[static_cast<size_t>(tensor)]);
   oracle::Matrix out;
   for (uint32_t r = 0; r < rows; ++r) out.push_back(oracle::StoredRow(stored, begin + r));
   return out;

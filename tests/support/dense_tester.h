@@ -18,6 +18,7 @@
 #include "base/half.h"
 #include "oracle/projection.h"
 #include "support/guarded_memory.h"
+#include "support/stored_matrix.h"
 
 namespace headroom::test {
 
@@ -124,21 +125,6 @@ class DenseData {
   GuardedMemory weights_, scales_, bias_;
   std::string name_;
 };
-
-inline oracle::StoredMatrix StoredMatrixOf(const DenseWeights& layer) {
-  oracle::StoredMatrix m;
-  const TensorView& tensor = layer.weight;
-  m.format = tensor.dtype == DType::kF32   ? oracle::WeightFormat::kF32
-             : tensor.dtype == DType::kF16 ? oracle::WeightFormat::kF16
-             : tensor.dtype == DType::kI8  ? oracle::WeightFormat::kInt8
-                                           : oracle::WeightFormat::kInt4;
-  m.rows = tensor.rows();
-  m.columns = tensor.columns();
-  m.block = tensor.block;
-  m.data = tensor.data;
-  m.scales = tensor.scales;
-  return m;
-}
 
 // int8 in blocks takes f32 activations.
 inline bool TakesQuantizedInput(DType dtype, uint32_t block) {
@@ -256,7 +242,7 @@ inline DenseVerdict TestDense(const DenseCase& c, const DenseKernel& kernel) {
   }
   if (!verdict.failure.empty()) return verdict;
 
-  const oracle::StoredMatrix matrix = StoredMatrixOf(layer);
+  const oracle::StoredMatrix matrix = StoredMatrixOf(layer.weight);
   const double allowed = DenseRoundings(c) * std::numeric_limits<float>::epsilon();
   for (uint32_t n = 0; n < c.rows; ++n) {
     const std::vector<double> weights = oracle::StoredRow(matrix, uint64_t{c.row_begin} + n);
