@@ -80,10 +80,9 @@ Status CheckFeatures(uint64_t required) {
   const uint64_t unknown = required & ~kSupportedFeatures;
   if (unknown == 0) return {};
   const int bit = std::countr_zero(unknown);
-  if (bit < static_cast<int>(std::size(kFeatureNames))) {
+  if (const char* name = RequiredFeatureName(bit)) {
     return Status::Make(StatusCode::kNewerFormat,
-                        "the file requires \"%s\" (bit %d), which this build lacks",
-                        kFeatureNames[bit], bit);
+                        "the file requires \"%s\" (bit %d), which this build lacks", name, bit);
   }
   return Status::Make(StatusCode::kNewerFormat,
                       "the file requires feature bit %d, unknown to this build", bit);
@@ -113,6 +112,11 @@ Status CheckGraphRange(const Header& header, std::span<const std::byte> file) {
 }
 
 }  // namespace
+
+const char* RequiredFeatureName(int bit) {
+  const bool known = bit >= 0 && bit < static_cast<int>(std::size(kFeatureNames));
+  return known ? kFeatureNames[bit] : nullptr;
+}
 
 uint64_t Checksum(std::span<const std::byte> bytes) {
   return XXH3_64bits(bytes.data(), bytes.size());

@@ -25,6 +25,9 @@ inline constexpr uint64_t kMaxGraphBytes = 1u << 30;
 // Bits of Header::required_features that this build reads.
 inline constexpr uint64_t kFeatureNormalForm = uint64_t{1} << 2;
 
+// What bit `bit` of Header::required_features stands for; nullptr: this build does not know it.
+const char* RequiredFeatureName(int bit);
+
 struct Header {
   uint32_t format_version = kFormatVersion;
   uint64_t required_features = 0;

@@ -311,6 +311,27 @@ TEST_CASE("convert --dry-run says what would be made and what would fit", "[cli]
   CHECK(Run({"convert", "/no/such", "--dry-run"}).exit_status == 1);
 }
 
+TEST_CASE("convert --dry-run names the features a file will require", "[cli][convert]") {
+  const std::string folder = Scratch("normal-form");
+  std::filesystem::copy(Source("tests/golden/llama-gqa"), folder);
+  WriteFile(folder + "/tokenizer.json", R"({"normalizer":{"type":"NFC"},"model":{"type":"BPE",)"
+                                        R"("vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}})");
+  const auto features = [](const std::vector<std::string>& arguments) {
+    return Run(arguments).Json().at("required_features");
+  };
+  const nlohmann::json one = {"normal form of text"};
+  CHECK(features({"convert", folder, "--dry-run", "--json"}) == one);
+  CHECK_THAT(Run({"convert", folder, "--dry-run"}).out,
+             ContainsSubstring("requires       normal form of text"));
+  const std::string made = Scratch("normal-form.hrm");
+  REQUIRE(Run({"convert", folder, "--out", made}).exit_status == 0);
+  CHECK(features({"inspect", made, "--json"}) == one);
+  const std::string without = "--without-tokenizer";
+  CHECK(features({"convert", folder, "--dry-run", "--json", without}).empty());
+  CHECK_THAT(Run({"convert", folder, "--dry-run", without}).out,
+             ContainsSubstring("requires       no feature"));
+}
+
 TEST_CASE("eval kl measures what smaller weights and caches change", "[cli][eval]") {
   const std::string text = Scratch("kl.txt");
   WriteFile(text, ReadFile(Source("tools/example/demo.txt")).substr(0, 2000));

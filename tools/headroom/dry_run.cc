@@ -74,17 +74,17 @@ Status DryRun(convert::Options options, std::vector<uint64_t> budgets, Json* jso
   const ModelHandle model = OpenModel(request);
   if (budgets.empty()) budgets = DoublesUntilAllFits(model.get(), summary.value().context_tokens);
   if (json != nullptr) {
+    Json inspected = InspectJson(outline.path());
     *json = {{"file_bytes", summary.value().file_bytes},
              {"weight_bytes", summary.value().weight_bytes},
              {"parameters", summary.value().parameters},
-             {"required_features", Json::array()},  // no writer of ours sets one yet
+             {"required_features", inspected.at("required_features")},
              {"contexts", FitsJson(model.get(), budgets)},
-             {"model", InspectJson(outline.path())}};
+             {"model", std::move(inspected)}};
     return {};
   }
   PrintInspection(outline.path(), /*tensors=*/true, /*ops=*/false);
-  std::printf("\n%zu MiB in all, required features: none\n",
-              static_cast<size_t>(summary.value().file_bytes >> 20));
+  std::printf("\n%zu MiB in all\n", static_cast<size_t>(summary.value().file_bytes >> 20));
   PrintFits(model.get(), budgets);
   return {};
 }

@@ -5,12 +5,15 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "base/platform.h"
 #include "headroom/api.h"
 #include "headroom/bytes.h"
 #include "headroom/command.h"
 #include "headroom/inspect.h"
 #include "headroom/report.h"
+#include "model/container.h"
 #include "model/model.h"
 
 namespace headroom::cli {
@@ -224,6 +227,20 @@ Json TokenizerJson(const model::TokenizerSpec& tokenizer) {
           {"chat_template", tokenizer.chat_template}};
 }
 
+// Names of the header's bits; a file that requires more than this build knows cannot be opened.
+std::vector<std::string> RequiredFeatures(const std::string& path) {
+  std::vector<std::string> names;
+  const auto file = platform::FileMapping::OpenPath(path.c_str());
+  if (!file.ok()) return names;  // Open says why
+  const auto header = model::ReadHeader({file.value().data(), file.value().bytes()});
+  if (!header.ok()) return names;
+  for (int bit = 0; bit < 64; ++bit) {
+    if (header.value().required_features >> bit & 1)
+      names.emplace_back(model::RequiredFeatureName(bit));
+  }
+  return names;
+}
+
 Json ModelJson(const model::Model& model) {
   char digest[24];
   std::snprintf(digest, sizeof(digest), "%016" PRIx64, model.digest);
@@ -271,6 +288,12 @@ void PrintMetadata(const model::Model& model) {
                 tokenizer.special_tokens.size() + tokenizer.added_tokens.size(),
                 ChatPhrase(tokenizer).c_str());
   }
+}
+
+void PrintRequired(const std::vector<std::string>& features) {
+  std::string text;
+  for (const std::string& name : features) text += (text.empty() ? "" : ", ") + name;
+  std::printf("%-14s %s\n", "requires", text.empty() ? "no feature" : text.c_str());
 }
 
 // Weights by storage type.
@@ -388,12 +411,17 @@ int Inspect(const InspectArguments& arguments, bool json) {
 
 }  // namespace
 
-Json InspectJson(const std::string& path) { return ModelJson(*Open(path)); }
+Json InspectJson(const std::string& path) {
+  Json json = ModelJson(*Open(path));
+  json["required_features"] = RequiredFeatures(path);
+  return json;
+}
 
 void PrintInspection(const std::string& path, bool tensors, bool ops) {
   const std::unique_ptr<model::Model> opened = Open(path);
   const model::Model& model = *opened;
   PrintMetadata(model);
+  PrintRequired(RequiredFeatures(path));
   PrintWeightSummary(model);
   PrintAttention(model);
   if (tensors) PrintTensors(model);
