@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <catch2/catch_test_macros.hpp>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -42,6 +43,13 @@ std::string BuildDir() { return Environment("HEADROOM_BUILD_DIR", "build/release
   if (limits.data_bytes != 0) {
     const rlimit limit = {limits.data_bytes, limits.data_bytes};
     if (setrlimit(RLIMIT_DATA, &limit) != 0) _exit(126);
+  }
+  if (streams.pending_signal != 0) {
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, streams.pending_signal);
+    sigprocmask(SIG_BLOCK, &blocked, nullptr);
+    std::raise(streams.pending_signal);
   }
   const std::string program = Environment("HEADROOM_CLI", (BuildDir() + "/bin/headroom").c_str());
   std::vector<char*> argv = {const_cast<char*>(program.c_str())};

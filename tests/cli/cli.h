@@ -26,6 +26,7 @@ struct Streams {
   std::string stdout_path;  // stdout goes here, not into Outcome::out
   bool progress = false;    // progress bars, though stderr is a file
   std::string stdin_text;   // what the program reads
+  int pending_signal = 0;   // waits, blocked, when the program starts
 };
 
 // `arguments` without the program's name. Packed weights are cached in the test models' folder,

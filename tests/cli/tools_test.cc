@@ -3,6 +3,7 @@
 #include <catch2/matchers/catch_matchers.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <cmath>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 
@@ -399,6 +400,48 @@ TEST_CASE("convert says what is wrong with its source", "[cli][convert]") {
   CHECK_THAT(said(), ContainsSubstring("holds config.json"));
   WriteFile(folder + "/config.json", "{");
   CHECK_THAT(said(), ContainsSubstring("config.json: is not JSON") && ContainsSubstring("source"));
+}
+
+// The signal is there when the program begins to listen, so that it always comes before the first
+// slice and after the temporary file.
+TEST_CASE("an interrupted convert leaves nothing behind", "[cli][convert]") {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    for (const bool calibrated : {false, true}) {
+      const std::string folder =
+          Scratch("interrupted-" + std::to_string(signal) + "-" + std::to_string(calibrated));
+      std::filesystem::create_directory(folder);
+      WriteFile(folder + "/model.hrm", "what was there");
+      std::vector<std::string> arguments = {"convert", Source("tests/golden/llama-gqa"), "--out",
+                                            folder + "/model.hrm"};
+      if (calibrated) arguments.insert(arguments.end(), {"--calibrate", Source("README.md")});
+      Streams streams;
+      streams.pending_signal = signal;
+      const Outcome outcome = Run(arguments, {}, streams);
+      CHECK(outcome.exit_status == 130);
+      CHECK_THAT(outcome.err, ContainsSubstring("conversion was cancelled at"));
+      CHECK(ReadFile(folder + "/model.hrm") == "what was there");
+      const std::filesystem::directory_iterator left(folder);
+      CHECK(std::distance(begin(left), end(left)) == 1);
+    }
+  }
+}
+
+TEST_CASE("convert knows a file by its first bytes and says when there is none", "[cli][convert]") {
+  const auto said = [](const std::string& source) {
+    const Outcome outcome = Run({"convert", source, "--out", Scratch("none.hrm")});
+    CHECK(outcome.exit_status == 1);
+    CHECK_THAT(outcome.err, !ContainsSubstring("/config.json"));
+    return outcome.err;
+  };
+  for (const char* name : {"none.gguf", "none", "none/"}) {
+    const std::string path = Scratch(name);
+    CHECK_THAT(said(path), ContainsSubstring("there is no " + path));
+  }
+  CHECK_THAT(said(Source("tests/golden/llama-gqa/model.safetensors")),
+             ContainsSubstring("does not begin with GGUF"));
+  const std::string file = Scratch("llama.bin");
+  std::filesystem::copy(Source("tests/golden/gguf/llama/model.gguf"), file);
+  CHECK(Run({"convert", file, "--out", Scratch("llama.hrm")}).exit_status == 0);
 }
 
 }  // namespace

@@ -161,8 +161,10 @@ Result<Source> OpenSource(const Options& options) {
     return source;
   }
   std::error_code error;
-  if (std::filesystem::is_regular_file(options.source, error))
-    return OpenGgufSource(options.source);
+  if (!Exists(options.source)) {
+    return Status::Make(StatusCode::kNotFound, "there is no %s", options.source.c_str());
+  }
+  if (!std::filesystem::is_directory(options.source, error)) return OpenGgufSource(options.source);
   HR_ASSIGN_OR_RETURN(Json json, ReadJsonFile(options.source + "/config.json", kMaxConfigBytes));
   source.config = Config(std::move(json), "config.json");
   HR_ASSIGN_OR_RETURN(source.checkpoint, Checkpoint::Open(options.source));

@@ -6,6 +6,7 @@
 #include "headroom/api.h"
 #include "headroom/files.h"
 #include "headroom/progress.h"
+#include "headroom/signals.h"
 
 namespace headroom::cli {
 namespace {
@@ -65,7 +66,7 @@ void ConvertToF16(const convert::Options& options, const std::string& out) {
   wide.progress = [&bar](const convert::Progress& progress) {
     bar.Update(static_cast<double>(progress.done_bytes) /
                static_cast<double>(progress.total_bytes));
-    return true;
+    return !HeldSignals::Caught();
   };
   const Result<convert::Summary> summary = convert::Convert(wide);
   bar.Finish();
@@ -80,6 +81,7 @@ void ReadText(hr_session* session, const std::vector<int32_t>& tokens, uint32_t 
   ProgressBar bar("calibrating");
   std::vector<float> logits;  // of every token, so that the output matrix sees them all
   for (size_t done = 0; done < tokens.size();) {
+    if (HeldSignals::Caught()) throw Failure(HR_CANCELLED, "calibration was cancelled");
     hr_error error = {};
     const size_t in_window = done % window;
     if (in_window == 0) Check(hr_session_rewind(session, 0, &error), error, "cannot rewind");

@@ -17,6 +17,7 @@
 #include "headroom/options.h"
 #include "headroom/progress.h"
 #include "headroom/report.h"
+#include "headroom/signals.h"
 
 namespace headroom::cli {
 namespace {
@@ -140,12 +141,14 @@ int RunDry(const ConvertArguments& arguments, bool json) {
   for (const std::string& text : arguments.budgets) budgets.push_back(ParseBytes(text));
   Json result;
   const Status status = DryRun(options, budgets, json ? &result : nullptr);
+  if (HeldSignals::Caught()) return kInterrupted;
   if (!status.ok()) Throw(status, CannotConvert(options));
   if (json) PrintJson(result);
   return kOk;
 }
 
 int Convert(ConvertArguments& arguments, bool json) {
+  const HeldSignals signals;  // what is half written goes away
   convert::Options& options = arguments.options;
   if (!arguments.weights.empty())
     options.weights = convert::ParseWeightFormat(arguments.weights).value();
@@ -161,7 +164,7 @@ int Convert(ConvertArguments& arguments, bool json) {
   options.progress = [&bar](const convert::Progress& progress) {
     bar.Update(static_cast<double>(progress.done_bytes) /
                static_cast<double>(progress.total_bytes));
-    return true;
+    return !HeldSignals::Caught();
   };
   options.log = [&bar](const std::string& line) {
     bar.Finish();
