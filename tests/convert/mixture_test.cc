@@ -167,6 +167,39 @@ TEST_CASE("layers without experts keep their MLP", "[convert][mixture]") {
   CHECK_FALSE(qwen2->model->mixtures[0].renormalise);
 }
 
+TEST_CASE("windows beside experts are those of the reference", "[convert][mixture]") {
+  const auto lefts = [](const std::string& name) {
+    const auto c = test::ConvertCase(name);
+    std::vector<uint32_t> found;
+    for (const model::AttentionSpec& spec : c->model->attentions) found.push_back(spec.left);
+    return found;
+  };
+  constexpr uint32_t kAll = kUnlimited;
+  CHECK(lefts("qwen2-moe-window") == std::vector<uint32_t>{7, kAll, kAll});
+  CHECK(lefts("qwen2-moe") == std::vector<uint32_t>{kAll, kAll, kAll});  // sliding_window 0
+  CHECK(lefts("qwen3-moe-window") == std::vector<uint32_t>{7, 7});
+  CHECK(lefts("qwen3-moe") == std::vector<uint32_t>{kAll, kAll});
+  const auto without = [](const std::string& key) {
+    Folder folder("qwen2-moe-window");
+    Json config = Json::parse(folder.config);
+    config.erase("layer_types");
+    config.erase(key);
+    folder.config = config.dump();
+    return folder.Refusal();
+  };
+  CHECK(std::string(without("sliding_window").message()).find("lacks \"sliding_window\"") !=
+        std::string::npos);
+  CHECK(std::string(without("max_window_layers").message()).find("lacks \"max_window_layers\"") !=
+        std::string::npos);
+  Folder folder("qwen2-moe-window");  // the same without a list
+  Json config = Json::parse(folder.config);
+  config.erase("layer_types");
+  folder.config = config.dump();
+  const auto c = folder.Convert();
+  CHECK(c->model->attentions.at(0).left == 7);
+  CHECK(c->model->attentions.at(2).left == kAll);
+}
+
 TEST_CASE("the router is kept better than the experts", "[convert][mixture]") {
   const auto c = test::ConvertCase("mixtral", WeightFormat::kInt8);
   const model::MixtureSpec& spec = c->model->mixtures[0];
@@ -195,8 +228,6 @@ TEST_CASE("mixtures that contradict themselves or their tensors are refused",
   CHECK(
       changed("mixtral", "\"num_local_experts\": 5", "\"num_local_experts\": 5, \"num_experts\": 4")
           ->Refuses(StatusCode::kCorrupt, "4 num_experts and 5 num_local_experts"));
-  CHECK(changed("qwen2-moe", "\"use_sliding_window\": false", "\"use_sliding_window\": true")
-            ->Refuses(StatusCode::kUnsupported, "use_sliding_window"));
   CHECK(changed("olmoe", "\"clip_qkv\": null", "\"clip_qkv\": 8.0")
             ->Refuses(StatusCode::kUnsupported, "\"clip_qkv\" (8.0)"));
   CHECK(changed("gpt-oss-mxfp4", "\"quant_method\": \"mxfp4\"", "\"quant_method\": \"gptq\"")

@@ -263,8 +263,7 @@ class Describer {
     const GgufValue* pattern = keys_.Find("attention.sliding_window_pattern");
     const double window = stated.value_or(architecture_.default_window);
     const WindowRule rule = out_.recipe.windows;
-    if (window == 0 || rule == WindowRule::kNone || rule == WindowRule::kLastLayers ||
-        rule == WindowRule::kUnrotatedLayers) {
+    if (window == 0 || rule == WindowRule::kNone || out_.recipe.windows_if_used) {
       if (window != 0)
         return keys_.Refuse("attention.sliding_window", "is not executed for this architecture");
       return SetLayerTypes(layers, 0, nullptr);

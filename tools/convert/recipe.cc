@@ -125,11 +125,10 @@ constexpr MixtureRecipe kGptOssMixture = {.names = kGptOssExperts,
 constexpr std::string_view kGptOssNeutralKeys[] = {"initial_context_length", "experts_per_token",
                                                    "router_aux_loss_coef", "output_router_logits"};
 
-// Losses of the router belong to training. Windows are used by no published file of these.
+// Losses of the router belong to training; some files carry windows that nothing reads.
 constexpr std::string_view kMixtureNeutralKeys[] = {"router_aux_loss_coef", "router_jitter_noise",
                                                     "output_router_logits", "sliding_window",
                                                     "max_window_layers"};
-constexpr std::string_view kMixtureFalseOnlyKeys[] = {"use_sliding_window"};
 
 constexpr Recipe kRecipes[] = {
     {.architecture = "LlamaForCausalLM",
@@ -139,12 +138,14 @@ constexpr Recipe kRecipes[] = {
     {.architecture = "MistralForCausalLM", .windows = WindowRule::kAll},
     {.architecture = "Qwen2ForCausalLM",
      .query_key_value_bias = kYes,
-     .windows = WindowRule::kLastLayers},
+     .windows = WindowRule::kLastLayers,
+     .windows_if_used = true},
     {.architecture = "Qwen3ForCausalLM",
      .names = {.query_norm = "self_attn.q_norm", .key_norm = "self_attn.k_norm"},
      .query_key_value_bias = {"attention_bias", false},
      .attention_output_bias = {"attention_bias", false},
      .windows = WindowRule::kLastLayers,
+     .windows_if_used = true,
      .default_head_dim = 128},
     {.architecture = "Gemma2ForCausalLM",
      .names = kGemma2Names,
@@ -199,6 +200,7 @@ constexpr Recipe kRecipes[] = {
      .mlp_bias = {"mlp_bias", false},
      .tied_by_default = true,
      .windows = WindowRule::kUnrotatedLayers,
+     .windows_if_used = true,
      .default_rope_base = 2000000.0,
      .unrotated_layers = true},
     {.architecture = "Starcoder2ForCausalLM",
@@ -289,15 +291,17 @@ constexpr Recipe kRecipes[] = {
     {.architecture = "Qwen2MoeForCausalLM",
      .mixture = kQwen2Mixture,
      .query_key_value_bias = {"qkv_bias", true},
-     .neutral_keys = kMixtureNeutralKeys,
-     .false_only_keys = kMixtureFalseOnlyKeys},
+     .windows = WindowRule::kEvenFirstLayers,
+     .windows_if_used = true,
+     .neutral_keys = kMixtureNeutralKeys},
     {.architecture = "Qwen3MoeForCausalLM",
      .names = {.query_norm = "self_attn.q_norm", .key_norm = "self_attn.k_norm"},
      .mixture = kQwen3Mixture,
      .query_key_value_bias = {"attention_bias", false},
      .attention_output_bias = {"attention_bias", false},
-     .neutral_keys = kMixtureNeutralKeys,
-     .false_only_keys = kMixtureFalseOnlyKeys},
+     .windows = WindowRule::kAll,
+     .windows_if_used = true,
+     .neutral_keys = kMixtureNeutralKeys},
     {.architecture = "OlmoeForCausalLM",
      .names = {.query_norm = "self_attn.q_norm", .key_norm = "self_attn.k_norm"},
      .mixture = kOlmoeMixture,

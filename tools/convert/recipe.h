@@ -88,10 +88,11 @@ enum class FusedRows : uint8_t {
 enum class WindowRule : uint8_t {
   kNone,             // no layer
   kAll,              // every layer, where sliding_window is set
-  kLastLayers,       // layers from max_window_layers on, where use_sliding_window
+  kLastLayers,       // layers from max_window_layers on
   kEvenLayers,       // 0, 2, 4 ...
+  kEvenFirstLayers,  // the same below max_window_layers
   kPattern,          // all but every sliding_window_pattern-th
-  kUnrotatedLayers,  // those of no_rope_layers, where use_sliding_window
+  kUnrotatedLayers,  // those of no_rope_layers
 };
 
 // Keys of the sizes every model has.
@@ -127,6 +128,7 @@ struct Recipe {
   bool rotary = true;
   model::RopeLayout rope_layout = model::RopeLayout::kHalfSplit;
   WindowRule windows = WindowRule::kNone;
+  bool windows_if_used = false;   // only where use_sliding_window says so
   uint32_t default_head_dim = 0;  // 0: C / H
 
   std::string_view epsilon_key = "rms_norm_eps";

@@ -254,6 +254,9 @@ Result<std::vector<bool>> ReadWindowedLayers(Config& config, const ModelShape& s
       case WindowRule::kEvenLayers:
         windowed[i] = i % 2 == 0;
         break;
+      case WindowRule::kEvenFirstLayers:
+        windowed[i] = first && i < *first && i % 2 == 0;
+        break;
       case WindowRule::kPattern:
         windowed[i] = (i + 1) % pattern.value_or(6) != 0;
         break;
@@ -263,6 +266,19 @@ Result<std::vector<bool>> ReadWindowedLayers(Config& config, const ModelShape& s
     }
   }
   return windowed;
+}
+
+// What a file that turns windows on must say itself: the reference's defaults are not ours to know.
+Status CheckUsedWindow(const Config& config, WindowRule rule) {
+  const bool needs_first = rule == WindowRule::kLastLayers || rule == WindowRule::kEvenFirstLayers;
+  const char* lacking =
+      !config.Has("sliding_window") ? "sliding_window"
+      : needs_first && !config.Has("max_window_layers") && !config.Has("layer_types")
+          ? "max_window_layers"
+          : nullptr;
+  if (lacking == nullptr) return {};
+  return Status::Make(StatusCode::kCorrupt, "%s uses windows and lacks \"%s\"",
+                      config.what().c_str(), lacking);
 }
 
 Status ReadWindows(Config& config, const std::vector<bool>& unrotated, ModelShape& shape,
@@ -275,12 +291,14 @@ Status ReadWindows(Config& config, const std::vector<bool>& unrotated, ModelShap
     }
     return {};
   }
-  HR_ASSIGN_OR_RETURN(const auto window, config.Count("sliding_window", 1, kMaxContext));
   bool used = true;
   const WindowRule rule = shape.recipe->windows;
-  if (rule == WindowRule::kLastLayers || rule == WindowRule::kUnrotatedLayers) {
+  if (shape.recipe->windows_if_used) {
     HR_ASSIGN_OR_RETURN(used, ReadFlag(config, {"use_sliding_window", false}));
+    if (used) HR_RETURN_IF_ERROR(CheckUsedWindow(config, rule));
   }
+  // Where it is not used some files have a window of 0.
+  HR_ASSIGN_OR_RETURN(const auto window, config.Count("sliding_window", used ? 1 : 0, kMaxContext));
   HR_ASSIGN_OR_RETURN(*windowed, ReadWindowedLayers(config, shape, unrotated));
   if (rule == WindowRule::kUnrotatedLayers && !used && window && config.Has("layer_types")) {
     // The reference then masks by layer_types with one of its kernels and not with another.
