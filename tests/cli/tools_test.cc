@@ -67,7 +67,7 @@ TEST_CASE("convert replaces files, and nothing that is none", "[cli][convert]") 
   const std::string source = Source("tests/golden/llama-gqa"), target = Scratch("target.hrm");
   std::filesystem::create_symlink("/dev/null", Scratch("device"));
   std::filesystem::create_symlink(target, Scratch("link.hrm"));
-  WriteFile(target, "old");
+  WriteFile(target, "HEADROOM, an old one");
   for (const std::string& place : {Scratch("device"), Scratch("")}) {
     const Outcome outcome = Run({"convert", source, "--out", place});
     INFO(outcome.err);
@@ -76,7 +76,7 @@ TEST_CASE("convert replaces files, and nothing that is none", "[cli][convert]") 
   }
   CHECK(std::filesystem::is_symlink(Scratch("device")));
   CHECK(Run({"convert", "/no/such/folder", "--out", target}).exit_status == 1);
-  CHECK(ReadFile(target) == "old");
+  CHECK(ReadFile(target) == "HEADROOM, an old one");
   CHECK(Run({"convert", source, "--out", Scratch("link.hrm")}).exit_status == 0);
   CHECK(std::filesystem::is_symlink(Scratch("link.hrm")));
   CHECK(Run({"verify", target}).exit_status == 0);
@@ -252,6 +252,18 @@ TEST_CASE("eval needle counts exact answers by distance", "[cli][eval]") {
         1);
 }
 
+constexpr const char* kTwoLetters =
+    R"({"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]},)"
+    R"("pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}})";
+
+// How many files of a folder have names that begin so.
+int Names(const std::string& folder, const std::string& begin) {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    count += entry.path().filename().string().starts_with(begin);
+  return count;
+}
+
 TEST_CASE("convert --calibrate reads a text and changes the codes of int4 weights",
           "[cli][convert]") {
   const std::string text = Scratch("calibration.txt");
@@ -260,8 +272,7 @@ TEST_CASE("convert --calibrate reads a text and changes the codes of int4 weight
   WriteFile(text, letters);
   const std::string folder = Scratch("tokenized");
   std::filesystem::copy(Source("tests/golden/llama-gqa"), folder);
-  WriteFile(folder + "/tokenizer.json",
-            R"({"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}})");
+  WriteFile(folder + "/tokenizer.json", kTwoLetters);
   const std::string plain = Scratch("plain.hrm"), calibrated = Scratch("calibrated.hrm");
   const auto convert = [&](const std::string& out, std::vector<std::string> more) {
     std::vector<std::string> arguments = {"convert", folder, "--out", out};
@@ -272,12 +283,12 @@ TEST_CASE("convert --calibrate reads a text and changes the codes of int4 weight
   REQUIRE(convert(calibrated, {"--calibrate", text}).exit_status == 0);
   CHECK(ReadFile(plain).size() == ReadFile(calibrated).size());
   CHECK(ReadFile(plain) != ReadFile(calibrated));
-  CHECK(!std::filesystem::exists(calibrated + ".calibration"));
+  CHECK(Names(Scratch(""), "calibrated.hrm.") == 0);  // of the model that read the text
   WriteFile(text, "");
   const Outcome empty = convert(calibrated, {"--calibrate", text});
   CHECK(empty.exit_status == 1);
   CHECK_THAT(empty.err, ContainsSubstring("no token"));
-  CHECK(!std::filesystem::exists(calibrated + ".calibration"));
+  CHECK(Names(Scratch(""), "calibrated.hrm.") == 0);
   const Outcome eight = convert(calibrated, {"--calibrate", text, "--weights", "int8"});
   CHECK(eight.exit_status == 2);
   CHECK_THAT(eight.err, ContainsSubstring("int4"));
@@ -315,8 +326,9 @@ TEST_CASE("convert --dry-run says what would be made and what would fit", "[cli]
 TEST_CASE("convert --dry-run names the features a file will require", "[cli][convert]") {
   const std::string folder = Scratch("normal-form");
   std::filesystem::copy(Source("tests/golden/llama-gqa"), folder);
-  WriteFile(folder + "/tokenizer.json", R"({"normalizer":{"type":"NFC"},"model":{"type":"BPE",)"
-                                        R"("vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}})");
+  WriteFile(folder + "/tokenizer.json",
+            R"({"normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"ByteLevel"},)"
+            R"("model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}})");
   const auto features = [](const std::vector<std::string>& arguments) {
     return Run(arguments).Json().at("required_features");
   };
@@ -410,7 +422,7 @@ TEST_CASE("an interrupted convert leaves nothing behind", "[cli][convert]") {
       const std::string folder =
           Scratch("interrupted-" + std::to_string(signal) + "-" + std::to_string(calibrated));
       std::filesystem::create_directory(folder);
-      WriteFile(folder + "/model.hrm", "what was there");
+      WriteFile(folder + "/model.hrm", "HEADROOM: what was there");
       std::vector<std::string> arguments = {"convert", Source("tests/golden/llama-gqa"), "--out",
                                             folder + "/model.hrm"};
       if (calibrated) arguments.insert(arguments.end(), {"--calibrate", Source("README.md")});
@@ -419,11 +431,54 @@ TEST_CASE("an interrupted convert leaves nothing behind", "[cli][convert]") {
       const Outcome outcome = Run(arguments, {}, streams);
       CHECK(outcome.exit_status == 130);
       CHECK_THAT(outcome.err, ContainsSubstring("conversion was cancelled at"));
-      CHECK(ReadFile(folder + "/model.hrm") == "what was there");
+      CHECK(ReadFile(folder + "/model.hrm") == "HEADROOM: what was there");
       const std::filesystem::directory_iterator left(folder);
       CHECK(std::distance(begin(left), end(left)) == 1);
     }
   }
+}
+
+TEST_CASE("convert replaces no file that is no model, its source least of all", "[cli][convert]") {
+  const std::string source = Scratch("own-source");
+  std::filesystem::copy(Source("tests/golden/llama-gqa"), source);
+  const std::string gguf = Scratch("own.gguf");
+  std::filesystem::copy_file(Source("tests/golden/gguf/llama/model.gguf"), gguf);
+  WriteFile(Scratch("short.txt"), "HEAD");
+  const std::pair<std::string, std::string> pairs[] = {{source, source + "/model.safetensors"},
+                                                       {source, source + "/config.json"},
+                                                       {gguf, gguf},
+                                                       {gguf, Scratch("short.txt")}};
+  for (const auto& [from, to] : pairs) {
+    const std::string before = ReadFile(to);
+    const Outcome outcome = Run({"convert", from, to});
+    CHECK(outcome.exit_status == 1);
+    CHECK_THAT(outcome.err, ContainsSubstring("a file that is no .hrm model is there"));
+    CHECK((ReadFile(to) == before));
+  }
+  WriteFile(Scratch("empty.hrm"), "");
+  CHECK(Run({"convert", gguf, Scratch("empty.hrm")}).exit_status == 0);
+  CHECK(Run({"convert", gguf, Scratch("empty.hrm")}).exit_status == 0);  // a model is replaced
+}
+
+TEST_CASE("convert --calibrate weighs a tied head, and is refused where nothing becomes int4",
+          "[cli][convert]") {
+  const std::string gguf = Source("tests/golden/gguf/llama-q8_0/model.gguf");
+  const Outcome kept = Run({"convert", gguf, Scratch("q.hrm"), "--calibrate", Source("README.md")});
+  CHECK(kept.exit_status == 2);
+  CHECK_THAT(kept.err, ContainsSubstring("--weights int4"));
+  const std::string tied = Scratch("tied"), text = Scratch("tied.txt");
+  std::filesystem::copy(Source("tests/golden/llama-mqa"), tied);
+  WriteFile(tied + "/tokenizer.json", kTwoLetters);
+  WriteFile(text, std::string(200, 'a') + std::string(100, 'b'));
+  std::string files[2];
+  for (size_t i = 0; i < 2; ++i) {
+    std::vector<std::string> arguments = {
+        "convert", tied, Scratch("tied.hrm"), "--weights", "int8", "--head", "int4"};
+    if (i == 1) arguments.insert(arguments.end(), {"--calibrate", text});
+    REQUIRE(Run(arguments).exit_status == 0);
+    files[i] = ReadFile(Scratch("tied.hrm"));
+  }
+  CHECK((files[0] != files[1]));
 }
 
 TEST_CASE("convert knows a file by its first bytes and says when there is none", "[cli][convert]") {

@@ -207,6 +207,17 @@ TEST_CASE("the router is kept better than the experts", "[convert][mixture]") {
   CHECK(c->tensor(spec.gate_up.tensor).dtype == DType::kI8);
 }
 
+TEST_CASE("4-bit experts of a folder are kept without a second rounding", "[convert][mixture]") {
+  const auto c = test::ConvertCase("gpt-oss-mxfp4", WeightFormat::kKeep);
+  for (const model::MixtureSpec& spec : c->model->mixtures) {
+    for (const int32_t tensor : {spec.gate_up.tensor, spec.down.tensor}) {
+      CHECK(c->tensor(tensor).dtype == DType::kI8);
+      CHECK(c->model->origins[static_cast<size_t>(tensor)].source_type == "MXFP4");
+      CHECK(c->model->origins[static_cast<size_t>(tensor)].error == 0.0f);
+    }
+  }
+}
+
 TEST_CASE("mixtures that contradict themselves or their tensors are refused",
           "[convert][mixture]") {
   const auto changed = [](const std::string& name, const std::string& from, const std::string& to) {

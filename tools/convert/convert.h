@@ -45,7 +45,7 @@ struct Options {
   bool outline = false;
   std::optional<WeightFormat> weights;  // unset: kKeep for a GGUF file, else kInt4
   // Values that share a scale: 32, 64, 128; 0 = a row. Of int8 matrices only when `weights` is
-  // int8. Unset: 32 for int4 and kKeep, a row for int8.
+  // int8; kKeep makes them of 32. Unset: 32 for int4, a row for int8.
   std::optional<uint32_t> block;
   // The output matrix, which every generated token reads whole. Unset: int8 in an int4 file, else
   // as `weights`. A tied one whose format differs from the embedding's is stored beside it.

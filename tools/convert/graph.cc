@@ -82,7 +82,7 @@ class Builder {
 
   uint32_t BlockOf(WeightFormat format) const {
     if (format == WeightFormat::kInt4) return choice_.block.value_or(32);
-    if (choice_.format == WeightFormat::kKeep) return choice_.block.value_or(32);
+    if (choice_.format == WeightFormat::kKeep) return 32;  // that of the sources' own blocks
     return choice_.format == WeightFormat::kInt8 ? choice_.block.value_or(0) : 0;
   }
 
@@ -424,9 +424,15 @@ class Builder {
     return weight;
   }
 
-  // The router decides, so its few rows are kept better than the rest.
-  WeightFormat RouterFormat() const {
-    return choice_.format == WeightFormat::kF32 ? WeightFormat::kF32 : WeightFormat::kF16;
+  // What decides about others is kept better than the rest: its few rows are floats.
+  WeightFormat DecisionFormat(const std::string& source) const {
+    WeightFormat format = choice_.format;
+    if (format == WeightFormat::kKeep) {
+      RowPart part;
+      part.source = source + ".weight";
+      format = Kept({part});
+    }
+    return std::min(format, WeightFormat::kF16);
   }
 
   int32_t Mixture(const std::string& name, const std::string& source, int32_t x) {
@@ -445,9 +451,9 @@ class Builder {
       spec.limit = shape_.mixture.limit;
       spec.up_offset = 1.0f;
     }
-    spec.router =
-        AddMatrix(name + ".router", source, shape_.channels,
-                  {{from.router, spec.experts, 0, spec.experts}}, mixture.bias, RouterFormat());
+    spec.router = AddMatrix(name + ".router", source, shape_.channels,
+                            {{from.router, spec.experts, 0, spec.experts}}, mixture.bias,
+                            DecisionFormat(source + std::string(from.router)));
     std::vector<ExpertPart> parts;
     if (from.gate_up.empty()) {
       parts = {{from.gate, inner, 0, inner, 1}, {from.up, inner, 0, inner, 1}};
@@ -471,10 +477,11 @@ class Builder {
     const SharedExpert& shared = recipe().mixture->shared;
     const int32_t out = Mlp(name, source, {shared.gate, shared.up, "", shared.down},
                             shape_.mixture.shared_inner, x);
-    const int32_t logit = Project(name + ".weight",
-                                  AddMatrix(name + ".weight", source, shape_.channels,
-                                            {{shared.weight, 1, 0, 1}}, false, RouterFormat()),
-                                  x);
+    const int32_t logit =
+        Project(name + ".weight",
+                AddMatrix(name + ".weight", source, shape_.channels, {{shared.weight, 1, 0, 1}},
+                          false, DecisionFormat(source + std::string(shared.weight))),
+                x);
     model::Op op;
     op.kind = OpKind::kActivation;
     op.activation = model::Activation::kSigmoid;

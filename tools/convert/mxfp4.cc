@@ -29,4 +29,17 @@ Status ReadMxfp4(const std::string& name, const SourceTensor& blocks, const Sour
   return {};
 }
 
+void ReorderMxfp4(const SourceTensor& blocks, const SourceTensor& scales, uint64_t begin,
+                  uint64_t count, std::byte* out) {
+  constexpr size_t kHalf = kMxfp4Block / 2;
+  for (uint64_t at = begin; at < begin + count; at += kMxfp4Block) {
+    const std::byte* pairs = blocks.data + at / 2;
+    const auto code = [pairs](size_t k) {
+      return k % 2 == 0 ? pairs[k / 2] & std::byte{15} : pairs[k / 2] >> 4;
+    };
+    *out++ = scales.data[at / kMxfp4Block];
+    for (size_t k = 0; k < kHalf; ++k) *out++ = code(k) | code(k + kHalf) << 4;
+  }
+}
+
 }  // namespace headroom::convert

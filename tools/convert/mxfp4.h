@@ -2,6 +2,7 @@
 // section 5: elements E2M1, scales E8M0, blocks of 32).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -20,5 +21,10 @@ inline constexpr int kMxfp4Doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3
 // for NaN.
 Status ReadMxfp4(const std::string& name, const SourceTensor& blocks, const SourceTensor& scales,
                  uint64_t begin, std::span<float> out);
+
+// The same range as blocks of GGUF files: the scale, then elements k and k + 16 in one byte, 17
+// bytes in all for 32 elements.
+void ReorderMxfp4(const SourceTensor& blocks, const SourceTensor& scales, uint64_t begin,
+                  uint64_t count, std::byte* out);
 
 }  // namespace headroom::convert

@@ -79,10 +79,8 @@ Status RowWriter::WriteSlice(uint64_t first, uint64_t rows, const RowSource& sou
 
 Status RowWriter::Encode(const Tile& tile, uint64_t first, const RowSource& source) const {
   if (source.copy) {
-    HR_ASSIGN_OR_RETURN(const auto blocks, source.blocks(first + tile.row, tile.values.size()));
-    source.copy(blocks.data(), tile.values.size() / tensor_.block, tile.data.data(),
-                As<uint16_t>(tile.scales).data());
-    return {};
+    return source.copy(first + tile.row, tile.values.size() / columns_, tile.data.data(),
+                       As<uint16_t>(tile.scales).data());
   }
   switch (tensor_.dtype) {
     case DType::kF32:

@@ -15,13 +15,14 @@
 
 namespace headroom::convert {
 
-// Where rows come from. `read` and `blocks` are called by several threads at a time.
+// Where rows come from. `read` and `copy` are called by several threads at a time.
 struct RowSource {
   // Rows [first, first + values.size() / columns), finite.
   std::function<Status(uint64_t first, std::span<float> values)> read;
-  // Not null: the blocks are stored by it instead, and `read` gives their floats to measure with.
-  BlockCopy copy = nullptr;
-  std::function<Result<std::span<const std::byte>>(uint64_t first, uint64_t elements)> blocks = {};
+  // Not empty: stores the elements of so many rows as they are, one 16-bit scale a block; `read`
+  // gives their floats to measure with.
+  std::function<Status(uint64_t first, uint64_t rows, std::byte* codes, uint16_t* scales)> copy =
+      {};
   // Told of rows once they are in the file.
   std::function<Status(uint64_t first, uint64_t rows)> written;
 };
@@ -34,6 +35,8 @@ class RowWriter {
   RowWriter(const TensorDescription& tensor, size_t index, std::span<const float> importance,
             const Workers& workers, HrmWriter& writer);
   size_t columns() const { return columns_; }
+  size_t row_bytes() const { return row_bytes_; }  // without scales
+  uint32_t block() const { return tensor_.block; }
 
   // The next `rows` rows of the tensor, [0, rows) of the source. kUnsupported: too large for f16;
   // or what the source returns.

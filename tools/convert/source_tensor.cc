@@ -84,7 +84,7 @@ constexpr NumberedType kGgmlTypes[] = {
     {30, {"BF16", 1, 2, kWidenBF16}},
     {34, {"TQ1_0", 256, 54}},
     {35, {"TQ2_0", 256, 66}},
-    {39, {"MXFP4", 32, 17, WidenMxfp4}},
+    {kGgmlMxfp4, {"MXFP4", 32, 17, WidenMxfp4}},
     {40, {"NVFP4", 64, 36}},
     {41, {"Q1_0", 128, 18}},
     {42, {"Q2_0", 64, 18}},

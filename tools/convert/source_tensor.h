@@ -68,5 +68,6 @@ class Checkpoint {
 // The types of each container; nullptr: it has no such type.
 const ElementType* FindSafetensorsType(std::string_view name);
 const ElementType* FindGgmlType(uint32_t number);
+inline constexpr uint32_t kGgmlMxfp4 = 39;
 
 }  // namespace headroom::convert

@@ -123,18 +123,39 @@ Status ReadChecked(const RowPart& part, const TensorPlan& plan, const Source& so
   return {};
 }
 
+// The rows as blocks of their source's type, one behind another.
+Status CopyRows(const RowPart& part, const Source& source, BlockCopy copy, uint64_t first,
+                uint64_t rows, size_t columns, const RowWriter& writer, std::byte* codes,
+                uint16_t* scales) {
+  std::vector<std::byte> reordered(part.mxfp4 ? columns / kMxfp4Block * (kMxfp4Block / 2 + 1) : 0);
+  for (uint64_t row = 0; row < rows; ++row) {
+    const uint64_t begin = FirstElement(part, first + row, columns);
+    std::span<const std::byte> blocks = reordered;
+    if (part.mxfp4) {
+      ReorderMxfp4(*source.entry, *source.scales, begin, columns, reordered.data());
+    } else {
+      HR_ASSIGN_OR_RETURN(blocks, ReadBlocks(part.source, *source.entry, begin, columns));
+    }
+    copy(blocks.data(), columns / writer.block(), codes + row * writer.row_bytes(),
+         scales + row * (columns / writer.block()));
+  }
+  return {};
+}
+
 Status WritePart(const RowPart& part, const TensorPlan& plan, const Source& source, RowWriter& rows,
                  Reporter& report) {
   const size_t columns = rows.columns();
-  const bool as_it_is = plan.add == 0.0f && !part.transposed && part.step == 1 && !part.mxfp4;
   RowSource from;
   from.read = [&](uint64_t first, std::span<float> values) {
     return ReadChecked(part, plan, source, first, columns, values);
   };
-  if (as_it_is) from.copy = rows.FindCopy(*source.entry->type);
-  from.blocks = [&](uint64_t first, uint64_t elements) {
-    return ReadBlocks(part.source, *source.entry, FirstElement(part, first, columns), elements);
-  };
+  const bool as_it_is = plan.add == 0.0f && !part.transposed;
+  const ElementType& type = part.mxfp4 ? *FindGgmlType(kGgmlMxfp4) : *source.entry->type;
+  if (const BlockCopy copy = as_it_is ? rows.FindCopy(type) : nullptr) {
+    from.copy = [&, copy](uint64_t first, uint64_t count, std::byte* codes, uint16_t* scales) {
+      return CopyRows(part, source, copy, first, count, columns, rows, codes, scales);
+    };
+  }
   from.written = [&](uint64_t first, uint64_t count) {
     ReleaseRows(part, source, first, count, columns);
     return report.Add(part.source, count * columns * sizeof(float));

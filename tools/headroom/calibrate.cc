@@ -29,6 +29,9 @@ class InputSquares {
         mean.push_back(static_cast<float>(square / static_cast<double>(sums.rows)));
       }
     }
+    // The f16 model has no head of its own where it is tied; an int4 one is stored beside.
+    if (const auto tied = means.find("embedding"); tied != means.end() && !means.contains("head"))
+      means["head"] = tied->second;
     return means;
   }
 
@@ -100,7 +103,7 @@ void ReadText(hr_session* session, const std::vector<int32_t>& tokens, uint32_t 
 
 std::map<std::string, std::vector<float>> Calibrate(const convert::Options& options,
                                                     const std::string& text) {
-  const TemporaryFile temporary(options.out + ".calibration");
+  const TemporaryFile temporary(TemporaryFile::Beside(options.out));
   ConvertToF16(options, temporary.path());
   OpenRequest request;
   request.path = temporary.path();

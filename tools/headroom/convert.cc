@@ -1,8 +1,12 @@
-// headroom convert: a checkpoint folder, or a public shape with random weights, to a .hrm file.
+// headroom convert: a checkpoint folder, a GGUF file, or a public shape with random weights, to a
+// .hrm file.
 #include "convert/convert.h"
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -18,6 +22,7 @@
 #include "headroom/progress.h"
 #include "headroom/report.h"
 #include "headroom/signals.h"
+#include "model/container.h"
 
 namespace headroom::cli {
 namespace {
@@ -96,6 +101,21 @@ void PrintSummary(const std::string& out, const convert::Summary& summary) {
   }
 }
 
+// Where the result goes, behind symbolic links, since it is mapped while it is written. Anything
+// there that is no model of ours, perhaps the source, is not replaced.
+std::string ModelFilePlace(const std::string& out) {
+  std::string place = RegularFilePlace(out);
+  std::ifstream file(place, std::ios::binary);
+  char magic[sizeof(model::kMagic)] = {};
+  file.read(magic, sizeof(magic));
+  if (file.gcount() > 0 && !std::ranges::equal(magic, model::kMagic)) {
+    throw Failure(HR_INVALID_ARGUMENT,
+                  "cannot write " + out + ": a file that is no .hrm model is there",
+                  "Give another name, or remove it.");
+  }
+  return place;
+}
+
 [[noreturn]] void Throw(const Status& status, const std::string& doing) {
   const auto code = static_cast<hr_status>(status.code());
   const std::string text = doing + ": " + status.message();
@@ -148,18 +168,18 @@ int RunDry(const ConvertArguments& arguments, bool json) {
 }
 
 int Convert(ConvertArguments& arguments, bool json) {
-  const HeldSignals signals;  // what is half written goes away
   convert::Options& options = arguments.options;
   if (!arguments.weights.empty())
     options.weights = convert::ParseWeightFormat(arguments.weights).value();
   if (!arguments.head.empty()) options.head = convert::ParseWeightFormat(arguments.head).value();
-  if (arguments.dry_run) return RunDry(arguments, json);
   const std::string out = options.out;
-  options.out = RegularFilePlace(out);  // it is mapped while it is written
-  if (!arguments.calibrate.empty()) {
-    options.importance =
-        Calibrate(options, ReadWholeFile(arguments.calibrate, "the calibration text"));
-  }
+  if (!arguments.dry_run) options.out = ModelFilePlace(out);
+  std::string text;
+  if (!arguments.calibrate.empty() && !arguments.dry_run)
+    text = ReadWholeFile(arguments.calibrate, "the calibration text");
+  const HeldSignals signals;  // what is half written goes away
+  if (arguments.dry_run) return RunDry(arguments, json);
+  if (!arguments.calibrate.empty()) options.importance = Calibrate(options, text);
   ProgressBar bar("converting");
   options.progress = [&bar](const convert::Progress& progress) {
     bar.Update(static_cast<double>(progress.done_bytes) /
@@ -194,10 +214,12 @@ void CheckArguments(const ConvertArguments& arguments, bool block_given) {
   if (block_given && float_weights && arguments.head != "int4") {
     throw CLI::ValidationError("--block", "only integers have blocks, not " + arguments.weights);
   }
-  const bool int4 =
-      arguments.weights.empty() || arguments.weights == "int4" || arguments.head == "int4";
-  if (!arguments.calibrate.empty() && (given.source.empty() || !int4)) {
-    throw CLI::ValidationError("--calibrate", "it serves int4 weights of a SOURCE");
+  const bool file = !std::filesystem::is_directory(given.source);  // whose default is to keep
+  const bool int4 = arguments.weights.empty() ? !file : arguments.weights == "int4";
+  if (!arguments.calibrate.empty() &&
+      (given.source.empty() || (!int4 && arguments.head != "int4"))) {
+    throw CLI::ValidationError("--calibrate",
+                               "it serves weights that become int4 (--weights int4)");
   }
 }
 
@@ -230,7 +252,7 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
   auto* block = command
                     .add_option("--block", options.block,
                                 "32, 64 or 128 integers share a scale; 0: a row (default: 32 for "
-                                "int4, 0 for int8)")
+                                "int4, 0 for int8; keep makes int8 of 32 whatever is said here)")
                     ->check(CLI::IsMember({0, 32, 64, 128}));
   command
       .add_option("--head", arguments->head,

@@ -74,7 +74,7 @@ Status DryRun(convert::Options options, std::vector<uint64_t> budgets, Json* jso
   const ModelHandle model = OpenModel(request);
   if (budgets.empty()) budgets = DoublesUntilAllFits(model.get(), summary.value().context_tokens);
   if (json != nullptr) {
-    Json inspected = InspectJson(outline.path());
+    Json inspected = InspectJson(outline.path(), /*outline=*/true);
     *json = {{"file_bytes", summary.value().file_bytes},
              {"weight_bytes", summary.value().weight_bytes},
              {"parameters", summary.value().parameters},
@@ -83,8 +83,8 @@ Status DryRun(convert::Options options, std::vector<uint64_t> budgets, Json* jso
              {"model", std::move(inspected)}};
     return {};
   }
-  PrintInspection(outline.path(), /*tensors=*/true, /*ops=*/false);
-  std::printf("\n%zu MiB in all\n", static_cast<size_t>(summary.value().file_bytes >> 20));
+  PrintInspection(outline.path(), /*tensors=*/true, /*ops=*/false, /*outline=*/true);
+  std::printf("\n%s in all\n", FormatBytes(summary.value().file_bytes).c_str());
   PrintFits(model.get(), budgets);
   return {};
 }

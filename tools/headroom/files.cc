@@ -102,12 +102,15 @@ TemporaryFile::~TemporaryFile() { unlink(path_.c_str()); }
 
 std::string TemporaryFile::InTemporaryFolder() {
   const char* folder = std::getenv("TMPDIR");
-  std::string path =
-      std::string(folder == nullptr || *folder == 0 ? "/tmp" : folder) + "/headroom.XXXXXX";
-  const int fd = mkstemp(path.data());
-  if (fd < 0) throw ErrnoFailure("cannot create " + path, errno);
+  return Beside(std::string(folder == nullptr || *folder == 0 ? "/tmp" : folder) + "/headroom");
+}
+
+std::string TemporaryFile::Beside(const std::string& path) {
+  std::string name = path + ".XXXXXX";
+  const int fd = mkostemp(name.data(), O_CLOEXEC);
+  if (fd < 0) throw ErrnoFailure("cannot create a file beside " + path, errno);
   close(fd);
-  return path;
+  return name;
 }
 
 void HoldStandardStreams() {

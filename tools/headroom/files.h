@@ -42,8 +42,10 @@ class OutFile {
 class TemporaryFile {
  public:
   explicit TemporaryFile(std::string path) : path_(std::move(path)) {}
-  // An empty one with a name nobody has, in the folder for such. Throws Failure.
+  // An empty one with a name nobody has, in the folder for such or in that of `path`. Both throw
+  // Failure.
   static std::string InTemporaryFolder();
+  static std::string Beside(const std::string& path);
   ~TemporaryFile();
   TemporaryFile(const TemporaryFile&) = delete;
   TemporaryFile& operator=(const TemporaryFile&) = delete;

@@ -1,5 +1,6 @@
 // headroom inspect: what a model file says, in words. Every name comes from the file, so none of
 // them reaches the terminal unescaped.
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <map>
@@ -266,7 +267,7 @@ Json ModelJson(const model::Model& model) {
 
 // --- for people ---------------------------------------------------------------------------------
 
-void PrintMetadata(const model::Model& model) {
+void PrintMetadata(const model::Model& model, bool outline) {
   const auto line = [](const char* label, std::string_view text) {
     if (!text.empty()) std::printf("%-14s %s\n", label, EscapeControls(text).c_str());
   };
@@ -274,8 +275,8 @@ void PrintMetadata(const model::Model& model) {
   line("architecture", model.metadata.architecture);
   line("license", model.metadata.license);
   line("source", model.metadata.source);
-  std::printf("%-14s %s, digest %016" PRIx64 "\n", "file", FormatBytes(model.file_bytes).c_str(),
-              model.digest);
+  std::printf("%-14s %s", "file", FormatBytes(model.file_bytes).c_str());
+  outline ? std::printf("\n") : std::printf(", digest %016" PRIx64 "\n", model.digest);
   std::printf("%-14s %" PRIu32 " tokens trained, vocabulary %" PRIu32 "\n", "context",
               model.metadata.context_tokens, model.metadata.vocabulary);
   const model::TokenizerSpec& tokenizer = model.tokenizer;
@@ -347,8 +348,10 @@ void PrintAttention(const model::Model& model) {
 }
 
 void PrintTensors(const model::Model& model) {
+  const bool measured = std::ranges::any_of(
+      model.origins, [](const model::TensorOrigin& origin) { return origin.error >= 0.0f; });
   std::printf("\n%-48s %-10s %-18s %12s %-10s %s\n", "tensor", "type", "extents", "bytes", "source",
-              "error");
+              measured ? "error" : "");
   for (size_t t = 0; t < model.tensors.size(); ++t) {
     const TensorView& tensor = model.tensors[t];
     const model::TensorOrigin& origin = model.origins[t];
@@ -411,16 +414,17 @@ int Inspect(const InspectArguments& arguments, bool json) {
 
 }  // namespace
 
-Json InspectJson(const std::string& path) {
+Json InspectJson(const std::string& path, bool outline) {
   Json json = ModelJson(*Open(path));
+  if (outline) json.at("metadata").erase("digest");
   json["required_features"] = RequiredFeatures(path);
   return json;
 }
 
-void PrintInspection(const std::string& path, bool tensors, bool ops) {
+void PrintInspection(const std::string& path, bool tensors, bool ops, bool outline) {
   const std::unique_ptr<model::Model> opened = Open(path);
   const model::Model& model = *opened;
-  PrintMetadata(model);
+  PrintMetadata(model, outline);
   PrintRequired(RequiredFeatures(path));
   PrintWeightSummary(model);
   PrintAttention(model);

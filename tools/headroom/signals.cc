@@ -5,7 +5,7 @@
 namespace headroom::cli {
 namespace {
 
-constexpr int kHeld[] = {SIGINT, SIGTERM};
+constexpr int kHeld[] = {SIGINT, SIGTERM, SIGHUP};
 
 volatile std::sig_atomic_t g_caught = 0;
 
@@ -17,14 +17,15 @@ HeldSignals::HeldSignals() {
   g_caught = 0;
   struct sigaction action = {};
   action.sa_handler = Note;
-  action.sa_flags = SA_RESTART;  // the work is asked to stop, not its system calls
-  sigset_t both;
-  sigemptyset(&both);
+  // The work is asked to stop, not its system calls. Who asks twice does not want to wait.
+  action.sa_flags = SA_RESTART | static_cast<int>(SA_RESETHAND);
+  sigset_t all;
+  sigemptyset(&all);
   for (size_t i = 0; i < std::size(kHeld); ++i) {
     sigaction(kHeld[i], &action, &before_[i]);
-    sigaddset(&both, kHeld[i]);
+    sigaddset(&all, kHeld[i]);
   }
-  sigprocmask(SIG_UNBLOCK, &both, nullptr);
+  sigprocmask(SIG_UNBLOCK, &all, nullptr);
 }
 
 HeldSignals::~HeldSignals() {

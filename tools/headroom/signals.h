@@ -5,8 +5,9 @@
 
 namespace headroom::cli {
 
-// While this lives, SIGINT and SIGTERM are noted instead of ending the program, also where whoever
-// started it had blocked them. One at a time.
+// While this lives, the first SIGINT, SIGTERM or SIGHUP is noted instead of ending the program,
+// also where whoever started it had blocked it; a second of its kind ends the program. One at a
+// time.
 class HeldSignals {
  public:
   HeldSignals();
@@ -14,10 +15,10 @@ class HeldSignals {
   HeldSignals(const HeldSignals&) = delete;
   HeldSignals& operator=(const HeldSignals&) = delete;
 
-  static bool Caught();  // one of the two, since the last of these began to live
+  static bool Caught();  // one of them, since the last of these began to live
 
  private:
-  struct sigaction before_[2];
+  struct sigaction before_[3];
 };
 
 }  // namespace headroom::cli
