@@ -109,6 +109,7 @@ Status LoadMetadata(LoadContext& context);    // names, limits, sampling
 Status LoadAttentions(LoadContext& context);  // plans; sets rope, view and mix
 Status LoadGraph(LoadContext& context);       // values, operations, logits
 Status LoadTokenizer(LoadContext& context);
+Status LoadTextSteps(LoadContext& context, const fb::Tokenizer& from);
 Status CheckProfiles(LoadContext& context);
 
 }  // namespace headroom::model

@@ -10,8 +10,6 @@ constexpr uint32_t kMaxTokenBytes = 1u << 16;
 // Of all merges' results together. Real tables join a few MB; without a limit a crafted one of few
 // long tokens and many merges would keep opening busy for an hour.
 constexpr uint64_t kMaxMergedBytes = uint64_t{1} << 28;
-constexpr uint32_t kMaxPatterns = 64;
-constexpr uint32_t kMaxPatternBytes = 1u << 14;
 constexpr uint32_t kMaxTemplateBytes = 1u << 20;
 constexpr uint32_t kMaxFormatBytes = 31;
 constexpr uint32_t kMaxSpecial = 1u << 20;
@@ -103,8 +101,8 @@ Status LoadScores(const Where& where, const flatbuffers::Vector<T>* from, uint64
 Status LoadByteTokens(const Where& where, const fb::Tokenizer& from, TokenizerSpec& to) {
   const auto* ids = from.byte_tokens();
   if (Count(ids) == 0) {
-    return to.kind == TokenizerKind::kCharacterBpe
-               ? Unsupported(where, "characters without byte tokens")
+    return to.kind == TokenizerKind::kCharacterBpe && from.unknown_token() < 0
+               ? Unsupported(where, "characters without byte tokens or an unknown one")
                : Status();
   }
   if (ids->size() != 256) return Corrupt(where, "%u byte tokens, not 256", ids->size());
@@ -140,6 +138,7 @@ Status LoadAddedTokens(LoadContext& context, const Where& where, const fb::Token
     out.normalised = token.normalised();
     out.strip_left = token.strip_left();
     out.strip_right = token.strip_right();
+    out.single_word = token.single_word();
   }
   return {};
 }
@@ -154,20 +153,6 @@ Status LoadSentencePiece(const Where& where, const fb::Tokenizer& from, Tokenize
   to.unknown_token = from.unknown_token();
   if (to.kind == TokenizerKind::kUnigram && to.scores.empty() && to.double_scores.empty())
     return Corrupt(where, "no scores");
-  return {};
-}
-
-Status LoadPatterns(LoadContext& context, const Where& where, const fb::Tokenizer& from) {
-  std::vector<std::string_view>& patterns = context.model.tokenizer.patterns;
-  HR_RETURN_IF_ERROR(CheckCount("split patterns", Count(from.patterns()), kMaxPatterns));
-  HR_RETURN_IF_ERROR(
-      context.Charge(Count(from.patterns()), sizeof(std::string_view), "split patterns"));
-  patterns.resize(Count(from.patterns()));
-  for (uint32_t i = 0; i < patterns.size(); ++i) {
-    HR_RETURN_IF_ERROR(CheckText(where, "split pattern", from.patterns()->Get(i), kMaxPatternBytes,
-                                 true, &patterns[i]));
-    if (patterns[i].empty()) return Corrupt(where, "split pattern %u is empty", i);
-  }
   return {};
 }
 
@@ -234,7 +219,6 @@ Status LoadTokenizer(LoadContext& context) {
   HR_RETURN_IF_ERROR(LoadMerges(context, where, *from));
   HR_RETURN_IF_ERROR(LoadSpecial(context, where, *from));
   HR_RETURN_IF_ERROR(LoadEnds(context, where, *from));
-  HR_RETURN_IF_ERROR(LoadPatterns(context, where, *from));
   if (to.kind != TokenizerKind::kByteBpe) {
     HR_RETURN_IF_ERROR(LoadSentencePiece(where, *from, to));
   } else if (from->space_prefix() != fb::SpacePrefix::None) {
@@ -243,8 +227,8 @@ Status LoadTokenizer(LoadContext& context) {
   HR_RETURN_IF_ERROR(LoadAddedTokens(context, where, *from));
   to.add_prefix_space = from->add_prefix_space();
   to.ignore_merges = from->ignore_merges();
-  HR_RETURN_IF_ERROR(CheckKnown(where, "normal form", from->normal_form()));
-  to.normal_form = static_cast<NormalForm>(from->normal_form());
+  to.fuse_unknown = from->fuse_unknown();
+  HR_RETURN_IF_ERROR(LoadTextSteps(context, *from));
   HR_RETURN_IF_ERROR(CheckText(where, "chat template", from->chat_template(), kMaxTemplateBytes,
                                true, &to.chat_template));
   return CheckText(where, "chat format", from->chat_format(), kMaxFormatBytes, false,

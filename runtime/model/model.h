@@ -196,20 +196,51 @@ struct AddedToken {
   bool special = false;     // may be switched off, and is never made from other text
   bool normalised = false;  // matched after spaces are mapped and prefixed
   bool strip_left = false, strip_right = false;  // takes white space on that side along
+  bool single_word = false;  // matched only where nothing of a word stands beside it
+};
+
+// One step of bringing text into the form that its pieces have.
+enum class NormalStepKind : uint8_t {
+  kNormalForm,  // `form`
+  kReplace,     // each match of `pattern` by `text`
+  kPrepend,     // `text`, unless the text is empty
+  kStrip,       // white space on the `left`, on the `right`
+  kLowercase,
+  kCharsmap,  // SentencePiece's table, as schema/headroom.fbs has it
+};
+struct NormalStep {
+  NormalStepKind kind = NormalStepKind::kNormalForm;
+  NormalForm form = NormalForm::kAsIs;
+  std::string_view pattern, text, charsmap;
+  bool left = false, right = false, graphemes = false;
+};
+
+// One cut of text into pieces, by a PCRE2 pattern.
+enum class SplitBehaviour : uint8_t {
+  kIsolated,            // a match is a piece
+  kRemoved,             // a match is left out
+  kMergedWithPrevious,  // a match belongs to what is before it
+  kMergedWithNext,
+  kContiguous,  // neighbouring matches are one piece
+};
+struct Split {
+  std::string_view pattern;  // empty: no cut, here spaces are mapped and prefixed
+  SplitBehaviour behaviour = SplitBehaviour::kIsolated;
+  bool invert = false;  // what does not match counts as a match
 };
 
 // Enough to rebuild the tokenizer without any other file. Views into the mapping.
 struct TokenizerSpec {
   TokenizerKind kind = TokenizerKind::kNone;
-  TokenTable tokens;                       // size() <= vocabulary
-  std::span<const Merge> merges;           // in rank order
-  std::vector<uint32_t> special_tokens;    // ids matched verbatim, never merged
-  std::vector<std::string_view> patterns;  // PCRE2 split patterns, applied in order; may be empty
-  std::vector<uint32_t> end_tokens;        // may be set although kind is kNone
-  int32_t begin_token = kNone;             // prepended when add_begin
+  TokenTable tokens;                     // size() <= vocabulary
+  std::span<const Merge> merges;         // in rank order
+  std::vector<uint32_t> special_tokens;  // ids matched verbatim, never merged
+  std::vector<Split> splits;             // applied in order; may be empty
+  std::vector<uint32_t> end_tokens;      // may be set although kind is kNone
+  int32_t begin_token = kNone;           // prepended when add_begin
   bool add_begin = false;
   bool add_prefix_space = false;
-  NormalForm normal_form = NormalForm::kAsIs;
+  std::vector<NormalStep> normal_steps;  // applied in order; may be empty
   bool ignore_merges = false;  // a pre-token that is itself in the vocabulary is not merged
   std::string_view chat_template;
   std::string_view chat_format;  // name of the runtime's format that the template is; or empty
@@ -218,7 +249,8 @@ struct TokenizerSpec {
   SpacePrefix space_prefix = SpacePrefix::kNone;
   uint32_t strip_spaces = 0;  // leading spaces of a text's first token that are not shown
   std::vector<AddedToken> added_tokens;
-  std::span<const uint32_t> byte_tokens;  // kCharacterBpe: 256; kUnigram: 256 or none
+  std::span<const uint32_t> byte_tokens;  // kCharacterBpe and kUnigram: 256 or none
+  bool fuse_unknown = false;              // kCharacterBpe: one unknown token for a run
   int32_t unknown_token = kNone;
   // kUnigram: one of the two has a score for each token.
   std::span<const float> scores;

@@ -42,12 +42,15 @@ Status Bpe::Build(const model::TokenizerSpec& spec) {
   spec_ = &spec;
   HR_ASSIGN_OR_RETURN(const std::vector<bool> reserved, ReservedTokens(spec));
   const bool characters = spec.kind == model::TokenizerKind::kCharacterBpe;
-  if (characters && spec.byte_tokens.size() != byte_ids_.size()) {
-    return Status::Make(StatusCode::kCorrupt, "tokenizer: %zu byte tokens, not %zu",
+  const bool unknown = spec.byte_tokens.empty() && spec.unknown_token >= 0 &&
+                       static_cast<size_t>(spec.unknown_token) < spec.tokens.size();
+  if (characters && !unknown && spec.byte_tokens.size() != byte_ids_.size()) {
+    return Status::Make(StatusCode::kCorrupt,
+                        "tokenizer: %zu byte tokens, not %zu, and no unknown token",
                         spec.byte_tokens.size(), byte_ids_.size());
   }
   BuildVocabulary(reserved);
-  for (size_t value = 0; value < byte_ids_.size(); ++value) {
+  for (size_t value = 0; !(characters && unknown) && value < byte_ids_.size(); ++value) {
     const char byte = static_cast<char>(value);
     const int32_t id =
         characters ? static_cast<int32_t>(spec.byte_tokens[value]) : Find({&byte, 1});
@@ -174,6 +177,7 @@ void Bpe::SeedCharacters(std::string_view piece, MergeScratch::Symbol* symbols,
     symbols[*count] = {id, *count - 1, *count + 1};
     ++*count;
   };
+  bool unknown = false;  // the character before was
   while (!piece.empty()) {
     const Utf8Scan scan = ScanUtf8(piece);
     const std::string_view character = piece.substr(0, scan.bytes);
@@ -181,9 +185,15 @@ void Bpe::SeedCharacters(std::string_view piece, MergeScratch::Symbol* symbols,
     const int32_t id = scan.kind == Utf8::kWhole ? Find(character) : model::kNone;
     if (id != model::kNone) {
       add(static_cast<uint32_t>(id));
+    } else if (spec_->byte_tokens.empty()) {
+      const auto unknown_id = static_cast<uint32_t>(spec_->unknown_token);
+      if (!spec_->fuse_unknown || !unknown) add(unknown_id);
+      unknown = true;
+      continue;
     } else {
       for (const char byte : character) add(byte_ids_[static_cast<uint8_t>(byte)]);
     }
+    unknown = false;
   }
 }
 

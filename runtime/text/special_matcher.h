@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "text/normaliser.h"
 #include "text/prefix_table.h"
 
 namespace headroom::text {
@@ -37,9 +38,10 @@ class SpecialMatcher {
   SpecialMatcher() = default;
   SpecialMatcher(const SpecialMatcher&) = delete;
 
-  // `normalised` picks the added tokens that are matched after spaces are mapped; else those
-  // before, and special_tokens. kCorrupt: an id outside the vocabulary or without bytes.
-  Status Build(const model::TokenizerSpec& spec, bool normalised);
+  // `normaliser` picks the added tokens that are matched in normalised text, and brings theirs into
+  // that form; nullptr those before, and special_tokens. kCorrupt: an id outside the vocabulary or
+  // without bytes.
+  Status Build(const model::TokenizerSpec& spec, const Normaliser* normaliser);
 
   struct Match {
     size_t begin = 0, end = 0;  // with the white space it takes along
@@ -54,10 +56,10 @@ class SpecialMatcher {
  private:
   struct Entry {
     uint32_t id;
-    bool special, strip_left, strip_right;
+    bool special, strip_left, strip_right, single_word;
   };
   Status Add(const model::TokenizerSpec& spec, std::string_view text, const Entry& entry,
-             bool normalised);
+             const Normaliser* normaliser);
 
   std::vector<Entry> entries_;
   std::vector<uint32_t> ends_;  // of entry i's text in bytes_

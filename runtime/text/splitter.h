@@ -2,64 +2,62 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/status.h"
-
-struct pcre2_real_code_8;
-struct pcre2_real_match_data_8;
-struct pcre2_real_match_context_8;
+#include "model/model.h"
+#include "text/pattern.h"
 
 namespace headroom::text {
 
-// What one Encode call needs to run patterns; not shared between threads.
-class SplitScratch {
- public:
-  SplitScratch() = default;
-  SplitScratch(const SplitScratch&) = delete;
-  ~SplitScratch();
+// The sign for a space becomes a space, as the tokens spell it; with `prefix`, one is put in front.
+std::string MapSpaces(std::string_view text, std::string_view sign, bool prefix);
 
- private:
-  friend class PatternSplitter;
-  // One per pattern, since pieces of one pattern are cut by the next while it is still at work.
-  std::vector<pcre2_real_match_data_8*> matches_;
-  pcre2_real_match_context_8* context_ = nullptr;
-};
-
-// Applies split patterns in order. Each match is a piece, and so is the text between matches; a
-// piece is seen by the next pattern alone, without its surroundings. Bytes that are no UTF-8 are
-// matched by nothing and stay together as pieces of their own. Immutable after Build.
+// Applies splits in order. Each match is a piece, and so is the text between matches, as the
+// behaviour says; a piece is seen by the next split alone, without its surroundings. Bytes that are
+// no UTF-8 are matched by nothing and stay together as pieces of their own. Immutable after Build;
+// borrows the spec.
 class PatternSplitter {
  public:
   static constexpr size_t kMaxPatterns = 16;
-  static constexpr size_t kMaxPatternBytes = 16384;
-
-  PatternSplitter() = default;
-  PatternSplitter(const PatternSplitter&) = delete;
-  ~PatternSplitter();
 
   // kUnsupported: a pattern PCRE2 does not compile; the text quotes its reason and place.
-  Status Build(const std::vector<std::string_view>& patterns);
+  Status Build(const model::TokenizerSpec& spec);
 
-  // Work allowed per search grows with the text, so a pattern that backtracks without end is an
-  // error (kUnsupported) and not a hang. `text_bytes` is the longest text that will be split.
-  Status Prepare(size_t text_bytes, SplitScratch* scratch) const;
+  // `text_bytes` is the longest text that will be split.
+  Status Prepare(size_t text_bytes, PatternScratch* scratch) const {
+    return scratch->Prepare(steps_.size(), text_bytes);
+  }
+
+  // Whether spaces are mapped by a split rather than before them.
+  bool maps_spaces() const { return maps_spaces_; }
 
   using PieceFunction = Status (*)(void* user_data, std::string_view piece);
-  // Calls `function` for each non-empty piece in order; stops at its first error.
-  Status Split(std::string_view text, SplitScratch& scratch, PieceFunction function,
+  // Calls `function` for each non-empty piece in order; stops at its first error. Takes memory in
+  // proportion to the longest piece where spaces are mapped, else none.
+  Status Split(std::string_view text, PatternScratch& scratch, PieceFunction function,
                void* user_data) const;
 
  private:
+  struct Step {
+    model::Split split;
+    std::vector<Pattern> pattern;  // one, or none where spaces are mapped
+  };
   struct Visitor {
     PieceFunction function;
     void* user_data;
   };
-  Status SplitFrom(size_t level, std::string_view text, SplitScratch& scratch,
+  class Cutter;
+  Status SplitFrom(size_t level, std::string_view text, PatternScratch& scratch,
                    const Visitor& visitor) const;
+  Status CutBy(size_t level, std::string_view text, PatternScratch& scratch,
+               const Visitor& visitor) const;
 
-  std::vector<pcre2_real_code_8*> codes_;
+  std::vector<Step> steps_;
+  std::string_view sign_;
+  bool maps_spaces_ = false;
 };
 
 }  // namespace headroom::text

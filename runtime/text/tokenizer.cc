@@ -5,28 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "text/normal_form.h"
-
 namespace headroom::text {
-namespace {
-
-// The sign for a space becomes a space, as the tokens spell it; a prefix comes before.
-std::string MapSpaces(std::string_view text, const model::TokenizerSpec& spec) {
-  std::string mapped;
-  mapped.reserve(text.size() + 1);
-  if (spec.space_prefix == model::SpacePrefix::kAlways) mapped += ' ';
-  while (!text.empty()) {
-    const size_t sign = spec.space.empty() ? text.npos : text.find(spec.space);
-    mapped.append(text.substr(0, sign));
-    if (sign == text.npos) break;
-    mapped += ' ';
-    text.remove_prefix(sign + spec.space.size());
-  }
-  return mapped;
-}
-
-}  // namespace
-
 Result<std::unique_ptr<Tokenizer>> Tokenizer::Create(const model::TokenizerSpec& spec) {
   if (spec.kind == model::TokenizerKind::kNone) {
     return Status::Make(StatusCode::kUnsupported, "this model file carries no tokenizer");
@@ -41,26 +20,29 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::Create(const model::TokenizerSpec&
   }
   HR_RETURN_IF_ERROR(spec.kind == model::TokenizerKind::kUnigram ? tokenizer->unigram_.Build(spec)
                                                                  : tokenizer->bpe_.Build(spec));
-  HR_RETURN_IF_ERROR(tokenizer->special_.Build(spec, /*normalised=*/false));
-  HR_RETURN_IF_ERROR(tokenizer->normalised_.Build(spec, /*normalised=*/true));
-  HR_RETURN_IF_ERROR(tokenizer->splitter_.Build(spec.patterns));
+  HR_RETURN_IF_ERROR(tokenizer->normaliser_.Build(spec.normal_steps));
+  HR_RETURN_IF_ERROR(tokenizer->special_.Build(spec, nullptr));
+  HR_RETURN_IF_ERROR(tokenizer->normalised_.Build(spec, &tokenizer->normaliser_));
+  HR_RETURN_IF_ERROR(tokenizer->splitter_.Build(spec));
   return tokenizer;
 }
 
 // Text in the form that its tokens have; `plain` follows it.
 Result<std::string> Tokenizer::Prepare(std::string_view text, std::vector<TextRange>* plain) const {
   std::string formed;
-  if (!IsPlainly(text, spec_->normal_form)) {
-    HR_ASSIGN_OR_RETURN(formed, ToNormalForm(text, spec_->normal_form));
+  if (!normaliser_.Leaves(text)) {
+    HR_ASSIGN_OR_RETURN(formed, normaliser_.Apply(text));
     // Where a range came to lie is not known: no special token is looked for in the whole.
     if (!plain->empty()) *plain = {{0, formed.size()}};
     text = formed;
   }
+  if (text.empty() || splitter_.maps_spaces()) return std::string(text);
+  const bool prefix = spec_->space_prefix == model::SpacePrefix::kAlways;
   for (TextRange& range : *plain) {
     for (size_t* place : {&range.begin, &range.end})
-      *place = MapSpaces(text.substr(0, *place), *spec_).size();
+      *place = MapSpaces(text.substr(0, *place), spec_->space, prefix).size();
   }
-  return MapSpaces(text, *spec_);
+  return MapSpaces(text, spec_->space, prefix);
 }
 
 // A part of the text between special tokens.
@@ -76,7 +58,7 @@ Status Tokenizer::EncodeOrdinary(std::string_view whole, TextRange part, Work& w
   std::string prepared;
   if (spec_->space_prefix == model::SpacePrefix::kAlways ||
       (!spec_->space.empty() && text.find(spec_->space) != text.npos) ||
-      !IsPlainly(text, spec_->normal_form)) {
+      !normaliser_.Leaves(text)) {
     HR_ASSIGN_OR_RETURN(prepared, Prepare(text, &plain));
     text = prepared;
   }

@@ -1,7 +1,7 @@
 // Text to token ids and back, by the tokenizer that a model file carries: byte-level BPE, or the
 // BPE and the unigram model of SentencePiece.
 //
-//   text -> cut at special tokens -> normal form -> spaces mapped and prefixed -> cut by patterns
+//   text -> cut at special tokens -> normaliser -> spaces mapped and prefixed -> cut by patterns
 //        -> encoder
 #pragma once
 
@@ -16,6 +16,7 @@
 #include "base/status.h"
 #include "model/model.h"
 #include "text/bpe.h"
+#include "text/normaliser.h"
 #include "text/special_matcher.h"
 #include "text/splitter.h"
 #include "text/unigram.h"
@@ -65,7 +66,7 @@ class Tokenizer {
   // What one Encode call works with.
   struct Work {
     TokenSink sink;
-    SplitScratch split;
+    PatternScratch split;
     MergeScratch merge;
     UnigramScratch unigram;
     SpecialRule rule;
@@ -81,6 +82,7 @@ class Tokenizer {
   Unigram unigram_;
   SpecialMatcher special_;     // in the text as it comes
   SpecialMatcher normalised_;  // in the text with its spaces mapped
+  Normaliser normaliser_;
   PatternSplitter splitter_;
 };
 

@@ -35,4 +35,15 @@ inline Utf8Scan ScanUtf8(std::string_view text) {
   return {Utf8::kWhole, need};
 }
 
+// Length of the longest front of `text` that is whole characters (`whole`) or has none.
+inline size_t Utf8Run(std::string_view text, bool whole) {
+  size_t at = 0;
+  while (at < text.size()) {
+    const Utf8Scan scan = ScanUtf8(text.substr(at));
+    if ((scan.kind == Utf8::kWhole) != whole) break;
+    at += scan.bytes;
+  }
+  return at;
+}
+
 }  // namespace headroom::text

@@ -459,7 +459,8 @@ TEST_CASE("a tokenizer beside the weights is taken in, or left out when asked", 
   CHECK(spec.merges[0].result == 2);
   CHECK(spec.chat_template == "{{ messages }}");
   CHECK(spec.chat_format.empty());
-  CHECK(spec.normal_form == model::NormalForm::kNfc);
+  REQUIRE(spec.normal_steps.size() == 1);
+  CHECK(spec.normal_steps[0].form == model::NormalForm::kNfc);
   CHECK(spec.end_tokens == std::vector<uint32_t>{3, 5});
   CHECK(with->model->sampling.temperature == 0.6f);
   CHECK(with->model->sampling.top_k == 20);

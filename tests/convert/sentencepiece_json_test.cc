@@ -128,7 +128,6 @@ TEST_CASE("damaged vocabularies of SentencePiece are refused by what is wrong",
   CHECK(llama.Refused(R"("<mask>":782)", R"("<mask>":782,"a b":799)", "a b"));
   CHECK(llama.Refused(R"("merges":[)", R"("merges":[["<0x0A>","<0x0A>"],)", "merge 0"));
   CHECK(llama.Refused(R"("dropout":null)", R"("dropout":0.5)", "dropout"));
-  CHECK(llama.Refused(R"("single_word":false)", R"("single_word":true)", "single_word"));
   const File unigram("unigram");
   CHECK(unigram.Refused(R"(["<unk>",0.0])", R"(["<unk>"])", "token 0"));
   CHECK(unigram.Refused(R"(["<unk>",0.0])", R"(["<unk>","x"])", "token 0"));

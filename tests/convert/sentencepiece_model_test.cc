@@ -159,12 +159,15 @@ TEST_CASE("vocabularies that contradict themselves are refused by what is wrong"
   CHECK(Refused(with([](Model& m) { m.pieces[3].text = "<0x-1>"; }), "piece 3 \"<0x-1>\""));
   CHECK(Refused(with([](Model& m) { m.pieces[3].type = PieceType::kControl; }), "255 byte"));
   CHECK(Refused(with([](Model& m) { m.pieces[1].type = PieceType::kUnknown; }), "second unknown"));
-  CHECK(Refused(with([](Model& m) { m.byte_fallback = false; }), "BPE without byte_fallback"));
+  CHECK(Refused(with([](Model& m) { m.byte_fallback = false; }), "is a byte, without"));
   CHECK(Refused(with([](Model& m) { m.begin_token = 262; }), "begin token 262"));
   CHECK(Refused(with([](Model& m) { m.add_begin = true; }), "begin token -1"));
-  CHECK(Refused(with([](Model& m) { m.remove_extra_whitespaces = true; }), "remove_extra"));
+  CHECK(Refused(with([](Model& m) {
+                  m.remove_extra_whitespaces = true;
+                  m.pieces[260].type = PieceType::kUserDefined;
+                }),
+                "normaliser beside pieces of the user"));
   CHECK(Refused(with([](Model& m) { m.whitespace_as_suffix = true; }), "whitespace_as_suffix"));
-  CHECK(Refused(with([](Model& m) { m.precompiled_charsmap = "x"; }), "precompiled_charsmap"));
   CHECK(Refused(with([](Model& m) { m.pieces[259].type = PieceType::kUnused; }), "pass through"));
   const auto many = Make(good, 100);
   REQUIRE_FALSE(many.ok());

@@ -69,6 +69,33 @@ TEST_CASE("ids equal the reference: single digits", "[convert][tokenizer]") { Ch
 TEST_CASE("ids equal the reference: added tokens of all kinds", "[convert][tokenizer]") {
   CheckCase("added");
 }
+TEST_CASE("ids equal the reference: steps of a normaliser, tokens that stand alone",
+          "[convert][tokenizer]") {
+  CheckCase("normaliser");
+}
+TEST_CASE("ids equal the reference: what matches goes with its neighbours",
+          "[convert][tokenizer]") {
+  CheckCase("cuts");
+}
+TEST_CASE("ids equal the reference: what matches is left out", "[convert][tokenizer]") {
+  CheckCase("cuts-removed");
+}
+TEST_CASE("ids and texts equal the reference: unigram behind a charsmap and words",
+          "[convert][tokenizer]") {
+  CheckCase("unigram-charsmap", 400);
+}
+TEST_CASE("ids and texts equal the reference: BPE with unknown characters",
+          "[convert][tokenizer]") {
+  CheckCase("bpe-unknown", 600);
+}
+TEST_CASE("ids and texts equal SentencePiece's: unigram behind its normaliser",
+          "[convert][tokenizer]") {
+  CheckModel("model-unigram-nfkc", 320);
+}
+TEST_CASE("ids and texts equal SentencePiece's: BPE with unknown characters",
+          "[convert][tokenizer]") {
+  CheckModel("model-bpe-unknown", 400);
+}
 TEST_CASE("ids equal the reference: normal form D", "[convert][tokenizer]") { CheckCase("nfd"); }
 TEST_CASE("ids equal the reference: normal form KC", "[convert][tokenizer]") { CheckCase("nfkc"); }
 

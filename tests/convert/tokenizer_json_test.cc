@@ -45,7 +45,7 @@ TEST_CASE("glyphs become bytes, merges ids, holes empty tokens", "[convert][toke
   CHECK((t.merges[0].left == 0 && t.merges[0].right == 1 && t.merges[0].result == 4));
   CHECK((t.merges[1].left == 2 && t.merges[1].right == 4 && t.merges[1].result == 5));
   CHECK(t.special_tokens == std::vector<uint32_t>{6});
-  CHECK(t.patterns.size() == 1);
+  CHECK(t.splits.size() == 1);
   CHECK_FALSE(t.add_begin);
 }
 
@@ -59,7 +59,7 @@ TEST_CASE("merges may be pairs, and white space in patterns is spelled out",
       kBase, R"({"type":"ByteLevel","add_prefix_space":false})",
       R"({"type":"Split","pattern":{"Regex":"[^\\s\\]]\\S|\\s+"},"behavior":"Isolated"})"));
   REQUIRE(split.ok());
-  CHECK(split.value().tokenizer.patterns[0] ==
+  CHECK(split.value().tokenizer.splits[0].pattern ==
         R"([^\t-\r\x{20}\x{85}\p{Z}\]][^\t-\r\x{20}\x{85}\p{Z}]|[\t-\r\x{20}\x{85}\p{Z}]+)");
 }
 
@@ -81,7 +81,7 @@ TEST_CASE("a template's first token becomes the begin token", "[convert][tokeniz
   CHECK(Says(with(first + "," + first + "," + text).status().message(), "behind the text"));
 }
 
-TEST_CASE("a normaliser that is a Unicode normal form is kept, one of them",
+TEST_CASE("normalisers that are Unicode normal forms are kept in their order",
           "[convert][tokenizer]") {
   const auto with = [](const std::string& normalizer) {
     return Parse(test::Replaced(kBase, R"("normalizer":null)", R"("normalizer":)" + normalizer));
@@ -89,12 +89,16 @@ TEST_CASE("a normaliser that is a Unicode normal form is kept, one of them",
   const auto parsed = with(R"({"type":"NFC"})");
   REQUIRE(parsed.ok());
   CHECK(parsed.value().notes.empty());
-  CHECK(parsed.value().tokenizer.normal_form == model::NormalForm::kNfc);
+  REQUIRE(parsed.value().tokenizer.normal_steps.size() == 1);
+  CHECK(parsed.value().tokenizer.normal_steps[0].step.form == model::NormalForm::kNfc);
   const auto listed = with(R"({"type":"Sequence","normalizers":[{"type":"NFKD"}]})");
   REQUIRE(listed.ok());
-  CHECK(listed.value().tokenizer.normal_form == model::NormalForm::kNfkd);
+  REQUIRE(listed.value().tokenizer.normal_steps.size() == 1);
+  CHECK(listed.value().tokenizer.normal_steps[0].step.form == model::NormalForm::kNfkd);
   const auto both = with(R"({"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"NFKC"}]})");
-  CHECK(Says(both.status().message(), "second normal form \"NFKC\""));
+  REQUIRE(both.ok());
+  REQUIRE(both.value().tokenizer.normal_steps.size() == 2);
+  CHECK(both.value().tokenizer.normal_steps[1].step.form == model::NormalForm::kNfkc);
 }
 
 TEST_CASE("parts that would change ids are refused by name", "[convert][tokenizer]") {
@@ -104,7 +108,8 @@ TEST_CASE("parts that would change ids are refused by name", "[convert][tokenize
   CHECK(Says(Refused(R"("type":"BPE")", R"("type":"BPE","dropout":0.1)"), "dropout"));
   CHECK(Says(Refused(R"("type":"BPE")", R"("type":"BPE","end_of_word_suffix":"</w>")"),
              "end_of_word_suffix"));
-  CHECK(Says(Refused(R"("normalizer":null)", R"("normalizer":{"type":"Lowercase"})"), "Lowercase"));
+  CHECK(Says(Refused(R"("normalizer":null)", R"("normalizer":{"type":"BertNormalizer"})"),
+             "BertNormalizer"));
   CHECK(Says(Refused(byte_level, R"({"type":"Metaspace"})"), "Metaspace"));
   CHECK(Says(Refused(byte_level, R"({"type":"Sequence","pretokenizers":[)" + byte_level +
                                      R"(,{"type":"Digits"}]})"),
@@ -112,22 +117,31 @@ TEST_CASE("parts that would change ids are refused by name", "[convert][tokenize
   CHECK(Says(Refused(byte_level, R"({"type":"Sequence","pretokenizers":[{"type":"Digits"},)"
                                  R"({"type":"ByteLevel","add_prefix_space":true}]})"),
              "add_prefix_space"));
-  CHECK(Says(Refused(byte_level, R"({"type":"Split","pattern":{"Regex":"a"},"behavior":)"
-                                 R"("MergedWithNext"})"),
-             "MergedWithNext"));
-  CHECK(Says(Refused(byte_level, R"({"type":"Split","pattern":{"String":" "},"behavior":)"
-                                 R"("Isolated"})"),
-             "String"));
-  for (const char* pattern : {"[[a]b]", "[a&&b]", R"(\\h+)", "a{1,3}+", "[]a]"}) {
+  CHECK(Says(Refused(byte_level, R"({"type":"Split","pattern":{"Regex":"a"},"behavior":"Kept"})"),
+             "behavior \"Kept\""));
+  CHECK(Says(Refused(byte_level, R"({"type":"Split","behavior":"Isolated"})"), "Split pattern"));
+  CHECK(Says(Refused(byte_level, R"({"type":"UnicodeScripts"})"), "UnicodeScripts"));
+  for (const char* pattern :
+       {"[[a]b]", "[a&&b]", R"(\\h+)", "a{1,3}+", "[]a]", R"(\\bx)", R"([\\W])"}) {
     CHECK(Says(Refused(byte_level, std::string(R"({"type":"Split","pattern":{"Regex":")") +
                                        pattern + R"("},"behavior":"Isolated"})"),
-               "split pattern"));
+               "Split pattern"));
+    CHECK(Says(Refused(R"("normalizer":null)",
+                       std::string(R"("normalizer":{"type":"Replace","pattern":{"Regex":")") +
+                           pattern + R"("},"content":""})"),
+               "Replace pattern"));
   }
+  const std::string long_text(65, 'x');
+  CHECK(Says(Refused(R"("normalizer":null)",
+                     R"("normalizer":{"type":"Prepend","prepend":")" + long_text + "\"}"),
+             "Prepend text"));
+  CHECK(Says(Refused(R"("normalizer":null)",
+                     R"("normalizer":{"type":"Precompiled","precompiled_charsmap":"*"})"),
+             "no base 64"));
   CHECK(Says(Refused(R"("post_processor":null)", R"("post_processor":{"type":"BertProcessing"})"),
              "BertProcessing"));
   CHECK(Says(Refused(R"("decoder":{"type":"ByteLevel"})", R"("decoder":{"type":"WordPiece"})"),
              "WordPiece"));
-  CHECK(Says(Refused(R"("special":true)", R"("special":true,"single_word":true)"), "single_word"));
 }
 
 TEST_CASE("tokens that are no glyphs are shown and never made", "[convert][tokenizer]") {

@@ -343,7 +343,7 @@ class Mutator {
 
   void EditTokenizer() {
     fb::TokenizerT& tokenizer = Ensure(graph_.tokenizer);
-    switch (Below(10)) {
+    switch (Below(11)) {
       case 0:
         return Kind(tokenizer.kind);
       case 1:
@@ -366,9 +366,25 @@ class Mutator {
       case 8:
         tokenizer.patterns.emplace_back(Below(3), 'a');
         return;
+      case 9:
+        return EditTextSteps(tokenizer);
       default:
         return List(tokenizer.byte_tokens);
     }
+  }
+
+  void EditTextSteps(fb::TokenizerT& tokenizer) {
+    auto step = std::make_unique<fb::NormalStepT>();
+    step->kind = static_cast<fb::NormalStepKind>(Below(7));
+    step->form = static_cast<fb::NormalForm>(Below(6));
+    step->pattern.assign(Below(3), 'a');
+    step->text.assign(Below(80), 'b');
+    step->charsmap.assign(Below(40), static_cast<uint8_t>(Below(256)));
+    tokenizer.normal_steps.push_back(std::move(step));
+    auto split = std::make_unique<fb::SplitT>();
+    split->pattern.assign(Below(3), 'c');
+    split->behaviour = static_cast<fb::SplitBehaviour>(Below(6));
+    tokenizer.splits.push_back(std::move(split));
   }
 
   void EditFacts() {

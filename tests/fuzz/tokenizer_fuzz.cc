@@ -131,6 +131,25 @@ struct Bytes {
   }
 };
 
+void AddTextSteps(Bytes& bytes, test::OwnedSpec& owned) {
+  for (int i = bytes.Next() % 4; i > 0; --i) {
+    model::NormalStep step;
+    step.kind = static_cast<model::NormalStepKind>(bytes.Next() % 6);
+    step.form = static_cast<model::NormalForm>(bytes.Next() % 5);
+    const uint8_t sides = bytes.Next();
+    step.left = sides & 1;
+    step.right = sides & 2;
+    step.graphemes = sides & 4;
+    const std::string pattern = bytes.Take(bytes.Next() % 8), text = bytes.Take(bytes.Next() % 4);
+    owned.AddStep(step, pattern, text, bytes.Take(bytes.Next() % 64));
+  }
+  for (int i = bytes.Next() % 4; i > 0; --i) {
+    const uint8_t how = bytes.Next();
+    owned.AddSplit(bytes.Take(bytes.Next() % 8), static_cast<model::SplitBehaviour>(how % 5),
+                   how & 64);
+  }
+}
+
 void FuzzSpec(std::string_view data) {
   Bytes bytes{data};
   test::OwnedSpec owned;
@@ -157,7 +176,11 @@ void FuzzSpec(std::string_view data) {
     owned.AddAdded({bytes.Next(), {}, (shape & 1) != 0, (shape & 2) != 0, (shape & 4) != 0, true},
                    bytes.Take(2));
   }
-  owned.spec().normal_form = static_cast<model::NormalForm>(bytes.Next() % 5);
+  if (const uint8_t form = bytes.Next() % 8; form < 5) {
+    owned.AddForm(static_cast<model::NormalForm>(form));
+  } else {
+    AddTextSteps(bytes, owned);
+  }
   owned.spec().ignore_merges = shape & 4;
   owned.spec().add_prefix_space = shape & 8;
   owned.spec().add_begin = shape & 16;

@@ -164,6 +164,49 @@ TEST_CASE("group 19: what vocabularies of SentencePiece have is checked", "[mode
   });
 }
 
+TEST_CASE("steps and cuts of text that lie are refused", "[model][hostile]") {
+  const auto step = [](auto edit) {
+    return [edit](fb::ModelT& g) {
+      g.tokenizer->normal_steps.push_back(std::make_unique<fb::NormalStepT>());
+      edit(*g.tokenizer->normal_steps[0]);
+    };
+  };
+  const auto cut = [](auto edit) {
+    return [edit](fb::ModelT& g) {
+      g.tokenizer->patterns.clear();
+      g.tokenizer->splits.push_back(std::make_unique<fb::SplitT>());
+      edit(*g.tokenizer->splits[0]);
+    };
+  };
+  const auto replace = [](auto& s) { s.kind = fb::NormalStepKind::Replace; };
+  ExpectRefused({
+      {"kind", kUnsupported, "normal step 9",
+       step([](auto& s) { s.kind = static_cast<fb::NormalStepKind>(9); })},
+      {"form", kUnsupported, "normal form 7",
+       step([](auto& s) { s.form = static_cast<fb::NormalForm>(7); })},
+      {"no pattern", kCorrupt, "normal pattern 0 is empty", step(replace)},
+      {"pattern", kCorrupt, "normal pattern of 16385 bytes", step([=](auto& s) {
+         replace(s);
+         s.pattern.assign(16385, 'a');
+       })},
+      {"text", kCorrupt, "text of a normal step of 65 bytes",
+       step([](auto& s) { s.text.assign(65, 'a'); })},
+      {"charsmap", kCorrupt, "a charsmap of 16777217 bytes",
+       step([](auto& s) { s.charsmap.assign((16u << 20) + 1, 0); })},
+      {"form beside steps", kCorrupt, "a normal form beside normal steps",
+       [step](auto& g) {
+         step([](auto&) {})(g);
+         g.tokenizer->normal_form = fb::NormalForm::NFC;
+       }},
+      {"behaviour", kUnsupported, "split behaviour 6",
+       cut([](auto& s) { s.behaviour = static_cast<fb::SplitBehaviour>(6); })},
+      {"cut", kCorrupt, "split pattern of 16385 bytes",
+       cut([](auto& s) { s.pattern.assign(16385, 'a'); })},
+      {"patterns beside cuts", kCorrupt, "split patterns beside splits",
+       [](auto& g) { g.tokenizer->splits.push_back(std::make_unique<fb::SplitT>()); }},
+  });
+}
+
 TEST_CASE("metadata and sampling hints out of range are refused", "[model][hostile]") {
   ExpectRefused({
       {"no vocabulary", kCorrupt, "vocabulary 0", [](auto& g) { g.metadata->vocabulary = 0; }},

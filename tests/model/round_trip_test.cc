@@ -151,8 +151,8 @@ TEST_CASE("the tokenizer comes back, merges with their results", "[model]") {
   }
   CHECK(tokenizer.merges[2].result == 29);
   CHECK(tokenizer.special_tokens == expected.special_tokens);
-  REQUIRE(tokenizer.patterns.size() == 1);
-  CHECK(tokenizer.patterns[0] == expected.patterns[0]);
+  REQUIRE(tokenizer.splits.size() == 1);
+  CHECK(tokenizer.splits[0].pattern == expected.splits[0].pattern);
   CHECK(tokenizer.end_tokens == expected.end_tokens);
   CHECK(tokenizer.begin_token == expected.begin_token);
   CHECK(tokenizer.add_begin);
@@ -309,6 +309,26 @@ TEST_CASE("the writer refuses incomplete and overfull tensors and leaves no file
     CHECK(writer.value().Finish().code() == StatusCode::kWrongState);
   }
   CHECK(access(path.text().c_str(), F_OK) != 0);
+}
+
+TEST_CASE("what older builds would overlook makes them refuse the file", "[model]") {
+  const auto features = [](auto edit) {
+    ModelDescription description = test::TinyDescription();
+    edit(description.tokenizer);
+    const test::AlignedBytes file = test::WriteToMemory(description);
+    return model::ReadHeader(file.span()).value().required_features;
+  };
+  CHECK(features([](auto&) {}) == 0);
+  CHECK(features([](auto& t) { t.normal_steps.resize(1); }) == 0);  // as is
+  CHECK(features([](auto& t) {
+          t.normal_steps.resize(1);
+          t.normal_steps[0].step.form = model::NormalForm::kNfc;
+        }) == 4);
+  CHECK(features([](auto& t) { t.normal_steps.resize(2); }) == 8);
+  CHECK(features([](auto& t) { t.splits[0].behaviour = model::SplitBehaviour::kRemoved; }) == 8);
+  CHECK(features([](auto& t) {
+          t.added_tokens.push_back({{31, {}, true, false, false, false, true}, ""});
+        }) == 8);
 }
 
 TEST_CASE("the writer refuses a merge that makes no token", "[model]") {

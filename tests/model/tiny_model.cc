@@ -181,7 +181,7 @@ convert::TokenizerDescription TinyTokenizer() {
   tokenizer.tokens.insert(tokenizer.tokens.end(), {" ", "th", "the", " the", "<begin>", "<end>"});
   tokenizer.merges = {{'t' - 'a', 'h' - 'a', 27}, {27, 'e' - 'a', 28}, {26, 28, 29}};
   tokenizer.special_tokens = {30, 31};
-  tokenizer.patterns = {R"(\s?\p{L}+|\s)"};
+  tokenizer.splits = {{R"(\s?\p{L}+|\s)"}};
   tokenizer.end_tokens = {31};
   tokenizer.begin_token = 30;
   tokenizer.add_begin = true;

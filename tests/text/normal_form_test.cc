@@ -54,7 +54,7 @@ TEST_CASE("a tokenizer brings text into its form between special tokens", "[text
   owned.AddAllBytes();
   owned.AddMerge("\xc3", "\xa9");
   const auto end = static_cast<int32_t>(owned.AddSpecial("<e>"));
-  owned.spec().normal_form = NormalForm::kNfc;
+  owned.AddForm(NormalForm::kNfc);
   const auto tokenizer = test::MakeTokenizer(owned);
   const auto encode = [&](const std::string& text, std::vector<text::TextRange> plain = {}) {
     return test::Encode(*tokenizer, text, 0, plain);

@@ -35,7 +35,24 @@ class OwnedSpec {
     spec_.special_tokens.push_back(id);
     return id;
   }
-  void AddPattern(const std::string& pattern) { patterns_.push_back(pattern); }
+  void AddPattern(const std::string& pattern) { AddSplit(pattern); }
+  void AddSplit(const std::string& pattern,
+                model::SplitBehaviour behaviour = model::SplitBehaviour::kIsolated,
+                bool invert = false) {
+    spec_.splits.push_back({texts_.emplace_back(pattern), behaviour, invert});
+  }
+  void AddStep(model::NormalStep step, const std::string& pattern, const std::string& text,
+               const std::string& charsmap = "") {
+    step.pattern = texts_.emplace_back(pattern);
+    step.text = texts_.emplace_back(text);
+    step.charsmap = texts_.emplace_back(charsmap);
+    spec_.normal_steps.push_back(step);
+  }
+  void AddForm(model::NormalForm form) {
+    model::NormalStep step;
+    step.form = form;
+    AddStep(step, "", "");
+  }
   void AddAdded(model::AddedToken token, const std::string& text) {
     added_.push_back(token);
     added_texts_.push_back(text);
@@ -49,7 +66,6 @@ class OwnedSpec {
   model::TokenizerSpec& spec() {
     spec_.tokens = model::TokenTable(ends_, bytes_.data());
     spec_.merges = merges_;
-    spec_.patterns.assign(patterns_.begin(), patterns_.end());
     for (size_t i = 0; i < added_.size(); ++i) added_[i].text = added_texts_[i];
     spec_.added_tokens = added_;
     spec_.space = space_;
@@ -64,7 +80,7 @@ class OwnedSpec {
   std::vector<uint32_t> ends_;
   std::map<std::string, uint32_t> ids_;
   std::vector<model::Merge> merges_;
-  std::deque<std::string> patterns_;
+  std::deque<std::string> texts_;
   std::vector<model::AddedToken> added_;
   std::deque<std::string> added_texts_;
   std::string space_;

@@ -278,6 +278,7 @@ void AddSentencePiece(const TokenizerDescription& from, fb::TokenizerT& to) {
   to.strip_spaces = from.strip_spaces;
   to.byte_tokens = from.byte_tokens;
   to.unknown_token = from.unknown_token;
+  to.fuse_unknown = from.fuse_unknown;
   for (const AddedTokenDescription& added : from.added_tokens) {
     auto token = std::make_unique<fb::AddedTokenT>();
     token->token = added.token.token;
@@ -286,6 +287,7 @@ void AddSentencePiece(const TokenizerDescription& from, fb::TokenizerT& to) {
     token->normalised = added.token.normalised;
     token->strip_left = added.token.strip_left;
     token->strip_right = added.token.strip_right;
+    token->single_word = added.token.single_word;
     to.added_tokens.push_back(std::move(token));
   }
   const bool exact = std::all_of(from.scores.begin(), from.scores.end(), [](double score) {
@@ -299,6 +301,45 @@ void AddSentencePiece(const TokenizerDescription& from, fb::TokenizerT& to) {
   }
 }
 
+// A normal form alone is written as readers of the first builds know it, and so are plain patterns.
+void AddNormalSteps(const TokenizerDescription& from, fb::TokenizerT& to) {
+  const auto& steps = from.normal_steps;
+  if (steps.size() == 1 && steps[0].step.kind == model::NormalStepKind::kNormalForm) {
+    to.normal_form = static_cast<fb::NormalForm>(steps[0].step.form);
+    return;
+  }
+  for (const NormalStepDescription& described : steps) {
+    auto step = std::make_unique<fb::NormalStepT>();
+    step->kind = static_cast<fb::NormalStepKind>(described.step.kind);
+    step->form = static_cast<fb::NormalForm>(described.step.form);
+    step->pattern = described.pattern;
+    step->text = described.text;
+    step->left = described.step.left;
+    step->right = described.step.right;
+    step->charsmap.assign(described.charsmap.begin(), described.charsmap.end());
+    step->graphemes = described.step.graphemes;
+    to.normal_steps.push_back(std::move(step));
+  }
+}
+
+void AddSplits(const TokenizerDescription& from, fb::TokenizerT& to) {
+  const bool plain = std::all_of(from.splits.begin(), from.splits.end(), [](const auto& split) {
+    return !split.pattern.empty() && !split.invert &&
+           split.behaviour == model::SplitBehaviour::kIsolated;
+  });
+  for (const SplitDescription& described : from.splits) {
+    if (plain) {
+      to.patterns.push_back(described.pattern);
+      continue;
+    }
+    auto split = std::make_unique<fb::SplitT>();
+    split->pattern = described.pattern;
+    split->behaviour = static_cast<fb::SplitBehaviour>(described.behaviour);
+    split->invert = described.invert;
+    to.splits.push_back(std::move(split));
+  }
+}
+
 Status AddTokenizer(const TokenizerDescription& from, fb::ModelT& graph) {
   if (from.kind == model::TokenizerKind::kNone && from.end_tokens.empty()) return {};
   auto to = std::make_unique<fb::TokenizerT>();
@@ -309,13 +350,13 @@ Status AddTokenizer(const TokenizerDescription& from, fb::ModelT& graph) {
   }
   HR_RETURN_IF_ERROR(AddMerges(from, *to));
   to->special_tokens = from.special_tokens;
-  to->patterns = from.patterns;
   to->end_tokens = from.end_tokens;
   to->begin_token = from.begin_token;
   to->add_begin = from.add_begin;
   to->add_prefix_space = from.add_prefix_space;
   to->ignore_merges = from.ignore_merges;
-  to->normal_form = static_cast<fb::NormalForm>(from.normal_form);
+  AddNormalSteps(from, *to);
+  AddSplits(from, *to);
   to->chat_template = from.chat_template;
   to->chat_format = from.chat_format;
   AddSentencePiece(from, *to);

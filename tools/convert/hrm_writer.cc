@@ -114,6 +114,18 @@ Result<uint64_t> HrmWriter::Impl::LayOut(const ModelDescription& description) {
   return file_bytes;
 }
 
+// What older readers must refuse rather than overlook.
+uint64_t RequiredFeatures(const fb::ModelT& graph) {
+  if (!graph.tokenizer) return 0;
+  const fb::TokenizerT& tokenizer = *graph.tokenizer;
+  const auto& added = tokenizer.added_tokens;
+  const bool words =
+      std::any_of(added.begin(), added.end(), [](const auto& token) { return token->single_word; });
+  const bool steps = words || !tokenizer.normal_steps.empty() || !tokenizer.splits.empty();
+  const bool form = tokenizer.normal_form != fb::NormalForm::AsIs;
+  return (form ? model::kFeatureNormalForm : 0) | (steps ? model::kFeatureTextSteps : 0);
+}
+
 // Header and graph, as they begin the file.
 Result<std::vector<std::byte>> HrmWriter::Impl::Head(uint64_t file_bytes) const {
   const std::vector<std::byte> serialised = Serialise(graph);
@@ -122,8 +134,7 @@ Result<std::vector<std::byte>> HrmWriter::Impl::Head(uint64_t file_bytes) const 
                         static_cast<unsigned long long>(graph_bytes), serialised.size());
   }
   model::Header header;
-  if (graph.tokenizer && graph.tokenizer->normal_form != fb::NormalForm::AsIs)
-    header.required_features |= model::kFeatureNormalForm;
+  header.required_features = RequiredFeatures(graph);
   header.graph_bytes = serialised.size();
   header.file_bytes = file_bytes;
   header.graph_checksum = model::Checksum(serialised);

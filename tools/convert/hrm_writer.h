@@ -38,18 +38,30 @@ struct AddedTokenDescription {
   std::string text;
 };
 
+// The views of `step` are ignored: the texts are owned here.
+struct NormalStepDescription {
+  model::NormalStep step;
+  std::string pattern = {}, text = {}, charsmap = {};
+};
+
+struct SplitDescription {
+  std::string pattern;  // empty: spaces are mapped and prefixed here
+  model::SplitBehaviour behaviour = model::SplitBehaviour::kIsolated;
+  bool invert = false;
+};
+
 struct TokenizerDescription {
   model::TokenizerKind kind = model::TokenizerKind::kNone;
   std::vector<std::string> tokens;   // id -> bytes
   std::vector<model::Merge> merges;  // rank order; the result's bytes must be the halves' joined
   std::vector<uint32_t> special_tokens;
-  std::vector<std::string> patterns;
+  std::vector<SplitDescription> splits;
   std::vector<uint32_t> end_tokens;
   int32_t begin_token = model::kNone;
   bool add_begin = false;
   bool add_prefix_space = false;
   bool ignore_merges = false;
-  model::NormalForm normal_form = model::NormalForm::kAsIs;
+  std::vector<NormalStepDescription> normal_steps;
   std::string chat_template;
   std::string chat_format;
   // As in model::TokenizerSpec.
@@ -59,6 +71,7 @@ struct TokenizerDescription {
   std::vector<AddedTokenDescription> added_tokens;
   std::vector<uint32_t> byte_tokens;
   int32_t unknown_token = model::kNone;
+  bool fuse_unknown = false;
   std::vector<double> scores;  // stored as floats where that loses nothing
 };
 

@@ -58,8 +58,9 @@ class SentencePieceParser : public TokenizerParser {
   }
 
   Status Normalizer(const Json& part, const std::string& type) {
-    if (!prepend_ && !mapped_) {
-      HR_ASSIGN_OR_RETURN(const bool taken, TakeNormalForm(type));
+    const bool maps = type == "Prepend" || (type == "Replace" && Pattern(part) == " ");
+    if (!prepend_ && !mapped_ && !maps) {
+      HR_ASSIGN_OR_RETURN(const bool taken, TakeNormalizer(part, type));
       if (taken) return {};
     }
     if (type == "Prepend" && !prepend_) {
@@ -77,7 +78,10 @@ class SentencePieceParser : public TokenizerParser {
     if (metaspace_) return Unsupported("pre_tokenizer behind Metaspace", type);
     // Gemma's: the spaces it would cut at are signs by then.
     if (type == "Split" && Pattern(part) == " " && mapped_) return {};
-    return type == "Metaspace" ? Metaspace(part) : Unsupported("pre_tokenizer", type);
+    if (type == "Metaspace") return Metaspace(part);
+    if (mapped_ || prepend_) return Unsupported("pre_tokenizer behind mapped spaces", type);
+    HR_ASSIGN_OR_RETURN(const bool taken, TakePreTokenizer(part, type));
+    return taken ? Status() : Unsupported("pre_tokenizer", type);
   }
 
   Status Metaspace(const Json& part) {
@@ -88,14 +92,18 @@ class SentencePieceParser : public TokenizerParser {
       return Unsupported("pre_tokenizer Metaspace without add_prefix_space but with", scheme);
     if (scheme != "never" && prepend_)
       return Unsupported("pre_tokenizer Metaspace behind Prepend", scheme);
-    if (scheme == "always") {
+    if (!out().splits.empty()) {  // each piece of the cuts before gets a space
+      if (scheme != "always")
+        return Unsupported("pre_tokenizer Metaspace behind others with", scheme);
+      AddSplit("");
+    } else if (scheme == "always") {
       out().add_prefix_space = true;
     } else if (scheme == "first") {
       out().space_prefix = model::SpacePrefix::kFirst;
     } else if (scheme != "never") {
       return Unsupported("pre_tokenizer Metaspace prepend_scheme", scheme);
     }
-    if (Is(part, "split", true)) out().patterns.push_back(" [^ ]*");
+    if (Is(part, "split", true)) AddSplit(" [^ ]*");
     return {};
   }
 
@@ -154,7 +162,7 @@ class SentencePieceParser : public TokenizerParser {
       return Unsupported("decoder of a vocabulary with byte_fallback without", "ByteFallback");
     taken_.assign(vocabulary_, false);
     const std::string type = Text(model, "type");
-    if (type == "Unigram") {
+    if (type == "Unigram" || (type.empty() && !List(model, "vocab").empty())) {
       HR_RETURN_IF_ERROR(UnigramModel(model));
     } else if (type.empty() || type == "BPE") {
       HR_RETURN_IF_ERROR(BpeModel(model));
@@ -187,6 +195,9 @@ class SentencePieceParser : public TokenizerParser {
     HR_RETURN_IF_ERROR(Merges(*vocabulary, List(model, "merges")));
     const auto unknown = vocabulary->find(Text(model, "unk_token"));
     if (unknown != vocabulary->end()) out().unknown_token = unknown->get<int32_t>();
+    if (!byte_fallback_ && out().unknown_token < 0)
+      return Unsupported("BPE with neither byte_fallback nor", "unk_token");
+    out().fuse_unknown = Is(model, "fuse_unk");
     out().ignore_merges = Is(model, "ignore_merges");
     out().kind = model::TokenizerKind::kCharacterBpe;
     return {};
@@ -232,14 +243,17 @@ class SentencePieceParser : public TokenizerParser {
 
   Status Verbatim() {
     HR_ASSIGN_OR_RETURN(const std::vector<Added> tokens, AddedTokens());
-    for (const Added& token : tokens) {
+    for (Added token : tokens) {
+      token.known = taken_[token.id];
       spaced_.erase(token.id);  // needs not be made from pieces
       if (!taken_[token.id]) SetToken(token.id, Mapped(token.content));
       // The model never makes what has a true space.
       const bool special = IsSpecial(token) || token.content.find(' ') != token.content.npos;
       AddedTokenDescription added;
-      added.token = {token.id, {}, special, false, token.strip_left, token.strip_right};
-      added.token.normalised = token.normalised && (mapped_ || prepend_);
+      added.token = {token.id,         {}, special, false, token.strip_left, token.strip_right,
+                     token.single_word};
+      const bool formed = mapped_ || prepend_ || !out().normal_steps.empty();
+      added.token.normalised = token.normalised && formed;
       added.text =
           added.token.normalised ? (prepend_ ? " " : "") + Mapped(token.content) : token.content;
       // The reference shows such a token as it was matched.

@@ -34,6 +34,7 @@ class PieceReader {
     HR_RETURN_IF_ERROR(model_.kind == SentencePieceModel::Kind::kBpe ? Bpe() : Unigram());
     const std::string fault = SpellingFault(out());
     if (!fault.empty()) return Unsupported(fault);
+    HR_RETURN_IF_ERROR(Normalise());
     Spaces();
     return std::move(parsed_);
   }
@@ -62,12 +63,7 @@ class PieceReader {
       return Corrupt(std::to_string(model_.pieces.size()) + " pieces > vocabulary " +
                      std::to_string(vocabulary_));
     }
-    if (!model_.precompiled_charsmap.empty())
-      return Unsupported("a normaliser (precompiled_charsmap)");
-    if (model_.remove_extra_whitespaces) return Unsupported("remove_extra_whitespaces");
     if (model_.whitespace_as_suffix) return Unsupported("treat_whitespace_as_suffix");
-    if (model_.kind == SentencePieceModel::Kind::kBpe && !model_.byte_fallback)
-      return Unsupported("BPE without byte_fallback");
     return {};
   }
 
@@ -153,11 +149,37 @@ class PieceReader {
     return {};
   }
 
+  // SentencePiece looks for pieces of the user while it normalises, which no order of steps says.
+  Status Normalise() {
+    if (model_.precompiled_charsmap.empty() && !model_.remove_extra_whitespaces) return {};
+    for (const Piece& piece : model_.pieces) {
+      if (piece.type == PieceType::kUserDefined)
+        return Unsupported("a normaliser beside pieces of the user (\"" + Printable(piece.text) +
+                           "\")");
+    }
+    const auto step = [&](model::NormalStepKind kind) -> NormalStepDescription& {
+      out().normal_steps.emplace_back();
+      out().normal_steps.back().step.kind = kind;
+      return out().normal_steps.back();
+    };
+    if (!model_.precompiled_charsmap.empty())
+      step(model::NormalStepKind::kCharsmap).charsmap = model_.precompiled_charsmap;
+    if (!model_.remove_extra_whitespaces) return {};
+    // At the end a sign that was in the text goes, too.
+    const std::string ends = model_.escape_whitespaces ? "[ " + std::string(kSign) + "]+" : "[ ]+";
+    step(model::NormalStepKind::kReplace).pattern = R"(\A[ ]+|)" + ends + R"(\z)";
+    NormalStepDescription& runs = step(model::NormalStepKind::kReplace);
+    runs.pattern = "[ ]{2,}";
+    runs.text = " ";
+    return {};
+  }
+
   void Spaces() {
     if (model_.escape_whitespaces) out().space = kSign;
     if (model_.add_dummy_prefix) {
       out().space_prefix = model::SpacePrefix::kAlways;
-      out().strip_spaces = 1;
+      out().strip_spaces =
+          model_.remove_extra_whitespaces ? std::numeric_limits<uint32_t>::max() : 1;
     }
   }
 
@@ -189,6 +211,9 @@ class PieceReader {
 
   Status Bpe() {
     out().kind = model::TokenizerKind::kCharacterBpe;
+    out().fuse_unknown = true;
+    if (!model_.byte_fallback && out().unknown_token < 0)
+      return Unsupported("BPE without byte_fallback or an unknown piece");
     uint64_t work = 0;
     std::vector<Cut> cuts;
     for (uint32_t id = 0; id < model_.pieces.size(); ++id) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 
+#include "convert/regex.h"
 #include "convert/tokenizer_parser.h"
 
 namespace headroom::convert {
@@ -62,7 +63,7 @@ class ByteLevelParser : public TokenizerParser {
     HR_RETURN_IF_ERROR(Model());
     HR_RETURN_IF_ERROR(Normalizer(Part("normalizer")));
     HR_RETURN_IF_ERROR(PreTokenizer(Part("pre_tokenizer")));
-    if (out().patterns.size() > kMaxPatterns)
+    if (out().splits.size() > kMaxPatterns)
       return Unsupported("pre_tokenizer", "more than 16 parts");
     HR_RETURN_IF_ERROR(PostProcessor(Part("post_processor")));
     HR_RETURN_IF_ERROR(Decoder(Part("decoder")));
@@ -78,9 +79,14 @@ class ByteLevelParser : public TokenizerParser {
     for (const Added& token : tokens) {
       added_.insert(token.id);
       SetToken(token.id, token.content);
-      AddVerbatim(
-          {{token.id, {}, IsSpecial(token), token.normalised, token.strip_left, token.strip_right},
-           token.content});
+      AddVerbatim({{token.id,
+                    {},
+                    IsSpecial(token),
+                    token.normalised,
+                    token.strip_left,
+                    token.strip_right,
+                    token.single_word},
+                   token.content});
     }
     return {};
   }
@@ -129,10 +135,11 @@ class ByteLevelParser : public TokenizerParser {
   // ---- normalizer
 
   Status Normalizer(const Json* part) {
-    return ForEachPart(part, "normalizers", [&](const Json&, const std::string& type) -> Status {
-      HR_ASSIGN_OR_RETURN(const bool taken, TakeNormalForm(type));
-      return taken ? Status() : Unsupported("normalizer", type);
-    });
+    return ForEachPart(part, "normalizers",
+                       [&](const Json& each, const std::string& type) -> Status {
+                         HR_ASSIGN_OR_RETURN(const bool taken, TakeNormalizer(each, type));
+                         return taken ? Status() : Unsupported("normalizer", type);
+                       });
   }
 
   // ---- pre_tokenizer
@@ -141,14 +148,13 @@ class ByteLevelParser : public TokenizerParser {
     size_t parts = 0;
     const auto count = [&](const Json&, const std::string&) -> Status { return ++parts, Status(); };
     HR_RETURN_IF_ERROR(ForEachPart(part, "pretokenizers", count));
-    return ForEachPart(part, "pretokenizers", [&](const Json& each, const std::string& type) {
-      if (byte_level_) return Unsupported("pre_tokenizer after ByteLevel", type);
-      if (type == "ByteLevel") return ByteLevel(each, parts == 1);
-      if (type == "Split") return Split(each);
-      if (type == "Digits")
-        return AddPattern(Is(each, "individual_digits") ? R"(\p{N})" : R"(\p{N}+)");
-      return Unsupported("pre_tokenizer", type);
-    });
+    return ForEachPart(part, "pretokenizers",
+                       [&](const Json& each, const std::string& type) -> Status {
+                         if (byte_level_) return Unsupported("pre_tokenizer after ByteLevel", type);
+                         if (type == "ByteLevel") return ByteLevel(each, parts == 1);
+                         HR_ASSIGN_OR_RETURN(const bool taken, TakePreTokenizer(each, type));
+                         return taken ? Status() : Unsupported("pre_tokenizer", type);
+                       });
   }
 
   Status ByteLevel(const Json& part, bool alone) {
@@ -158,74 +164,7 @@ class ByteLevelParser : public TokenizerParser {
       if (!alone) return Unsupported("pre_tokenizer option in a sequence", "add_prefix_space");
       out().add_prefix_space = true;
     }
-    return Is(part, "use_regex", true) ? AddPattern(kByteLevelPattern) : Status();
-  }
-
-  Status Split(const Json& part) {
-    const Json* pattern = Member(part, "pattern");
-    const std::string regex = pattern ? Text(*pattern, "Regex") : std::string();
-    if (regex.empty()) return Unsupported("pre_tokenizer Split pattern", "String");
-    const std::string behavior = Text(part, "behavior");
-    const bool inverted = Is(part, "invert");
-    if (behavior == "Removed" && inverted) {
-      parsed_.notes.push_back(
-          "text that the split pattern does not match is kept as pieces of its own");
-    } else if (behavior != "Isolated") {
-      return Unsupported("pre_tokenizer Split behavior", behavior);
-    }
-    return AddPattern(regex);
-  }
-
-  // The reference runs patterns in Oniguruma, we in PCRE2. What the two read differently is
-  // refused: \h, classes within classes and their intersection, and a plus behind {m,n}.
-  static bool ReadsDifferently(const std::string& regex) {
-    bool in_class = false;
-    for (size_t i = 0; i < regex.size(); ++i) {
-      if (regex[i] == '\\') {
-        ++i;
-        if (i < regex.size() && (regex[i] == 'h' || regex[i] == 'H')) return true;
-      } else if (in_class) {
-        if (regex[i] == '[' || regex.compare(i, 2, "&&") == 0) return true;
-        if (regex[i] == ']') in_class = false;
-      } else if (regex[i] == '[') {
-        in_class = true;
-        if (regex.compare(i + 1, 1, "]") == 0 || regex.compare(i + 1, 2, "^]") == 0) return true;
-      } else if (regex.compare(i, 2, "}+") == 0) {
-        const size_t open = regex.rfind('{', i);
-        const std::string inside = regex.substr(open + 1, i - open - 1);
-        if (inside.find_first_not_of("0123456789,") == std::string::npos) return true;
-      }
-    }
-    return false;
-  }
-
-  // PCRE2 counts U+180E, a format character, as white space; the engine behind the reference
-  // follows Unicode and does not. The class is spelled out, so that both cut alike.
-  Status AddPattern(const std::string& regex) {
-    if (ReadsDifferently(regex)) return Unsupported("split pattern", regex);
-    constexpr const char* kSpaces = R"(\t-\r\x{20}\x{85}\p{Z})";
-    std::string pattern;
-    bool in_class = false;
-    for (size_t i = 0; i < regex.size(); ++i) {
-      if (regex[i] == '\\' && i + 1 < regex.size()) {
-        const char escaped = regex[++i];
-        if (escaped == 's') {
-          pattern += in_class ? std::string(kSpaces) : std::string("[") + kSpaces + "]";
-        } else if (escaped == 'S' && !in_class) {
-          pattern += std::string("[^") + kSpaces + "]";
-        } else {
-          pattern += {'\\', escaped};
-        }
-        continue;
-      }
-      if (regex[i] == '[' && !in_class) {
-        in_class = true;
-      } else if (regex[i] == ']') {
-        in_class = false;
-      }
-      pattern += regex[i];
-    }
-    out().patterns.push_back(std::move(pattern));
+    if (Is(part, "use_regex", true)) AddSplit(*ToPcre2(kByteLevelPattern));
     return {};
   }
 

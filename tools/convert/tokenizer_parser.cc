@@ -70,7 +70,7 @@ Result<std::vector<TokenizerParser::Added>> TokenizerParser::AddedTokens() {
     }
     HR_ASSIGN_OR_RETURN(added.id, Id(id, added.content));
     added.known = IsKnown(added.content);
-    if (Is(token, "single_word")) return Unsupported("added token with single_word", added.content);
+    added.single_word = Is(token, "single_word");
     if (!ids.insert(added.id).second)
       return Corrupt("two added tokens with id " + std::to_string(added.id));
     added.special = Is(token, "special");
@@ -101,7 +101,8 @@ bool TokenizerParser::IsSpecial(const Added& token) {
 // The short list holds what needs nothing said about it.
 void TokenizerParser::AddVerbatim(AddedTokenDescription added) {
   const model::AddedToken& token = added.token;
-  const bool flagged = token.normalised || token.strip_left || token.strip_right;
+  const bool flagged =
+      token.normalised || token.strip_left || token.strip_right || token.single_word;
   if (added.text == out().tokens[token.token]) added.text.clear();
   if (token.special && !flagged && added.text.empty()) {
     out().special_tokens.push_back(token.token);
@@ -110,24 +111,15 @@ void TokenizerParser::AddVerbatim(AddedTokenDescription added) {
   }
 }
 
-Result<bool> TokenizerParser::TakeNormalForm(const std::string& type) {
-  using model::NormalForm;
-  constexpr std::pair<const char*, NormalForm> kForms[] = {{"NFC", NormalForm::kNfc},
-                                                           {"NFD", NormalForm::kNfd},
-                                                           {"NFKC", NormalForm::kNfkc},
-                                                           {"NFKD", NormalForm::kNfkd}};
-  for (const auto& [name, form] : kForms) {
-    if (type != name) continue;
-    if (out().normal_form != NormalForm::kAsIs) return Unsupported("a second normal form", type);
-    out().normal_form = form;
-    return true;
-  }
-  return false;
-}
-
 bool TokenizerParser::IsSentencePiece(const Json& json) {
   const Json* model = Member(json, "model");
-  return model && (Is(*model, "byte_fallback") || Text(*model, "type") == "Unigram");
+  if (!model) return false;
+  // Older files do not name the kind. Those without byte fallback are told by their spaces.
+  const Json* vocabulary = Member(*model, "vocab");
+  const Json* decoder = Member(json, "decoder");
+  return Is(*model, "byte_fallback") || Text(*model, "type") == "Unigram" ||
+         (vocabulary && vocabulary->is_array()) ||
+         (decoder && decoder->dump().find("\"Metaspace\"") != std::string::npos);
 }
 
 Result<const Json*> TokenizerParser::BpeVocabulary(const Json& model) const {

@@ -23,6 +23,7 @@ class TokenizerParser {
     uint32_t id = 0;
     std::string content;
     bool special = false, normalised = false, strip_left = false, strip_right = false;
+    bool single_word = false;
     bool known = false;  // the model's vocabulary has it, too
   };
 
@@ -68,8 +69,13 @@ class TokenizerParser {
   Status Merges(const Json& vocabulary, const Json& merges);
   // A begin token, or nothing.
   Status PostProcessor(const Json* part);
-  // Takes a normalizer that is a Unicode normal form; false when `type` is none.
-  Result<bool> TakeNormalForm(const std::string& type);
+  // Takes a normalizer or a pre-tokenizer that any vocabulary may have; false when `type` is none.
+  Result<bool> TakeNormalizer(const Json& part, const std::string& type);
+  Result<bool> TakePreTokenizer(const Json& part, const std::string& type);
+  void AddReplace(const std::string& pattern, const std::string& text);
+  void AddSplit(const std::string& pattern,
+                model::SplitBehaviour behaviour = model::SplitBehaviour::kIsolated,
+                bool invert = false);
   // Options of a BPE model that would change ids.
   Status CheckBpeOptions(const Json& model) const;
 
@@ -79,6 +85,10 @@ class TokenizerParser {
   ParsedTokenizer parsed_;
 
  private:
+  // The regular expression or the text under "pattern", for PCRE2.
+  Result<std::string> PatternOf(const Json& part, const std::string& type) const;
+  Status TakeSplit(const Json& part, const std::string& type, const std::string& pattern,
+                   const char* otherwise);
   bool IsKnown(const std::string& token) const;
   Status PostProcessorPart(const Json& part, const std::string& type);
   Status Begin(const Json& part, const std::string& name);

@@ -215,6 +215,8 @@ std::string ChatPhrase(const model::TokenizerSpec& tokenizer) {
 
 Json TokenizerJson(const model::TokenizerSpec& tokenizer) {
   if (tokenizer.kind == model::TokenizerKind::kNone) return nullptr;
+  Json patterns = Json::array();
+  for (const model::Split& split : tokenizer.splits) patterns.push_back(split.pattern);
   return {{"kind", TokenizerKindKey(tokenizer.kind)},
           {"tokens", tokenizer.tokens.size()},
           {"merges", tokenizer.merges.size()},
@@ -223,7 +225,7 @@ Json TokenizerJson(const model::TokenizerSpec& tokenizer) {
           {"end_tokens", tokenizer.end_tokens},
           {"begin_token", tokenizer.begin_token},
           {"add_begin", tokenizer.add_begin},
-          {"patterns", tokenizer.patterns},
+          {"patterns", std::move(patterns)},
           {"chat_format", tokenizer.chat_format},
           {"chat_template", tokenizer.chat_template}};
 }

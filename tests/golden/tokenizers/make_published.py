@@ -77,7 +77,8 @@ def of_sentencepiece(path, more):
     processor = SentencePieceProcessor(model_file=str(path))
     for text in corpus([], more):
         ids = processor.encode(text)
-        yield {"text": text, "plain": ids, "decoded": processor.decode(ids)}
+        shown = {} if processor.unk_id() in ids or text.startswith("\u2581") else {"decoded": processor.decode(ids)}
+        yield {"text": text, "plain": ids} | shown
 
 
 def of_llama_cpp(path, _):

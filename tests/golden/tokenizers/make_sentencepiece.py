@@ -6,6 +6,7 @@ Vocabularies are trained here on our own sentences; what surrounds them (normali
 added tokens) is laid out as in the families named in `cases`. Scores are rounded to float, as SentencePiece stores
 them, except where the case says so.
 """
+import base64
 import importlib.util
 import json
 import pathlib
@@ -131,7 +132,41 @@ def unigram(bytes_too, scheme, split, rounded):
     return data
 
 
+def charsmap():
+    """The table that SentencePiece compiled for make_models.py: the last field of its kind in the file."""
+    from sentencepiece import sentencepiece_model_pb2 as proto
+    model = proto.ModelProto()
+    model.ParseFromString((HERE / "model-unigram-nfkc" / "tokenizer.model").read_bytes())
+    return base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode()
+
+
+def unigram_charsmap():
+    """As T5 and XLM-RoBERTa have it, with what else goes before."""
+    data = unigram(bytes_too=False, scheme="always", split=True, rounded=True)
+    data["normalizer"] = sequence("normalizers", [
+        {"type": "Replace", "pattern": {"String": "``"}, "content": '"'},
+        {"type": "Precompiled", "precompiled_charsmap": charsmap()},
+        {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}])
+    data["pre_tokenizer"] = sequence("pretokenizers", [{"type": "WhitespaceSplit"}, metaspace("always", True)])
+    return data
+
+
+def bpe_unknown():
+    """Characters without a token are unknown, each one by itself."""
+    _, data = bpe_file(["<unk>", "<s>", "</s>"])
+    model = data["model"]
+    words = [word for word in model["vocab"] if word not in BYTES and word not in ("q", "Z", "\u0448", "!")]
+    model |= {"vocab": {word: id for id, word in enumerate(words)}, "byte_fallback": False, "fuse_unk": False}
+    model["merges"] = [merge for merge in model["merges"] if merge[0] in words and merge[1] in words
+                       and merge[0] + merge[1] in words]
+    data["added_tokens"] = [added(model["vocab"], piece) for piece in ("<unk>", "<s>", "</s>")]
+    data["pre_tokenizer"] = data["decoder"] = metaspace("always", True)
+    return data
+
+
 def cases():
+    yield "unigram-charsmap", unigram_charsmap()
+    yield "bpe-unknown", bpe_unknown()
     yield "llama2", llama2(normalized=False)
     yield "llama2-normalised", llama2(normalized=True)
     yield "llama2-metaspace", llama2(normalized=False, metaspaced=True)

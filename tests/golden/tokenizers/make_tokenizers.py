@@ -55,6 +55,11 @@ ADDED = ["a  b   c    d     e" + " " * 19 + "f", " <l> <l>x<l>  ", " <r> <r>x<r>
          "e\u0301! \u00e9! o\u0301! \u00f3!", "the then\n\n\nthe <|user|>the  ", "  <r>  <l>  ", "<both>", " \t<both>\n", "  the  "]
 
 
+WORDS_ALONE = ["ship ships ship's aship ship_ \u00e9ship ship\u0301 ship1 ship. (ship) \u6f22ship ship\u200d ship\u24b6",
+               "shipship ship ship", " keeper keepers  keeper", "\u00e9t\u00e9 \u00c9T\u00c9 ETE E\u0301te\u0301 --- 12345 zz z",
+               "\u0130I\u0131\u1e9e \u03a3\u03c3\u03c2 \u01c5", "  \u3000 \n", "\u00a0\u2003x\u00a0", "ship", "--"]
+
+
 def texts():
     rng = random.Random(20240)
     out = ["", " ", "  ", "\n", "a", " a", "a ", "<|end|>", "<|user|>hello<|end|>", "<|end|><|end|>", "x <|end|> y"]
@@ -115,6 +120,26 @@ def cases():
                      [AddedToken("\n\n", normalized=False), AddedToken("e\u0301!", normalized=True),
                       AddedToken("o\u0301!", normalized=False), AddedToken("the", normalized=False)])
     yield "added", added, {"texts": ADDED}
+    # All that a normaliser may do before the bytes, and tokens that stand alone or are normalised, too.
+    normaliser = trained(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
+    normaliser.normalizer = normalizers.Sequence([
+        normalizers.Strip(), normalizers.Replace("--", "\u2014 "), normalizers.Replace(Regex(r"\d{3}|z+"), "0"),
+        normalizers.Lowercase(), normalizers.NFD(), normalizers.StripAccents(), normalizers.Prepend("~ ")])
+    normaliser.add_special_tokens(special)
+    normaliser.add_tokens([AddedToken("ship", single_word=True, normalized=False), AddedToken("\u00c9T\u00c9"),
+                           AddedToken("keeper", single_word=True, lstrip=True, normalized=False)])
+    yield "normaliser", normaliser, {"texts": WORDS_ALONE}
+    cuts = trained(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    for name, parts in (("cuts", [("[aeiou]", "merged_with_next", False), ("[lnr]", "merged_with_previous", False),
+                                  (r"\p{Ll}{2}", "contiguous", True), (r"[^\w\s]|^t", "contiguous", False)]),
+                        ("cuts-removed", [(r"\s+$", "removed", False), (r"\p{L}+|\p{N}+|\s", "removed", True),
+                                          ("e", "merged_with_next", True)])):
+        cuts.pre_tokenizer = pre_tokenizers.Sequence(
+            ([pre_tokenizers.Punctuation("merged_with_previous")] if name == "cuts" else [pre_tokenizers.Whitespace()]) +
+            [pre_tokenizers.Split(Regex(pattern), behavior, invert) for pattern, behavior, invert in parts] +
+            [pre_tokenizers.Split(" ", "merged_with_next"), byte_level])
+        yield name, cuts, {}
     for name, form in (("nfd", normalizers.NFD()), ("nfkc", normalizers.NFKC())):
         formed = trained(split(LLAMA3), normalizer=form)
         formed.add_special_tokens(special)
