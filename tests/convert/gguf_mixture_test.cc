@@ -147,7 +147,7 @@ TEST_CASE("layers of experts that a file only claims are refused before they are
           "[convert][gguf][mixture]") {
   const std::string file = test::ReadText(Golden("mixtral"));
   CHECK(Lie{WithU32(file, "llama.block_count", 4096)}.Refused(
-      kCorrupt, "lacks tensor \"blk.2.ffn_down_exps.weight\""));
+      kCorrupt, "lacks tensor \"blk.2.attn_output.weight\""));
 }
 
 }  // namespace

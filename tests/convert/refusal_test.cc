@@ -4,6 +4,9 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 
+#include "convert/checkpoint_fit.h"
+#include "convert/json_file.h"
+#include "convert/shape.h"
 #include "tests/convert/fixture.h"
 
 namespace headroom {
@@ -36,6 +39,48 @@ Status Refusal(const std::string& name, const std::string& from, const std::stri
 bool Says(const Status& status, const std::string& part) {
   UNSCOPED_INFO(status.message());
   return std::string(status.message()).find(part) != std::string::npos;
+}
+
+// Of the shape that a golden case's changed config.json is, with the tensors `names`.
+Status Misfit(const std::string& name, const std::vector<std::pair<std::string, std::string>>& from,
+              convert::TensorIndex tensors = {}) {
+  std::string text = test::ReadText(GoldenFolder(name) + "/config.json");
+  for (const auto& [old, changed] : from) text = Replaced(text, old, changed);
+  convert::Config config(convert::ParseJson(text, "config.json").Take(), "config.json");
+  auto shape = convert::ReadShape(config, 0);
+  REQUIRE(shape.ok());
+  return convert::FitToCheckpoint(convert::Checkpoint({}, std::move(tensors)), shape.value());
+}
+
+TEST_CASE("what a configuration claims is compared with the checkpoint before it is planned",
+          "[convert][hostile]") {
+  const std::pair<std::string, std::string> layers = {R"("num_hidden_layers": 2)",
+                                                      R"("num_hidden_layers": 4096)"};
+  const std::string dense = "gpt_neox.layers.0.attention.dense.weight";
+  const std::string qkv = "gpt_neox.layers.0.attention.query_key_value.weight";
+  CHECK(Says(Misfit("gpt-neox", {layers}), "lacks tensor \"" + dense + "\""));
+  CHECK(Says(Misfit("gpt-neox", {layers}, {{dense, {}}}), "lacks tensor \"" + qkv + "\""));
+  CHECK(Says(Misfit("gpt-neox", {layers}, {{dense, {}}, {qkv, {nullptr, {191, 64}}}}),
+             "is of 191 rows, the configuration implies 192"));
+  CHECK(Says(Misfit("gpt-neox", {layers,
+                                 {R"("num_attention_heads": 4)",
+                                  R"("num_attention_heads": 1024, "head_dim": 8)"}}),
+             "4194304 heads in all layers together > 262144"));
+
+  const std::pair<std::string, std::string> experts = {R"("num_local_experts": 5)",
+                                                       R"("num_local_experts": 4096)"};
+  const std::string output = "model.layers.0.self_attn.o_proj.weight";
+  const std::string moe = "model.layers.0.block_sparse_moe.experts.";
+  CHECK(Says(Misfit("mixtral", {experts}, {{output, {}}, {moe + "4095.w2.weight", {}}}),
+             "lacks tensor \"" + moe + "0.w2.weight\""));
+  CHECK(Says(Misfit("mixtral", {experts, layers}),
+             "16777216 experts in all layers together > 262144"));
+}
+
+TEST_CASE("heads that are fused one by one cannot share keys and values", "[convert]") {
+  CHECK(Says(Refusal("gpt-neox", R"("num_attention_heads": 4)",
+                     R"("num_attention_heads": 4, "num_key_value_heads": 2)"),
+             "2 KV heads, this architecture has all 4"));
 }
 
 TEST_CASE("keys that may change the result are refused by name", "[convert]") {

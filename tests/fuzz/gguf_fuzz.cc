@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "convert/checkpoint_fit.h"
 #include "convert/gguf.h"
 #include "convert/gguf_model.h"
 #include "convert/gguf_tokenizer.h"
@@ -54,7 +55,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   auto shape = ReadShape(config, 0, &model.value().recipe);
   if (!shape.ok()) return 0;
   const Checkpoint checkpoint({}, std::move(gguf.tensors));
-  if (!ChooseExpertNames(checkpoint, shape.value()).ok()) return 0;
+  if (!FitToCheckpoint(checkpoint, shape.value()).ok()) return 0;
   WeightChoice choice;
   choice.format = WeightFormat::kKeep;
   choice.checkpoint = &checkpoint;

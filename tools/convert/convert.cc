@@ -3,6 +3,7 @@
 #include <chrono>
 #include <filesystem>
 
+#include "convert/checkpoint_fit.h"
 #include "convert/gguf.h"
 #include "convert/gguf_model.h"
 #include "convert/gguf_tokenizer.h"
@@ -240,7 +241,7 @@ Result<Summary> Convert(const Options& options) {
   HR_ASSIGN_OR_RETURN(ModelShape shape, ReadShape(source.config, options.context, recipe));
   const Checkpoint& checkpoint = source.checkpoint;
   const bool random = !options.preset.empty();
-  if (!random) HR_RETURN_IF_ERROR(ChooseExpertNames(checkpoint, shape));
+  if (!random) HR_RETURN_IF_ERROR(FitToCheckpoint(checkpoint, shape));
   const WeightFormat format =
       options.weights.value_or(source.gguf ? WeightFormat::kKeep : WeightFormat::kInt4);
   GraphPlan plan = BuildGraphPlan(shape, {format, options.block, options.head, &checkpoint});

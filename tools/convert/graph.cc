@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "convert/checkpoint_fit.h"
+
 namespace headroom::convert {
 namespace {
 
@@ -86,14 +88,6 @@ class Builder {
     return choice_.format == WeightFormat::kInt8 ? choice_.block.value_or(0) : 0;
   }
 
-  // With or without the prefix that some files leave out.
-  const SourceTensor* FindSource(std::string name) const {
-    const SourceTensor* source = choice_.checkpoint->Find(name);
-    const std::string_view prefix = recipe().optional_prefix;
-    if (source || prefix.empty() || !name.starts_with(prefix)) return source;
-    return choice_.checkpoint->Find(name.substr(prefix.size()));
-  }
-
   // The form that keeps what the parts hold, the finest of them where they differ.
   WeightFormat Kept(const std::vector<RowPart>& parts) const {
     static const std::pair<std::string_view, WeightFormat> kForms[] = {
@@ -103,7 +97,7 @@ class Builder {
         {"Q4_0", WeightFormat::kInt4}};
     WeightFormat finest = WeightFormat::kInt4;
     for (const RowPart& part : parts) {
-      const SourceTensor* source = FindSource(part.source);
+      const SourceTensor* source = FindTensor(*choice_.checkpoint, recipe(), part.source);
       if (!source && !part.mxfp4) continue;  // found missing later, by its name
       WeightFormat form = WeightFormat::kInt8;
       for (const auto& [type, kept] : kForms) {
@@ -143,7 +137,9 @@ class Builder {
       const std::string from = prefix + std::string(source.name);
       plan.parts.push_back(
           {from + ".weight", source.source_rows, source.begin, source.rows, transposed});
-      bias_parts.push_back({from + ".bias", source.source_rows, source.begin, source.rows});
+      if (bias) {
+        bias_parts.push_back({from + ".bias", source.source_rows, source.begin, source.rows});
+      }
       weight.rows += static_cast<uint32_t>(source.rows);
     }
     if (format == WeightFormat::kKeep) format = Kept(plan.parts);
@@ -406,12 +402,13 @@ class Builder {
         rows.step = part.step;
         rows.matrices = stacked ? shape_.mixture.experts : 0;
         rows.matrix = stacked ? e : 0;
-        RowPart bias = rows;
-        bias.source = source + std::string(from.bias_ending);
+        if (recipe().mixture->bias) {
+          biases.push_back(rows);
+          biases.back().source = source + std::string(from.bias_ending);
+        }
         rows.transposed = from.transposed;
         rows.mxfp4 = from.mxfp4;
         plan.parts.push_back(std::move(rows));
-        biases.push_back(std::move(bias));
         weight.rows += static_cast<uint32_t>(part.rows);
       }
     }
@@ -530,43 +527,7 @@ class Builder {
   int32_t residual_ = model::kNone;
 };
 
-// The tensor that holds the last expert's down projection.
-std::string LastExpert(const ExpertNames& names, const std::string& prefix, uint32_t experts) {
-  std::string down = prefix + std::string(names.down);
-  if (const size_t number = down.rfind("{}"); number != std::string::npos) {
-    down.replace(number, 2, std::to_string(experts - 1));
-  }
-  return down + std::string(names.mxfp4 ? "_blocks" : names.ending);
-}
-
-Status FindExperts(const Checkpoint& checkpoint, size_t layer, ModelShape& shape) {
-  std::string prefix(shape.recipe->names.layer);
-  prefix.replace(prefix.find("{}"), 2, std::to_string(layer));
-  const std::span<const ExpertNames> names = shape.recipe->mixture->names;
-  for (size_t i = 0; i < names.size(); ++i) {
-    const std::string down = LastExpert(names[i], prefix, shape.mixture.experts);
-    const SourceTensor* found = checkpoint.Find(down);
-    if (!found) continue;
-    shape.mixture.names = i;
-    const bool stacked = names[i].down.find("{}") == std::string_view::npos;
-    const uint64_t experts = found->shape.empty() ? 0 : found->shape[0];
-    if (!stacked || experts == shape.mixture.experts) return {};
-    return Status::Make(StatusCode::kCorrupt, "tensor \"%s\" is of %llu experts, not %u",
-                        down.c_str(), static_cast<unsigned long long>(experts),
-                        shape.mixture.experts);
-  }
-  return Status::Make(StatusCode::kCorrupt, "the checkpoint lacks tensor \"%s\"",
-                      LastExpert(names[0], prefix, shape.mixture.experts).c_str());
-}
-
 }  // namespace
-
-Status ChooseExpertNames(const Checkpoint& checkpoint, ModelShape& shape) {
-  for (size_t i = 0; i < shape.layers.size(); ++i) {
-    if (shape.layers[i].mixture) HR_RETURN_IF_ERROR(FindExperts(checkpoint, i, shape));
-  }
-  return {};
-}
 
 GraphPlan BuildGraphPlan(const ModelShape& shape, const WeightChoice& choice) {
   GraphPlan plan = Builder(shape, choice).Build();

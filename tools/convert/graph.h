@@ -53,12 +53,8 @@ struct WeightChoice {
   const Checkpoint* checkpoint = nullptr;  // kKeep: whose types are kept
 };
 
-// Source tensors of a mixture as the first of the recipe's names that the checkpoint has. Every
-// layer has as many experts as the shape says: the plan, which grows with their number, is no
-// larger than the checkpoint warrants. kCorrupt names the tensor that is not there or is of others.
-Status ChooseExpertNames(const Checkpoint& checkpoint, ModelShape& shape);
-
-// Never fails: the shape has been checked.
+// Never fails: the shape has been checked, and where it comes from a file nobody has checked it
+// fits its checkpoint (checkpoint_fit.h), which is what keeps the plan small.
 GraphPlan BuildGraphPlan(const ModelShape& shape, const WeightChoice& choice);
 
 }  // namespace headroom::convert

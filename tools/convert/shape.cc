@@ -73,6 +73,12 @@ Status ReadSizes(Config& config, ModelShape& shape) {
     return Status::Make(StatusCode::kCorrupt, "%u query heads are no multiple of %u KV heads",
                         shape.query_heads, shape.kv_heads);
   }
+  const bool by_head = !shape.recipe->names.query_key_value.empty() &&
+                       shape.recipe->fused_rows == FusedRows::kByHead;
+  if (by_head && shape.kv_heads != shape.query_heads) {
+    return Status::Make(StatusCode::kUnsupported, "%u KV heads, this architecture has all %u",
+                        shape.kv_heads, shape.query_heads);
+  }
   HR_ASSIGN_OR_RETURN(const auto head_width, config.Count("head_dim", 1, kMaxHeadWidth));
   const uint32_t otherwise = shape.recipe->default_head_dim ? shape.recipe->default_head_dim
                                                             : shape.channels / shape.query_heads;
