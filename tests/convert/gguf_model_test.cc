@@ -267,6 +267,12 @@ TEST_CASE("GGUF keys that nobody executes are refused by name", "[convert][gguf]
             .Refused("rope.scaling.finetuned"));
   CHECK(File("llama").Add(Words("general.type", "adapter")).Refused("is \"adapter\""));
   CHECK(File("llama").Add(Whole("general.quantization_version", 1)).Refused("is not 2"));
+  const auto list = [](const char* key, GgufType type, uint64_t count, const std::string& items) {
+    return File("llama").Add(GgufKey(key, GgufType::kArray, GgufArray(type, count, items)));
+  };
+  // Of any length; its numbers would take eight bytes each.
+  CHECK(list("general.quantization_version", GgufType::kU8, 1, "\2").Refused("is not 2"));
+  CHECK(list("general.type", GgufType::kText, 0, "").Describe().ok());      // no text to go by
   CHECK(File("llama").Add(Words("adapter.type", "lora")).Describe().ok());  // no model's key
   CHECK(File("llama")
             .Add(GgufKey("llama.feed_forward_length2", GgufType::kU32, Raw<uint32_t>(1)))

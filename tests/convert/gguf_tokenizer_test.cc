@@ -237,6 +237,22 @@ TEST_CASE("GGUF vocabularies that lie are refused by key", "[convert][gguf][toke
   CHECK(refused(changed([](Vocabulary& v) { v.types.pop_back(); }), "token_type has 263"));
   CHECK(refused(changed([](Vocabulary& v) { v.types[5] = 9; }), "token 5 has type 9"));
   CHECK(refused(changed([](Vocabulary& v) { v.types[5] = -1; }), "token 5 has type -1"));
+  const auto list = [](const char* key, GgufType type, uint64_t count, const std::string& items) {
+    return [=](Vocabulary& v) {
+      v.types.clear();
+      v.more.push_back(GgufKey(std::string("tokenizer.ggml.") + key, GgufType::kArray,
+                               GgufArray(type, count, items)));
+    };
+  };
+  std::string halves, huge;
+  for (size_t i = 0; i < Pieces().tokens.size(); ++i) halves += Raw(1.5f);
+  for (size_t i = 0; i < Pieces().tokens.size(); ++i) huge += Raw(1e300);
+  CHECK(refused(changed(list("token_type", GgufType::kF32, halves.size() / 4, halves)),
+                "token_type is no list of the numbers it should be"));
+  CHECK(refused(changed(list("token_type", GgufType::kF64, huge.size() / 8, huge)),
+                "token_type is no list of the numbers it should be"));
+  CHECK(refused(changed(list("precompiled_charsmap", GgufType::kF64, huge.size() / 8, huge)),
+                "precompiled_charsmap is no list of bytes"));
   CHECK(refused(changed([](Vocabulary& v) { v.scores.clear(); }), "lacks tokenizer.ggml.scores"));
   CHECK(refused(changed([](Vocabulary& v) { v.tokens.clear(); }), "lacks tokenizer.ggml.tokens"));
   CHECK(refused(changed([](Vocabulary& v) { v.tokens[4] = "<0x-1>"; }), "<0x-1>"));

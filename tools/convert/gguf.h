@@ -47,9 +47,12 @@ class GgufValue {
   bool is_number() const { return type_ != GgufType::kText && type_ != GgufType::kBool; }
   uint64_t count() const { return count_; }  // 1 unless an array
 
+  // Numbers and texts take more memory than in the file: ask for count() first.
+  //
   // Whole numbers beyond 2^53 lose their last bits; none of the format's keys has such.
   std::vector<double> Numbers() const;          // numbers and bools (0, 1); empty for texts
   std::vector<std::string_view> Texts() const;  // empty for anything but texts
+  std::span<const std::byte> bytes() const { return bytes_; }  // the elements as they are there
 
  private:
   GgufType type_;

@@ -35,10 +35,11 @@ Result<const GgufArchitecture*> FindArchitecture(const GgufFile& gguf, const std
 
 Status CheckGeneral(const GgufFile& gguf, const std::string& what) {
   const GgufValue* type = gguf.Find("general.type");
-  if (type && type->type() == GgufType::kText && type->Texts()[0] != "model")
+  const bool is_text = type && !type->is_array() && type->type() == GgufType::kText;
+  if (is_text && type->Texts()[0] != "model")
     return Refuse(what, "general.type", "is \"" + Printable(type->Texts()[0]) + "\", not a model");
   const GgufValue* version = gguf.Find("general.quantization_version");
-  if (version && version->Numbers() != std::vector<double>{2.0}) {
+  if (version && (version->is_array() || version->Numbers() != std::vector<double>{2.0})) {
     return Refuse(what, "general.quantization_version",
                   "is not 2, the only one whose blocks are read");
   }

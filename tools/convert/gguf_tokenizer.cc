@@ -193,16 +193,22 @@ class TokenizerReader {
     return {};
   }
 
+  static bool HasType(const GgufValue& list, std::initializer_list<GgufType> types) {
+    return list.is_array() && std::find(types.begin(), types.end(), list.type()) != types.end();
+  }
+
   // A list under `key`, one item a token; empty when there is none.
-  Result<std::vector<double>> NumbersOf(const char* key) const {
+  Result<std::vector<double>> NumbersOf(const char* key,
+                                        std::initializer_list<GgufType> types) const {
     const GgufValue* value = Find(key);
     if (!value) return std::vector<double>();
-    std::vector<double> numbers = value->is_array() ? value->Numbers() : std::vector<double>();
-    if (numbers.size() != tokens_.size()) {
-      return Corrupt(std::string(kPrefix) + key + " has " + std::to_string(numbers.size()) +
+    if (!HasType(*value, types))
+      return Corrupt(std::string(kPrefix) + key + " is no list of the numbers it should be");
+    if (value->count() != tokens_.size()) {
+      return Corrupt(std::string(kPrefix) + key + " has " + std::to_string(value->count()) +
                      " numbers for " + std::to_string(tokens_.size()) + " tokens");
     }
-    return numbers;
+    return value->Numbers();
   }
 
   Status ReadTokens() {
@@ -214,7 +220,7 @@ class TokenizerReader {
                      std::to_string(vocabulary_));
     }
     tokens_ = tokens->Texts();
-    HR_ASSIGN_OR_RETURN(types_, NumbersOf("token_type"));
+    HR_ASSIGN_OR_RETURN(types_, NumbersOf("token_type", {GgufType::kI32, GgufType::kU32}));
     if (types_.empty()) types_.assign(tokens_.size(), static_cast<double>(PieceType::kNormal));
     for (size_t id = 0; id < types_.size(); ++id) {
       if (types_[id] >= 1 && types_[id] <= 6) continue;
@@ -283,7 +289,7 @@ class TokenizerReader {
     const bool is_bpe = kind == SentencePieceModel::Kind::kBpe;
     SentencePieceModel model;
     model.kind = kind;
-    HR_ASSIGN_OR_RETURN(const std::vector<double> scores, NumbersOf("scores"));
+    HR_ASSIGN_OR_RETURN(const std::vector<double> scores, NumbersOf("scores", {GgufType::kF32}));
     if (scores.empty()) return Corrupt("lacks tokenizer.ggml.scores");
     bool unknown = false;  // what pads a vocabulary has that type, too
     for (size_t id = 0; id < tokens_.size(); ++id) {
@@ -296,8 +302,10 @@ class TokenizerReader {
     model.add_dummy_prefix = Is("add_space_prefix", true);
     model.remove_extra_whitespaces = Is("remove_extra_whitespaces", false);
     if (const GgufValue* charsmap = Find("precompiled_charsmap")) {
-      for (const double byte : charsmap->Numbers())
-        model.precompiled_charsmap += static_cast<char>(static_cast<int>(byte));
+      if (!HasType(*charsmap, {GgufType::kU8, GgufType::kI8}))
+        return Corrupt("tokenizer.ggml.precompiled_charsmap is no list of bytes");
+      model.precompiled_charsmap.assign(reinterpret_cast<const char*>(charsmap->bytes().data()),
+                                        charsmap->bytes().size());
     }
     HR_ASSIGN_OR_RETURN(const auto begin, Id("bos_token_id"));
     if (begin) model.begin_token = static_cast<int32_t>(*begin);
