@@ -7,8 +7,8 @@
 
 namespace headroom::cli {
 
-// Both throw Failure when the file cannot be opened. `outline`: the file has no weights, so that its
-// digest is nobody's.
+// Both throw Failure when the file cannot be opened. `outline`: the file has no weights, so that
+// its digest is nobody's.
 Json InspectJson(const std::string& path, bool outline = false);
 void PrintInspection(const std::string& path, bool tensors, bool ops, bool outline = false);
 
