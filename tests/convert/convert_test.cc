@@ -445,6 +445,7 @@ TEST_CASE("a tokenizer beside the weights is taken in, or left out when asked", 
   std::filesystem::copy(GoldenFolder("llama-gqa"), folder.path());
   test::WriteText(folder / "tokenizer.json",
                   R"({"added_tokens":[{"id":3,"content":"<e>"}],"normalizer":{"type":"NFC"},)"
+                  R"("pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false},)"
                   R"("model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}})");
   test::WriteText(folder / "tokenizer_config.json", R"({"chat_template":"{{ messages }}"})");
   test::WriteText(folder / "generation_config.json",

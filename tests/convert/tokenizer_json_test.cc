@@ -57,10 +57,19 @@ TEST_CASE("merges may be pairs, and white space in patterns is spelled out",
   CHECK(pairs.value().tokenizer.merges.size() == 2);
   const auto split = Parse(test::Replaced(
       kBase, R"({"type":"ByteLevel","add_prefix_space":false})",
-      R"({"type":"Split","pattern":{"Regex":"[^\\s\\]]\\S|\\s+"},"behavior":"Isolated"})"));
+      R"({"type":"Sequence","pretokenizers":[)"
+      R"({"type":"Split","pattern":{"Regex":"[^\\s\\]]\\S|\\s+"},"behavior":"Isolated"},)"
+      R"({"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]})"));
   REQUIRE(split.ok());
   CHECK(split.value().tokenizer.splits[0].pattern ==
         R"([^\t-\r\x{20}\x{85}\p{Z}\]][^\t-\r\x{20}\x{85}\p{Z}]|[\t-\r\x{20}\x{85}\p{Z}]+)");
+}
+
+TEST_CASE("a BPE of characters is not taken for one of bytes", "[convert][tokenizer]") {
+  const auto characters =
+      Parse(test::Replaced(kBase, R"({"type":"ByteLevel","add_prefix_space":false})", "null"));
+  CHECK(characters.status().code() == StatusCode::kUnsupported);
+  CHECK(std::string(characters.status().message()).find("ByteLevel") != std::string::npos);
 }
 
 TEST_CASE("a template's first token becomes the begin token", "[convert][tokenizer]") {

@@ -53,10 +53,18 @@ class Builder {
     return choice_.format == WeightFormat::kInt4 ? WeightFormat::kInt8 : choice_.format;
   }
   WeightFormat HeadFormat() const { return choice_.head.value_or(VocabularyFormat()); }
+  bool HeadIsEmbedding() const { return shape_.tied && HeadFormat() == VocabularyFormat(); }
+
+  // Of a table that rows are looked up in. Beside int4 matrices it takes blocks, which lose less;
+  // as a head it would be slower by them.
+  std::optional<uint32_t> TableBlock(bool head) const {
+    if (choice_.format == WeightFormat::kInt4 && !head) return 32;
+    return std::nullopt;
+  }
 
   // The storage of a matrix of K columns.
   TensorDescription Stored(const std::string& name, uint32_t rows, uint32_t columns,
-                           WeightFormat format) {
+                           WeightFormat format, uint32_t wanted) {
     TensorDescription tensor{name, DType::kF32, 0, {rows, columns}};
     switch (format) {
       case WeightFormat::kF32:
@@ -73,7 +81,6 @@ class Builder {
       case WeightFormat::kKeep:
         break;  // Kept() made another format of it
     }
-    const uint32_t wanted = BlockOf(format);
     uint32_t block = wanted;
     while (block != 0 && columns % block != 0) block = block > 32 ? block / 2 : 0;
     tensor.block = static_cast<uint16_t>(block);
@@ -128,7 +135,8 @@ class Builder {
     return AddMatrix(name, prefix, columns, sources, bias, choice_.format);
   }
   WeightRef AddMatrix(const std::string& name, const std::string& prefix, uint32_t columns,
-                      const std::vector<MatrixSource>& sources, bool bias, WeightFormat format) {
+                      const std::vector<MatrixSource>& sources, bool bias, WeightFormat format,
+                      std::optional<uint32_t> block = std::nullopt) {
     TensorPlan plan;
     std::vector<RowPart> bias_parts;
     WeightRef weight;
@@ -143,7 +151,9 @@ class Builder {
       weight.rows += static_cast<uint32_t>(source.rows);
     }
     if (format == WeightFormat::kKeep) format = Kept(plan.parts);
-    weight.tensor = AddTensor(Stored(name, weight.rows, columns, format), std::move(plan));
+    weight.tensor =
+        AddTensor(Stored(name, weight.rows, columns, format, block.value_or(BlockOf(format))),
+                  std::move(plan));
     if (bias) weight.bias = AddVector(name + ".bias", TensorRole::kBias, std::move(bias_parts));
     return weight;
   }
@@ -235,7 +245,7 @@ class Builder {
     op.kind = OpKind::kEmbedding;
     op.weight = AddMatrix("embedding", "", shape_.channels,
                           {{names().embedding, shape_.vocabulary, 0, shape_.vocabulary}}, false,
-                          VocabularyFormat());
+                          VocabularyFormat(), TableBlock(HeadIsEmbedding()));
     op.scale = shape_.embedding_scale;
     embedding_ = op.weight;
     residual_ = AddOp("embedding", op, shape_.channels, 0);
@@ -247,7 +257,7 @@ class Builder {
     op.kind = OpKind::kPositionEmbedding;
     op.weight = AddMatrix("positions", "", shape_.channels,
                           {{names().positions, shape_.trained_tokens, 0, shape_.context_tokens}},
-                          false, VocabularyFormat());
+                          false, VocabularyFormat(), TableBlock(false));
     residual_ =
         Add("embedding.add", residual_, AddOp("embedding.positions", op, shape_.channels, 0));
   }
@@ -414,7 +424,8 @@ class Builder {
     }
     const WeightFormat format =
         choice_.format == WeightFormat::kKeep ? Kept(plan.parts) : choice_.format;
-    weight.tensor = AddTensor(Stored(name, weight.rows, columns, format), std::move(plan));
+    weight.tensor =
+        AddTensor(Stored(name, weight.rows, columns, format, BlockOf(format)), std::move(plan));
     if (recipe().mixture->bias) {
       weight.bias = AddVector(name + ".bias", TensorRole::kBias, std::move(biases));
     }
@@ -493,8 +504,7 @@ class Builder {
     WeightRef weight = embedding_;
     const std::vector<MatrixSource> source = {
         {shape_.tied ? names().embedding : names().head, shape_.vocabulary, 0, shape_.vocabulary}};
-    const bool apart = !shape_.tied || HeadFormat() != VocabularyFormat();
-    if (apart) {
+    if (!HeadIsEmbedding()) {
       const bool bias = recipe().head_bias && !shape_.tied;
       weight = AddMatrix("head", "", shape_.channels, source, bias, HeadFormat());
     }

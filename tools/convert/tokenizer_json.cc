@@ -63,6 +63,7 @@ class ByteLevelParser : public TokenizerParser {
     HR_RETURN_IF_ERROR(Model());
     HR_RETURN_IF_ERROR(Normalizer(Part("normalizer")));
     HR_RETURN_IF_ERROR(PreTokenizer(Part("pre_tokenizer")));
+    if (!byte_level_) return Unsupported("pre_tokenizer", "no ByteLevel: a BPE of characters");
     if (out().splits.size() > kMaxPatterns)
       return Unsupported("pre_tokenizer", "more than 16 parts");
     HR_RETURN_IF_ERROR(PostProcessor(Part("post_processor")));
