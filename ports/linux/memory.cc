@@ -37,6 +37,18 @@ bool ReserveBlocks(int fd, uint64_t bytes) {
   return true;
 }
 
+// A new file beside `path`, with the rights that the process gives to new files, which mkostemp
+// does not ask for. -1 with errno set.
+int CreateBeside(std::string& path) {
+  const std::string stem = path + "." + std::to_string(getpid()) + ".";
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    path = stem + std::to_string(attempt);
+    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd >= 0 || errno != EEXIST) return fd;
+  }
+  return -1;
+}
+
 }  // namespace
 
 uint64_t PageBytes() {
@@ -169,17 +181,17 @@ Result<FileBuilder> FileBuilder::Create(const char* final_path, uint64_t bytes) 
   }
   FileBuilder builder;
   builder.final_path_ = final_path;
-  std::string temporary = builder.final_path_ + ".XXXXXX";
-  builder.fd_ = mkostemp(temporary.data(), O_CLOEXEC);
-  if (builder.fd_ < 0) return ErrnoStatus(StatusCode::kIo, "create", temporary.c_str());
+  std::string temporary = builder.final_path_;
+  builder.fd_ = CreateBeside(temporary);
+  if (builder.fd_ < 0) return ErrnoStatus(StatusCode::kIo, "create", final_path);
   builder.temporary_path_ = temporary;
   builder.bytes_ = bytes;
   // Reserve the blocks now: a full disk must be an error here, not a SIGBUS in a store later.
   if (!ReserveBlocks(builder.fd_, bytes)) {
-    return ErrnoStatus(StatusCode::kIo, "reserve space for", temporary.c_str());
+    return ErrnoStatus(StatusCode::kIo, "reserve space for", final_path);
   }
   void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, builder.fd_, 0);
-  if (base == MAP_FAILED) return ErrnoStatus(StatusCode::kIo, "map", temporary.c_str());
+  if (base == MAP_FAILED) return ErrnoStatus(StatusCode::kIo, "map", final_path);
   builder.data_ = static_cast<std::byte*>(base);
   return builder;
 }
@@ -194,7 +206,7 @@ Status FileBuilder::Flush(uint64_t offset, uint64_t bytes) {
   const bool waited =
       flushing_bytes_ == 0 || sync_file_range(fd_, flushing_, flushing_bytes_, kWait) == 0;
   if (!waited || sync_file_range(fd_, start, count, SYNC_FILE_RANGE_WRITE) != 0) {
-    return ErrnoStatus(StatusCode::kIo, "write back", temporary_path_.c_str());
+    return ErrnoStatus(StatusCode::kIo, "write back", final_path_.c_str());
   }
   flushing_ = start;
   flushing_bytes_ = count;
@@ -203,9 +215,9 @@ Status FileBuilder::Flush(uint64_t offset, uint64_t bytes) {
 
 Status FileBuilder::Commit() {
   if (msync(data_, bytes_, MS_SYNC) != 0 || fsync(fd_) != 0) {
-    return ErrnoStatus(StatusCode::kIo, "write back", temporary_path_.c_str());
+    return ErrnoStatus(StatusCode::kIo, "write back", final_path_.c_str());
   }
-  if (fchmod(fd_, 0644) != 0 || rename(temporary_path_.c_str(), final_path_.c_str()) != 0) {
+  if (rename(temporary_path_.c_str(), final_path_.c_str()) != 0) {
     return ErrnoStatus(StatusCode::kIo, "rename to", final_path_.c_str());
   }
   temporary_path_.clear();

@@ -89,6 +89,24 @@ TEST_CASE("a built file appears whole or not at all", "[base][platform]") {
         StatusCode::kIo);
 }
 
+TEST_CASE("a built file has the rights that the process gives to new files", "[base][platform]") {
+  ScratchFolder folder;
+  for (const auto& [mask, mode] : {std::pair(077, 0600), std::pair(027, 0640)}) {
+    const std::string path = folder.File(mask == 077 ? "own" : "group");
+    const mode_t before = umask(static_cast<mode_t>(mask));
+    CHECK(FileBuilder::Create(path.c_str(), 8).value().Commit().ok());
+    umask(before);
+    CHECK(static_cast<int>(fs::status(path).permissions()) == mode);
+  }
+}
+
+TEST_CASE("a file that cannot be built is named as it was asked for", "[base][platform]") {
+  ScratchFolder folder;
+  const std::string path = folder.File("no/such/file");
+  const auto builder = FileBuilder::Create(path.c_str(), 8);
+  CHECK(std::string(builder.status().message()).find(path + ": ") != std::string::npos);
+}
+
 TEST_CASE("directories are made with their parents", "[base][platform]") {
   ScratchFolder folder;
   const std::string deep = folder.File("a/b/c");
