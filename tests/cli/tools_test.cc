@@ -481,6 +481,40 @@ TEST_CASE("convert --calibrate weighs a tied head, and is refused where nothing 
   CHECK((files[0] != files[1]));
 }
 
+TEST_CASE("convert refuses what the file could not be used with", "[cli][convert]") {
+  const std::string gguf = Source("tests/golden/gguf/llama/model.gguf"),
+                    out = Scratch("unused.hrm");
+  for (const std::string& source : {Source("tests/golden/llama-gqa"), gguf, std::string()}) {
+    std::vector<std::string> arguments = {"convert", "--out", out, "--chat-format", "chatml"};
+    if (source.empty()) {
+      arguments.insert(arguments.end(), {"--random", "llama-3.2-1b"});
+    } else {
+      arguments.insert(arguments.end(), {source, "--without-tokenizer"});
+    }
+    const Outcome outcome = Run(arguments);
+    CHECK(outcome.exit_status == 1);
+    CHECK_THAT(outcome.err, ContainsSubstring("chat format chatml needs a tokenizer"));
+  }
+  const std::string folder = Scratch("spelled");
+  std::filesystem::copy(Source("tests/golden/llama-gqa"), folder);
+  WriteFile(folder + "/tokenizer.json",
+            R"({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+                "decoder": {"type": "ByteLevel"}, "model": {"type": "BPE", "vocab": {"a": 0},
+                "merges": []}})");
+  const Outcome lacks = Run({"convert", folder, "--out", out, "--chat-format", "chatml"});
+  CHECK(lacks.exit_status == 1);
+  CHECK_THAT(lacks.err,
+             ContainsSubstring("chat format chatml needs the special token <|im_start|>"));
+  const Outcome context = Run({"convert", gguf, "--out", out, "--context", "4294967296"});
+  CHECK(context.exit_status == 2);
+  CHECK_THAT(context.err, ContainsSubstring("no number of tokens up to 1073741824"));
+  const Outcome place = Run({"convert", gguf, "--out", Scratch("no/such/folder.hrm")});
+  CHECK(place.exit_status == 1);
+  CHECK_THAT(place.err, ContainsSubstring("cannot write " + Scratch("no/such/folder.hrm") + ": ") &&
+                            !ContainsSubstring(gguf));
+  CHECK_FALSE(std::filesystem::exists(out));
+}
+
 TEST_CASE("convert knows a file by its first bytes and says when there is none", "[cli][convert]") {
   const auto said = [](const std::string& source) {
     const Outcome outcome = Run({"convert", source, "--out", Scratch("none.hrm")});
@@ -493,7 +527,10 @@ TEST_CASE("convert knows a file by its first bytes and says when there is none",
     CHECK_THAT(said(path), ContainsSubstring("there is no " + path));
   }
   CHECK_THAT(said(Source("tests/golden/llama-gqa/model.safetensors")),
-             ContainsSubstring("does not begin with GGUF"));
+             ContainsSubstring("is a safetensors file; SOURCE is the folder"));
+  CHECK_THAT(said(Model("example")), ContainsSubstring("is a .hrm model already"));
+  CHECK_THAT(said(Source("README.md")), ContainsSubstring("does not begin with GGUF") &&
+                                            ContainsSubstring("SOURCE is a Hugging Face folder"));
   const std::string file = Scratch("llama.bin");
   std::filesystem::copy(Source("tests/golden/gguf/llama/model.gguf"), file);
   CHECK(Run({"convert", file, "--out", Scratch("llama.hrm")}).exit_status == 0);

@@ -473,6 +473,10 @@ TEST_CASE("a tokenizer beside the weights is taken in, or left out when asked", 
   options.chat_format = "chatml";
   CHECK(convert::Convert(options).value().chat_format == "chatml");
   options.without_tokenizer = true;
+  const Status status = convert::Convert(options).status();
+  CHECK(std::string(status.message()) ==
+        "chat format chatml needs a tokenizer, and the model will have none");
+  options.chat_format = "";
   CHECK(convert::Convert(options).value().tokenizer == "none");
 }
 

@@ -83,6 +83,18 @@ TEST_CASE("heads that are fused one by one cannot share keys and values", "[conv
              "2 KV heads, this architecture has all 4"));
 }
 
+TEST_CASE("refusals show limits as they are written and what else can be done", "[convert]") {
+  CHECK(
+      Says(Refusal("llama-gqa", R"("num_hidden_layers": 2)", R"("num_hidden_layers": 1000000000)"),
+           "\"num_hidden_layers\" is 1000000000, must be 1 to 4096"));
+  CHECK(Says(Refusal("qwen3", R"("num_hidden_layers": 2)", R"("num_hidden_layers": -3)"),
+             "is -3, must be 1 to 4096"));
+  CHECK(Says(Refusal("llama-gqa", R"("vocab_size": )", R"("vocab_size": "64", "x": )"),
+             "\"vocab_size\" is '64', expected a number"));
+  CHECK(Says(Refusal("llama-gqa", "LlamaForCausalLM", "ZebraForCausalLM"),
+             "`headroom convert --help` lists"));
+}
+
 TEST_CASE("keys that may change the result are refused by name", "[convert]") {
   CHECK(Says(Refusal("llama-gqa", R"("use_cache": true)", R"("use_cache": true, "surprise": 3)"),
              "\"surprise\" (3) may change the result"));

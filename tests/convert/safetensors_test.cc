@@ -169,12 +169,14 @@ TEST_CASE("a sharded checkpoint is one, and its index is not trusted", "[convert
   CHECK(Says(index(R"("a":"two.safetensors")").status().message(), "is missing"));
   CHECK(Says(index(R"("a":"../one.safetensors")").status().message(), "is said to be in"));
   CHECK(Says(index(R"("a":7)").status().message(), "is said to be in"));
-  CHECK(index(R"("a":"three.safetensors")").status().code() == StatusCode::kNotFound);
+  CHECK(Says(index(R"("a":"three.safetensors")").status().message(), "lacks three.safetensors"));
 }
 
 TEST_CASE("a folder without weights says so", "[convert][safetensors]") {
   test::TempFolder folder;
   CHECK(Says(Checkpoint::Open(folder.path()).status().message(), "0 safetensors files"));
+  test::WriteText(folder / "pytorch_model.bin", "PK");
+  CHECK(Says(Checkpoint::Open(folder.path()).status().message(), "pickle files"));
   CHECK(Checkpoint::Open(folder / "nothing").status().code() == StatusCode::kNotFound);
 }
 

@@ -20,14 +20,19 @@ Status Config::Wrong(const std::string& key, const char* expected) const {
                       key.c_str(), Printable(value).c_str(), expected);
 }
 
+Status Config::OutOfRange(const std::string& which, double number, double low, double high) const {
+  return Status::Make(StatusCode::kUnsupported, "%s: %s is %s, must be %s to %s", what_.c_str(),
+                      which.c_str(), ToJson(number).dump().c_str(), ToJson(low).dump().c_str(),
+                      ToJson(high).dump().c_str());
+}
+
 Result<std::optional<double>> Config::Number(const std::string& key, double low, double high) {
   const Json* value = Use(key);
   if (!value) return std::optional<double>();
   if (!value->is_number()) return Wrong(key, "a number");
   const double number = value->get<double>();
   if (!(number >= low && number <= high)) {
-    return Status::Make(StatusCode::kUnsupported, "%s: \"%s\" is %g, must be %g to %g",
-                        what_.c_str(), key.c_str(), number, low, high);
+    return OutOfRange("\"" + key + "\"", number, low, high);
   }
   return std::optional<double>(number);
 }
@@ -75,9 +80,8 @@ Result<std::optional<std::vector<double>>> Config::Numbers(const std::string& ke
     if (!item.is_number()) return Wrong(key, "a list of numbers");
     numbers.push_back(item.get<double>());
     if (!(numbers.back() >= low && numbers.back() <= high)) {
-      return Status::Make(StatusCode::kUnsupported, "%s: \"%s\"[%zu] is %g, must be %g to %g",
-                          what_.c_str(), key.c_str(), numbers.size() - 1, numbers.back(), low,
-                          high);
+      const std::string which = "\"" + key + "\"[" + std::to_string(numbers.size() - 1) + "]";
+      return OutOfRange(which, numbers.back(), low, high);
     }
   }
   return std::optional<std::vector<double>>(std::move(numbers));

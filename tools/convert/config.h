@@ -43,6 +43,7 @@ class Config {
  private:
   const Json* Use(const std::string& key);
   Status Wrong(const std::string& key, const char* expected) const;
+  Status OutOfRange(const std::string& which, double number, double low, double high) const;
 
   Json json_;
   std::string what_;

@@ -1,6 +1,7 @@
 #include "convert/convert.h"
 
 #include <chrono>
+#include <cstring>
 #include <filesystem>
 
 #include "convert/checkpoint_fit.h"
@@ -19,15 +20,12 @@
 namespace headroom::convert {
 namespace {
 
-constexpr uint64_t kMaxConfigBytes = 16u << 20;
-
-bool Exists(const std::string& path) {
-  std::error_code error;
-  return std::filesystem::exists(path, error);
-}
-
-void Say(const Options& options, const std::string& line) {
-  if (options.log) options.log(line);
+// A format that was asked for says how text is spelled, which takes a tokenizer.
+Status CheckChatFormat(const Options& options, const TokenizerDescription& tokenizer) {
+  if (options.chat_format.empty() || tokenizer.kind != model::TokenizerKind::kNone) return {};
+  return Status::Make(StatusCode::kInvalidArgument,
+                      "chat format %s needs a tokenizer, and the model will have none",
+                      Printable(options.chat_format).c_str());
 }
 
 Status CheckOptions(const Options& options) {
@@ -85,7 +83,7 @@ void DropForeignEndTokens(const Options& options, ModelDescription& description)
   std::erase_if(ends, [&](uint32_t id) {
     const bool foreign = id >= description.metadata.vocabulary;
     if (foreign)
-      Say(options, "end token " + std::to_string(id) + " is outside the vocabulary; dropped");
+      options.Say("end token " + std::to_string(id) + " is outside the vocabulary; dropped");
     return foreign;
   });
 }
@@ -122,7 +120,6 @@ Summary Summarise(const GraphPlan& plan, const ModelShape& shape) {
     const TensorDescription& tensor = description.tensors[i];
     const auto bytes = model::TensorBytesOf(tensor.dtype, tensor.block, tensor.extents);
     if (bytes.ok()) summary.weight_bytes += bytes.value().data + bytes.value().scales;
-    if (plan.tensors[i].role == TensorRole::kFixed) continue;
     uint64_t elements = 1;
     for (const uint32_t extent : tensor.extents) elements *= extent;
     summary.parameters += elements;
@@ -143,7 +140,26 @@ struct Source {
   std::optional<GgufFile> gguf;  // its metadata; the tensors are in the checkpoint
 };
 
+// That `path` begins like a GGUF file, or what it is instead.
+Status CheckIsGguf(const std::string& path) {
+  HR_ASSIGN_OR_RETURN(const auto file, platform::FileMapping::OpenPath(path.c_str()));
+  const std::string_view bytes(reinterpret_cast<const char*>(file.data()), file.bytes());
+  if (bytes.starts_with("GGUF")) return {};
+  const std::string_view magic(model::kMagic, sizeof(model::kMagic));
+  uint64_t header_bytes = UINT64_MAX;
+  if (bytes.size() > 8) std::memcpy(&header_bytes, bytes.data(), 8);
+  const bool is_safetensors = header_bytes <= bytes.size() - 8 && bytes[8] == '{';
+  return Status::Make(StatusCode::kInvalidArgument, "%s %s", path.c_str(),
+                      bytes.starts_with(magic) ? "is a .hrm model already; SOURCE is what one is "
+                                                 "made from: a Hugging Face folder or a GGUF file"
+                      : is_safetensors ? "is a safetensors file; SOURCE is the folder that holds "
+                                         "it together with config.json"
+                                       : "does not begin with GGUF; SOURCE is a Hugging Face "
+                                         "folder or a GGUF file");
+}
+
 Result<Source> OpenGgufSource(const std::string& path) {
+  HR_RETURN_IF_ERROR(CheckIsGguf(path));
   HR_ASSIGN_OR_RETURN(OpenedGguf opened, OpenGguf(path));
   HR_ASSIGN_OR_RETURN(GgufModel model, DescribeGguf(opened.gguf, path));
   Source source;
@@ -185,16 +201,16 @@ Status ReadGgufText(const Options& options, const GgufFile& gguf, ModelDescripti
   HR_ASSIGN_OR_RETURN(std::vector<uint32_t> ends,
                       ReadGgufEndTokens(gguf, vocabulary, options.source));
   if (options.without_tokenizer) {
-    Say(options, "the tokenizer is left out, as asked");
+    options.Say("the tokenizer is left out, as asked");
   } else {
     HR_ASSIGN_OR_RETURN(ParsedTokenizer parsed,
                         ReadGgufTokenizer(gguf, vocabulary, options.source));
-    for (const std::string& note : parsed.notes) Say(options, note);
+    for (const std::string& note : parsed.notes) options.Say(note);
     description.tokenizer = std::move(parsed.tokenizer);
     description.tokenizer.chat_template = GgufText(gguf, "tokenizer.chat_template");
     SetChatFormat(options.chat_format, options.log, description.tokenizer);
     if (description.tokenizer.kind == model::TokenizerKind::kNone)
-      Say(options, "no tokenizer in the file: text calls will not be available");
+      options.Say("no tokenizer in the file: text calls will not be available");
   }
   description.tokenizer.end_tokens = std::move(ends);
   description.sampling = ReadGgufSampling(gguf);
@@ -245,7 +261,7 @@ Result<Summary> Convert(const Options& options) {
   const WeightFormat format =
       options.weights.value_or(source.gguf ? WeightFormat::kKeep : WeightFormat::kInt4);
   GraphPlan plan = BuildGraphPlan(shape, {format, options.block, options.head, &checkpoint});
-  for (const std::string& note : plan.notes) Say(options, note);
+  for (const std::string& note : plan.notes) options.Say(note);
 
   MetadataDescription& metadata = plan.description.metadata;
   metadata.source = random ? "random weights" : FolderName(options.source);
@@ -257,6 +273,7 @@ Result<Summary> Convert(const Options& options) {
     HR_RETURN_IF_ERROR(source.gguf ? ReadGgufText(options, *source.gguf, plan.description)
                                    : ReadFolderText(options, plan.description));
   }
+  HR_RETURN_IF_ERROR(CheckChatFormat(options, plan.description.tokenizer));
   if (options.outline) {
     Summary summary = Summarise(plan, shape);
     HR_ASSIGN_OR_RETURN(summary.file_bytes, HrmWriter::WriteOutline(options.out, plan.description));

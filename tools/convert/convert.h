@@ -68,6 +68,10 @@ struct Options {
   std::function<bool(const Progress&)> progress;
   // Lines worth showing a person: a tensor that got another format, a tokenizer left out.
   std::function<void(const std::string&)> log;
+
+  void Say(const std::string& line) const {
+    if (log) log(line);
+  }
 };
 
 struct Summary {

@@ -78,9 +78,4 @@ Status GgufKeys::RefuseUnused() const {
   return {};
 }
 
-Json ToJson(double number) {
-  const bool whole = number >= 0 && number <= 1e15 && number == std::floor(number);
-  return whole ? Json(static_cast<uint64_t>(number)) : Json(number);
-}
-
 }  // namespace headroom::convert

@@ -49,7 +49,4 @@ class GgufKeys {
   std::vector<std::string> used_;
 };
 
-// JSON tells whole numbers from others.
-Json ToJson(double number);
-
 }  // namespace headroom::convert

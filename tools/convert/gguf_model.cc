@@ -29,8 +29,9 @@ Result<const GgufArchitecture*> FindArchitecture(const GgufFile& gguf, const std
     if (architecture.name == name) return &architecture;
   }
   return Status::Make(StatusCode::kUnsupported,
-                      "%s: architecture \"%s\" has no recipe for GGUF files", what.c_str(),
-                      Printable(name).c_str());
+                      "%s: architecture \"%s\" has no recipe for GGUF files; `headroom convert "
+                      "--help` lists those that have one",
+                      what.c_str(), Printable(name).c_str());
 }
 
 Status CheckGeneral(const GgufFile& gguf, const std::string& what) {

@@ -13,8 +13,6 @@ namespace {
 // ---- what llama.cpp's names of pre-tokenizers stand for (src/llama-vocab.cpp), in the patterns
 // that the tokenizer.json of those models has
 
-constexpr const char* kGpt2Pattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 constexpr const char* kDigit = R"(\p{N})";
 constexpr const char* kLlama3Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
@@ -159,11 +157,7 @@ class TokenizerReader {
     return Status::Make(StatusCode::kCorrupt, "%s: %s", what_.c_str(), fact.c_str());
   }
   Status Unsupported(const std::string& key, const std::string& value) const {
-    return Status::Make(StatusCode::kUnsupported,
-                        "%s: %s%s %s is not supported (the model can be converted without a "
-                        "tokenizer)",
-                        what_.c_str(), std::string(kPrefix).c_str(), Printable(key).c_str(),
-                        value.c_str());
+    return RefuseTokenizer(what_, std::string(kPrefix) + Printable(key) + " " + value);
   }
 
   const GgufValue* Find(std::string_view key) const {

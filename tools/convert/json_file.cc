@@ -1,5 +1,7 @@
 #include "convert/json_file.h"
 
+#include <cmath>
+#include <filesystem>
 #include <set>
 #include <vector>
 
@@ -70,13 +72,24 @@ Result<Json> ReadJsonFile(const std::string& path, uint64_t max_bytes) {
                    path);
 }
 
+bool Exists(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::exists(path, error);
+}
+
+Json ToJson(double number) {
+  const bool whole = std::abs(number) <= 1e15 && number == std::floor(number);
+  if (!whole) return Json(number);
+  return number < 0 ? Json(static_cast<int64_t>(number)) : Json(static_cast<uint64_t>(number));
+}
+
 std::string Printable(std::string_view text) {
   std::string out;
   for (const char c : text) {
     if (out.size() == 57) return out + "...";
     const bool plain =
         static_cast<unsigned char>(c) >= 0x20 && static_cast<unsigned char>(c) < 0x7f;
-    out += plain && c != '"' ? c : '?';
+    out += c == '"' ? '\'' : plain ? c : '?';
   }
   return out;
 }

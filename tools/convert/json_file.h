@@ -18,8 +18,16 @@ Result<Json> ParseJson(std::string_view text, const std::string& what);
 // kNotFound, kIo (not a regular file), kCorrupt (larger than max_bytes, no JSON).
 Result<Json> ReadJsonFile(const std::string& path, uint64_t max_bytes);
 
-// Text of foreign origin made fit for a message: at most 60 characters, controls and quotes
-// replaced.
+inline constexpr uint64_t kMaxConfigBytes = 16u << 20;  // of config.json and the like
+
+// Whether anything has this name.
+bool Exists(const std::string& path);
+
+// JSON tells whole numbers from others, and so do messages: dump() writes no "1e+06".
+Json ToJson(double number);
+
+// Text of foreign origin made fit for a message: at most 60 characters, controls replaced, quotes
+// single.
 std::string Printable(std::string_view text);
 
 }  // namespace headroom::convert

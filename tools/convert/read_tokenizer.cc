@@ -1,7 +1,5 @@
 #include "convert/read_tokenizer.h"
 
-#include <filesystem>
-
 #include "base/platform.h"
 #include "convert/chat_template.h"
 #include "convert/json_file.h"
@@ -11,17 +9,7 @@
 namespace headroom::convert {
 namespace {
 
-constexpr uint64_t kMaxConfigBytes = 16u << 20;
 constexpr uint64_t kMaxTokenizerBytes = 256u << 20;
-
-bool Exists(const std::string& path) {
-  std::error_code error;
-  return std::filesystem::exists(path, error);
-}
-
-void Say(const Options& options, const std::string& line) {
-  if (options.log) options.log(line);
-}
 
 // An empty object without the file.
 Result<Json> ReadConfig(const Options& options) {
@@ -44,7 +32,7 @@ Status ReadChatTemplate(const Options& options, ModelDescription& description) {
   if (json.is_object() && json.contains("chat_template") && json["chat_template"].is_string()) {
     description.tokenizer.chat_template = json["chat_template"].get<std::string>();
   } else if (json.is_object() && json.contains("chat_template")) {
-    Say(options, "tokenizer_config.json holds several chat templates; none is kept");
+    options.Say("tokenizer_config.json holds several chat templates; none is kept");
   }
   return {};
 }
@@ -73,7 +61,7 @@ Status ReadTokenizer(const Options& options, ModelDescription& description) {
   const std::string json = options.source + "/tokenizer.json";
   const std::string model = options.source + "/tokenizer.model";
   if (options.without_tokenizer || (!Exists(json) && !Exists(model))) {
-    Say(options,
+    options.Say(
         options.without_tokenizer
             ? "the tokenizer is left out, as asked"
             : "neither tokenizer.json nor tokenizer.model: text calls will not be available");
@@ -82,7 +70,7 @@ Status ReadTokenizer(const Options& options, ModelDescription& description) {
   const uint32_t vocabulary = description.metadata.vocabulary;
   HR_ASSIGN_OR_RETURN(ParsedTokenizer parsed, Exists(json) ? ReadJson(options, json, vocabulary)
                                                            : ReadModel(options, model, vocabulary));
-  for (const std::string& note : parsed.notes) Say(options, note);
+  for (const std::string& note : parsed.notes) options.Say(note);
   parsed.tokenizer.end_tokens = std::move(description.tokenizer.end_tokens);
   description.tokenizer = std::move(parsed.tokenizer);
   HR_RETURN_IF_ERROR(ReadChatTemplate(options, description));

@@ -117,6 +117,15 @@ Result<Layout> FindFiles(const std::string& folder) {
   return layout;
 }
 
+bool HoldsPickles(const std::string& folder) {
+  std::error_code error;
+  for (const auto& item : std::filesystem::directory_iterator(folder, error)) {
+    const std::string ending = item.path().extension().string();
+    if (ending == ".bin" || ending == ".pt" || ending == ".pth") return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Result<TensorIndex> ParseSafetensors(std::span<const std::byte> file, const std::string& what) {
@@ -149,6 +158,12 @@ Result<TensorIndex> ParseSafetensors(std::span<const std::byte> file, const std:
 
 Result<Checkpoint> Checkpoint::Open(const std::string& folder) {
   HR_ASSIGN_OR_RETURN(const Layout layout, FindFiles(folder));
+  if (layout.files.empty() && HoldsPickles(folder)) {
+    return Status::Make(StatusCode::kUnsupported,
+                        "%s: holds its weights in *.bin or *.pt, pickle files, which are not read; "
+                        "*.safetensors are",
+                        folder.c_str());
+  }
   if (layout.files.empty() || layout.files.size() > kMaxShards) {
     return Status::Make(StatusCode::kNotFound, "%s: %zu safetensors files", folder.c_str(),
                         layout.files.size());
@@ -157,6 +172,11 @@ Result<Checkpoint> Checkpoint::Open(const std::string& folder) {
   TensorIndex tensors;
   for (const std::string& name : layout.files) {
     const std::string path = folder + "/" + name;
+    if (!Exists(path)) {
+      return Status::Make(StatusCode::kCorrupt,
+                          "%s: lacks %s, which model.safetensors.index.json names", folder.c_str(),
+                          Printable(name).c_str());
+    }
     HR_ASSIGN_OR_RETURN(platform::FileMapping file, platform::FileMapping::OpenPath(path.c_str()));
     HR_ASSIGN_OR_RETURN(TensorIndex index,
                         ParseSafetensors({file.data(), static_cast<size_t>(file.bytes())}, path));

@@ -45,11 +45,7 @@ class PieceReader {
   Status Corrupt(const std::string& fact) const {
     return Status::Make(StatusCode::kCorrupt, "%s: %s", what_.c_str(), fact.c_str());
   }
-  Status Unsupported(const std::string& fact) const {
-    return Status::Make(StatusCode::kUnsupported,
-                        "%s: %s is not supported (the model can be converted without a tokenizer)",
-                        what_.c_str(), fact.c_str());
-  }
+  Status Unsupported(const std::string& fact) const { return RefuseTokenizer(what_, fact); }
   std::string Named(uint32_t id) const {
     return "piece " + std::to_string(id) + " \"" + Printable(model_.pieces[id].text) + "\"";
   }

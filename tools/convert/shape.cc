@@ -10,7 +10,6 @@ constexpr uint32_t kMaxChannels = 1u << 20;
 constexpr uint32_t kMaxLayers = 4096;
 constexpr uint32_t kMaxHeads = 4096;
 constexpr uint32_t kMaxHeadWidth = 4096;
-constexpr uint32_t kMaxContext = 1u << 30;
 constexpr double kHuge = 1e12;
 
 std::string Key(std::string_view name) { return std::string(name); }
@@ -27,7 +26,9 @@ Result<const Recipe*> ReadArchitecture(Config& config) {
                         config.what().c_str());
   }
   if (const Recipe* recipe = FindRecipe(names->front())) return recipe;
-  return Status::Make(StatusCode::kUnsupported, "architecture \"%s\" has no recipe",
+  return Status::Make(StatusCode::kUnsupported,
+                      "architecture \"%s\" has no recipe; `headroom convert --help` lists those "
+                      "that have one",
                       Printable(names->front()).c_str());
 }
 

@@ -14,6 +14,8 @@
 
 namespace headroom::convert {
 
+inline constexpr uint32_t kMaxContext = 1u << 30;  // tokens
+
 struct LayerShape {
   uint32_t left = kUnlimited;  // rows visible before self
   size_t rope = 0;             // index into ModelShape::ropes

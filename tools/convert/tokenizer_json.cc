@@ -14,10 +14,6 @@ namespace {
 
 constexpr size_t kMaxPatterns = 16;  // of the runtime's splitter
 
-// The pattern behind a ByteLevel pre-tokenizer that splits by itself: the one GPT-2 published.
-constexpr const char* kByteLevelPattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-
 // Byte-level vocabularies write each byte as a printable character: bytes that are printable in
 // Latin-1 stand for themselves, the others take U+0100, U+0101 ... in order.
 std::map<uint32_t, char> ByteGlyphs() {
@@ -165,7 +161,7 @@ class ByteLevelParser : public TokenizerParser {
       if (!alone) return Unsupported("pre_tokenizer option in a sequence", "add_prefix_space");
       out().add_prefix_space = true;
     }
-    if (Is(part, "use_regex", true)) AddSplit(*ToPcre2(kByteLevelPattern));
+    if (Is(part, "use_regex", true)) AddSplit(*ToPcre2(kGpt2Pattern));
     return {};
   }
 
@@ -193,6 +189,13 @@ void DropTokensBehind(const Json& config, Json& tokenizer) {
   if (single == processor->end() || !single->is_array()) return;
   while (!single->empty() && single->back().is_object() && single->back().contains("SpecialToken"))
     single->erase(single->size() - 1);
+}
+
+Status RefuseTokenizer(const std::string& what, const std::string& part) {
+  return Status::Make(StatusCode::kUnsupported,
+                      "%s: %s is not supported (--without-tokenizer converts all but the "
+                      "tokenizer)",
+                      what.c_str(), part.c_str());
 }
 
 Result<ParsedTokenizer> ParseTokenizer(const Json& json, uint32_t vocabulary,

@@ -17,6 +17,13 @@ struct ParsedTokenizer {
   std::vector<std::string> notes;  // what a person should know, in words
 };
 
+// The cut that GPT-2 published, which a ByteLevel pre-tokenizer makes by itself.
+inline constexpr const char* kGpt2Pattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+// kUnsupported: a part of a tokenizer, in words, and what else can be done. `what` names the file.
+Status RefuseTokenizer(const std::string& what, const std::string& part);
+
 // Token ids must be below `vocabulary`; ids without a token become empty tokens up to it. `what`
 // names the file in messages. Errors: kCorrupt, kUnsupported (names the part and its type).
 Result<ParsedTokenizer> ParseTokenizer(const Json& json, uint32_t vocabulary,

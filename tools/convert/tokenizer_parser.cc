@@ -14,9 +14,7 @@ Status TokenizerParser::Unsupported(const std::string& part, const std::string& 
 }
 
 Status TokenizerParser::Unsupported(const std::string& fact) const {
-  return Status::Make(StatusCode::kUnsupported,
-                      "%s: %s is not supported (the model can be converted without a tokenizer)",
-                      what_.c_str(), fact.c_str());
+  return RefuseTokenizer(what_, fact);
 }
 
 const Json* TokenizerParser::Member(const Json& object, const char* key) {

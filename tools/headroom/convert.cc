@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "convert/gguf_model.h"
+#include "convert/shape.h"
 #include "headroom/api.h"
 #include "headroom/bytes.h"
 #include "headroom/calibrate.h"
@@ -38,6 +40,9 @@ std::string Footer() {
          "tokenizer.json or tokenizer.model; or a GGUF file, the first one of a split model.\n"
          "Architectures: " +
          Joined(convert::ArchitectureNames()) +
+         ".\n"
+         "Architectures of GGUF files: " +
+         Joined(convert::GgufArchitectureNames()) +
          ".\n"
          "Random presets (public shapes, for speed work): " +
          Joined(convert::PresetNames()) +
@@ -141,6 +146,13 @@ std::string BudgetProblem(const std::string& text) {
   }
 }
 
+// What is wrong with a number of tokens; empty: nothing.
+std::string TokensProblem(const std::string& text) {
+  const bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+  if (digits && text.size() <= 10 && std::stoull(text) <= convert::kMaxContext) return "";
+  return "'" + text + "' is no number of tokens up to " + std::to_string(convert::kMaxContext);
+}
+
 // What is wrong with the name of a weight format; empty: nothing.
 std::string FormatProblem(const std::string& text) {
   return convert::ParseWeightFormat(text).status().message();
@@ -152,6 +164,26 @@ void PrintLog(const std::string& line) {
 
 std::string CannotConvert(const convert::Options& options) {
   return "cannot convert " + (options.source.empty() ? options.preset : options.source);
+}
+
+// That the vocabulary has the special tokens of a format that was asked for: the runtime knows, of
+// an outline of the model.
+void CheckChatFormat(convert::Options options) {
+  if (options.chat_format.empty()) return;
+  const TemporaryFile outline(TemporaryFile::InTemporaryFolder());
+  options.out = outline.path();
+  options.outline = true;
+  const Result<convert::Summary> summary = convert::Convert(options);
+  if (!summary.ok()) Throw(summary.status(), CannotConvert(options));
+  OpenRequest request;
+  request.path = outline.path();
+  const ModelHandle model = OpenModel(request);
+  hr_chat_facts facts = {};
+  facts.struct_size = sizeof(facts);
+  hr_error error = {};
+  const hr_status status =
+      hr_chat_get_facts(model.get(), options.chat_format.c_str(), &facts, &error);
+  Check(status, error, CannotConvert(options));
 }
 
 int RunDry(const ConvertArguments& arguments, bool json) {
@@ -178,6 +210,7 @@ int Convert(ConvertArguments& arguments, bool json) {
   if (!arguments.calibrate.empty() && !arguments.dry_run)
     text = ReadWholeFile(arguments.calibrate, "the calibration text");
   const HeldSignals signals;  // what is half written goes away
+  CheckChatFormat(options);
   if (arguments.dry_run) return RunDry(arguments, json);
   if (!arguments.calibrate.empty()) options.importance = Calibrate(options, text);
   ProgressBar bar("converting");
@@ -268,6 +301,7 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
       .add_option("--context", options.context,
                   "tokens the file allows (default: the trained maximum); longrope models differ "
                   "by it")
+      ->check(TokensProblem)
       ->type_name("TOKENS");
   command.add_flag("--without-tokenizer", options.without_tokenizer, "leave the tokenizer out");
   command

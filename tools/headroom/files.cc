@@ -49,7 +49,12 @@ std::string ReadWholeFile(const std::string& path, const std::string& what) {
 
 std::string RegularFilePlace(const std::string& path) {
   struct stat facts;
-  if (!StatOf(path, &facts)) return path;
+  if (!StatOf(path, &facts)) {
+    const size_t slash = path.rfind('/');
+    const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+    if (access(folder.c_str(), W_OK | X_OK) != 0) throw ErrnoFailure("cannot write " + path, errno);
+    return path;
+  }
   if (!S_ISREG(facts.st_mode)) {
     throw Failure(HR_IO, "cannot write " + path + ": it is not a regular file");
   }

@@ -17,8 +17,9 @@ constexpr char kFooter[] =
     "Checks the structure (every index, extent and limit) and the checksum of every weight "
     "segment.\n"
     "\n"
-    "Example:\n"
-    "  headroom verify model.hrm && echo sound";
+    "Examples:\n"
+    "  headroom verify model.hrm && echo sound\n"
+    "  headroom verify model.hrm --json";
 
 struct VerifyArguments {
   std::string path;
