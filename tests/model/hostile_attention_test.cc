@@ -4,27 +4,8 @@
 
 #include "model/hostile_graph.h"
 
-namespace headroom {
+namespace headroom::test {
 namespace {
-
-using test::Axis;
-using test::ExpectRefused;
-using test::FirstOp;
-using test::Group;
-using test::kCorrupt;
-using test::Key;
-using test::KeyCodec;
-using test::kInfinity;
-using test::kNan;
-using test::kUnsupported;
-using test::Plan;
-using test::Projection;
-using test::Query;
-using test::Retention;
-using test::Rope;
-using test::Softmax;
-using test::Store;
-using test::ValueStream;
 
 TEST_CASE("group 14: head counts and widths out of range are refused", "[model][hostile]") {
   ExpectRefused({
@@ -235,4 +216,4 @@ TEST_CASE("group 18: zero strides and dilations are refused", "[model][hostile]"
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace headroom::test

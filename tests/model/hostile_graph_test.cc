@@ -3,25 +3,8 @@
 
 #include "model/hostile_graph.h"
 
-namespace headroom {
+namespace headroom::test {
 namespace {
-
-using test::Axis;
-using test::ExpectRefused;
-using test::FirstOp;
-using test::Group;
-using test::kCorrupt;
-using test::Key;
-using test::KeyCodec;
-using test::kUnsupported;
-using test::Plan;
-using test::Projection;
-using test::Query;
-using test::Retention;
-using test::Rope;
-using test::Store;
-using test::Unknown;
-using test::Window;
 
 TEST_CASE("group 5: missing parts are refused", "[model][hostile]") {
   ExpectRefused({
@@ -193,4 +176,4 @@ TEST_CASE("group 13: shapes that do not fit together are refused", "[model][host
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace headroom::test

@@ -6,13 +6,8 @@
 
 #include "model/hostile.h"
 
-namespace headroom {
+namespace headroom::test {
 namespace {
-
-using test::ExpectRefused;
-using test::FirstOp;
-using test::kCorrupt;
-using test::kUnsupported;
 
 fb::MixtureOpT& Mixture(fb::ModelT& graph) { return FirstOp<fb::MixtureOpT>(graph); }
 
@@ -155,4 +150,4 @@ TEST_CASE("a file of more experts than any model has is refused", "[model][hosti
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace headroom::test

@@ -3,27 +3,8 @@
 
 #include "model/hostile_graph.h"
 
-namespace headroom {
+namespace headroom::test {
 namespace {
-
-using test::Axis;
-using test::ExpectRefused;
-using test::FirstOp;
-using test::Group;
-using test::Heads;
-using test::kCorrupt;
-using test::Key;
-using test::KeyCodec;
-using test::kUnsupported;
-using test::Plan;
-using test::Projection;
-using test::Query;
-using test::Retention;
-using test::Rope;
-using test::Softmax;
-using test::Store;
-using test::ValueStream;
-using test::Window;
 
 TEST_CASE("operations this build does not execute are refused by name", "[model]") {
   const auto operation = [](auto attributes) {
@@ -206,4 +187,4 @@ TEST_CASE("views, stores and heads this build does not execute are refused by na
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace headroom::test
