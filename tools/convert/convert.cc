@@ -146,9 +146,10 @@ Status CheckIsGguf(const std::string& path) {
   const std::string_view bytes(reinterpret_cast<const char*>(file.data()), file.bytes());
   if (bytes.starts_with("GGUF")) return {};
   const std::string_view magic(model::kMagic, sizeof(model::kMagic));
-  uint64_t header_bytes = UINT64_MAX;
+  uint64_t header_bytes = 0;
   if (bytes.size() > 8) std::memcpy(&header_bytes, bytes.data(), 8);
-  const bool is_safetensors = header_bytes <= bytes.size() - 8 && bytes[8] == '{';
+  const bool is_safetensors =
+      bytes.size() > 8 && header_bytes <= bytes.size() - 8 && bytes[8] == '{';
   return Status::Make(StatusCode::kInvalidArgument, "%s %s", path.c_str(),
                       bytes.starts_with(magic) ? "is a .hrm model already; SOURCE is what one is "
                                                  "made from: a Hugging Face folder or a GGUF file"
