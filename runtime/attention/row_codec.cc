@@ -72,6 +72,9 @@ EncodeRowKernel PortableEncodeRow(RowCodec codec) {
       return EncodeF16;
     case RowCodec::kI8Token:
       return EncodeI8Token;
+    case RowCodec::kBlock8:
+    case RowCodec::kBlock4:
+      break;
   }
   return nullptr;
 }
@@ -96,6 +99,9 @@ void DecodeRow(RowCodec codec, const std::byte* data, const uint16_t* meta, uint
       }
       return;
     }
+    case RowCodec::kBlock8:
+    case RowCodec::kBlock4:
+      return;
   }
 }
 

@@ -17,11 +17,10 @@ bool Visible(const MixSpec& spec, int32_t query_position, int32_t row_position) 
   return distance <= spec.left || static_cast<uint32_t>(row_position) < spec.sinks;
 }
 
-// One row's key or value stream of a lane.
-void DecodeLaneRow(RowCodec codec, const std::byte* base, const uint16_t* meta, uint32_t width,
-                   uint32_t row, float* out) {
-  DecodeRow(codec, base + uint64_t{row} * RowDataBytes(codec, width),
-            meta == nullptr ? nullptr : meta + 2 * uint64_t{row}, width, out);
+void DecodeLaneRow(const RowArray& array, uint32_t row, float* out) {
+  const uint64_t meta = RowMetaBytes(array.codec, array.width) / sizeof(uint16_t);
+  DecodeRow(array.codec, array.data + uint64_t{row} * RowDataBytes(array.codec, array.width),
+            array.meta == nullptr ? nullptr : array.meta + row * meta, array.width, out);
 }
 
 // Adds one visible row to a query's record { m, l, o }, rescaling it when the maximum moves.
@@ -38,35 +37,35 @@ void Accumulate(float score, const float* value, uint32_t width, float* record) 
   for (uint32_t d = 0; d < width; ++d) o[d] += p * value[d];
 }
 
-template <RowCodec kCodec>
 void Mix(const LaneView& lane, const MixSpec& spec, const float* q, uint32_t q_stride,
          const int32_t* query_positions, uint32_t queries, uint32_t row_begin, uint32_t row_end,
          float* partials, std::byte* scratch) {
   float* key = reinterpret_cast<float*>(scratch);
-  float* value = key + lane.key_width;
-  const uint32_t record_floats = PartialFloats(lane.value_width);
+  float* value = key + lane.keys.width;
+  const uint32_t record_floats = PartialFloats(lane.values.width);
   for (uint32_t i = 0; i < queries; ++i) {
     float* record = partials + uint64_t{i} * record_floats;
     std::fill(record, record + record_floats, 0.0f);
     record[0] = kMinusInfinity;
   }
   for (uint32_t row = row_begin; row < row_end; ++row) {
-    const int32_t position =
-        lane.positions == nullptr ? static_cast<int32_t>(row) : lane.positions[row];
+    const int32_t position = lane.positions == nullptr
+                                 ? lane.first_position + static_cast<int32_t>(row)
+                                 : lane.positions[row];
     bool decoded = false;  // hidden rows are never read: an empty slot may hold anything
     for (uint32_t i = 0; i < queries; ++i) {
       if (!Visible(spec, query_positions[i], position)) continue;
       if (!decoded) {
-        DecodeLaneRow(kCodec, lane.keys, lane.key_meta, lane.key_width, row, key);
-        DecodeLaneRow(kCodec, lane.values, lane.value_meta, lane.value_width, row, value);
+        DecodeLaneRow(lane.keys, row, key);
+        DecodeLaneRow(lane.values, row, value);
         decoded = true;
       }
       float dot = 0.0f;
       const float* query = q + uint64_t{i} * q_stride;
-      for (uint32_t d = 0; d < lane.key_width; ++d) dot += query[d] * key[d];
+      for (uint32_t d = 0; d < lane.keys.width; ++d) dot += query[d] * key[d];
       float score = spec.scale * dot;
       if (spec.softcap > 0.0f) score = spec.softcap * std::tanh(score / spec.softcap);
-      Accumulate(score, value, lane.value_width, partials + uint64_t{i} * record_floats);
+      Accumulate(score, value, lane.values.width, partials + uint64_t{i} * record_floats);
     }
   }
 }
@@ -103,17 +102,7 @@ uint64_t MixScratchBytes(uint32_t queries, uint32_t key_width, uint32_t value_wi
   return floats * sizeof(float);
 }
 
-MixKernel PortableMix(RowCodec codec) {
-  switch (codec) {
-    case RowCodec::kF32:
-      return Mix<RowCodec::kF32>;
-    case RowCodec::kF16:
-      return Mix<RowCodec::kF16>;
-    case RowCodec::kI8Token:
-      return Mix<RowCodec::kI8Token>;
-  }
-  return nullptr;
-}
+MixKernel PortableMix() { return Mix; }
 
 MergeKernel PortableMerge() { return Merge; }
 

@@ -69,7 +69,7 @@ using MergeKernel = void (*)(const float* partials, uint64_t stride_floats, uint
 using EncodeRowKernel = void (*)(const float* row, uint32_t width, std::byte* data, uint16_t* meta);
 
 // The portable definitions (plain C++): correct inside the product, slow.
-MixKernel PortableMix(RowCodec codec);
+MixKernel PortableMix();
 MergeKernel PortableMerge();
 EncodeRowKernel PortableEncodeRow(RowCodec codec);
 // Decodes one cached row to f32; used off the hot path (trim, tests).

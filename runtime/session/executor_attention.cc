@@ -215,7 +215,7 @@ Status Executor::RunMix(const BoundStep& step) {
   tasks.index = static_cast<size_t>(step.step->attention);
   tasks.layer = &attentions_[tasks.index];
   const BoundAttention& layer = *tasks.layer;
-  tasks.kernel = b_.kernels->mix[static_cast<int>(b_.store->layer(tasks.index).codec)];
+  tasks.kernel = b_.kernels->mix;
   tasks.rows = rows_;
   tasks.query = layer.query + (tail_ ? uint64_t{row_} * layer.query_stride : 0);
   tasks.position = position_ + (tail_ ? row_ : 0);

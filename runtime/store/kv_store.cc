@@ -38,7 +38,7 @@ LayerSpec PlanLayer(uint32_t kv_heads, uint32_t key_width, uint32_t value_width,
 
 KvStore::Layout KvStore::LayoutOf(const LayerSpec& spec, uint64_t begin) {
   const uint64_t rows = spec.capacity;
-  const uint64_t meta = ArrayBytes(rows, RowMetaBytes(spec.codec));
+  const uint64_t meta = ArrayBytes(rows, RowMetaBytes(spec.codec, spec.key_width));
   Layout layout;
   layout.positions = begin;
   layout.lanes = begin + (spec.ring ? ArrayBytes(rows, sizeof(int32_t)) : 0);
@@ -53,7 +53,7 @@ uint64_t LayerBytes(const LayerSpec& spec) {
   const uint64_t rows = spec.capacity;
   const uint64_t lane = ArrayBytes(rows, RowDataBytes(spec.codec, spec.key_width)) +
                         ArrayBytes(rows, RowDataBytes(spec.codec, spec.value_width)) +
-                        2 * ArrayBytes(rows, RowMetaBytes(spec.codec));
+                        2 * ArrayBytes(rows, RowMetaBytes(spec.codec, spec.key_width));
   return spec.kv_heads * lane + (spec.ring ? ArrayBytes(rows, sizeof(int32_t)) : 0);
 }
 
@@ -61,7 +61,7 @@ uint64_t LayerBytesPerToken(const LayerSpec& spec) {
   if (spec.ring) return 0;
   return uint64_t{spec.kv_heads} *
          (RowDataBytes(spec.codec, spec.key_width) + RowDataBytes(spec.codec, spec.value_width) +
-          2 * RowMetaBytes(spec.codec));
+          2 * RowMetaBytes(spec.codec, spec.key_width));
 }
 
 bool CanShrink(const LayerSpec& from, const LayerSpec& to) {
@@ -74,7 +74,8 @@ uint64_t ShrinkScratchBytes(std::span<const LayerSpec> layers) {
     rows = std::max<uint64_t>(rows, layer.capacity);
     width = std::max<uint64_t>({width, layer.key_width, layer.value_width});
   }
-  return ArrayBytes(2 * rows, RowMetaBytes(RowCodec::kI8Token)) + ArrayBytes(width, sizeof(float));
+  return ArrayBytes(2 * rows, RowMetaBytes(RowCodec::kI8Token, 1)) +
+         ArrayBytes(width, sizeof(float));
 }
 
 KvStore::KvStore(std::vector<LayerSpec> layers, std::span<std::byte> memory) : memory_(memory) {
@@ -138,14 +139,11 @@ LaneView KvStore::View(size_t layer, uint32_t kv_head, uint32_t tokens) const {
   const Layout& layout = layouts_[layer];
   const std::byte* lane = Lane(layer, kv_head);
   LaneView view;
-  view.codec = spec.codec;
-  view.key_width = spec.key_width;
-  view.value_width = spec.value_width;
+  view.keys = {spec.codec, spec.key_width, lane,
+               reinterpret_cast<const uint16_t*>(lane + layout.key_meta)};
+  view.values = {spec.codec, spec.value_width, lane + layout.values,
+                 reinterpret_cast<const uint16_t*>(lane + layout.value_meta)};
   view.rows = std::min(tokens, spec.capacity);
-  view.keys = lane;
-  view.values = lane + layout.values;
-  view.key_meta = reinterpret_cast<const uint16_t*>(lane + layout.key_meta);
-  view.value_meta = reinterpret_cast<const uint16_t*>(lane + layout.value_meta);
   view.positions = spec.ring ? Positions(layer) : nullptr;
   return view;
 }
@@ -183,7 +181,7 @@ bool KvStore::ForEachSpan(uint32_t tokens, bool (*visit)(void*, std::span<std::b
     const LayerSpec& spec = layers_[i];
     const uint64_t key_bytes = RowDataBytes(spec.codec, spec.key_width);
     const uint64_t value_bytes = RowDataBytes(spec.codec, spec.value_width);
-    const uint64_t meta_bytes = RowMetaBytes(spec.codec);
+    const uint64_t meta_bytes = RowMetaBytes(spec.codec, spec.key_width);
     // Position ranges that are kept, each cut where it wraps to row `sinks`.
     auto visit_range = [&](uint32_t head, uint32_t begin, uint32_t end) {
       while (begin < end) {
@@ -245,8 +243,8 @@ void KvStore::CopyFrom(const KvStore& other, uint32_t tokens) {
       const RowPlace from = const_cast<KvStore&>(other).Place(i, head, 0);
       std::memcpy(to.key, from.key, rows * RowDataBytes(spec.codec, spec.key_width));
       std::memcpy(to.value, from.value, rows * RowDataBytes(spec.codec, spec.value_width));
-      std::memcpy(to.key_meta, from.key_meta, rows * RowMetaBytes(spec.codec));
-      std::memcpy(to.value_meta, from.value_meta, rows * RowMetaBytes(spec.codec));
+      std::memcpy(to.key_meta, from.key_meta, rows * RowMetaBytes(spec.codec, spec.key_width));
+      std::memcpy(to.value_meta, from.value_meta, rows * RowMetaBytes(spec.codec, spec.key_width));
     }
     if (spec.ring) std::copy_n(other.Positions(i), spec.capacity, Positions(i));
   }
@@ -271,14 +269,16 @@ void KvStore::MoveRows(const LaneMove& move) {
   const RowCodec codec = move.from.codec;
   array(0, 0, RowDataBytes(codec, move.from.key_width));
   array(move.from_layout.values, move.to_layout.values, RowDataBytes(codec, move.from.value_width));
-  array(move.from_layout.key_meta, move.to_layout.key_meta, RowMetaBytes(codec));
-  array(move.from_layout.value_meta, move.to_layout.value_meta, RowMetaBytes(codec));
+  array(move.from_layout.key_meta, move.to_layout.key_meta,
+        RowMetaBytes(codec, move.from.key_width));
+  array(move.from_layout.value_meta, move.to_layout.value_meta,
+        RowMetaBytes(codec, move.from.key_width));
 }
 
 // Another codec: rows go down in ascending order, so a row is read before anything is written over
 // it. The new scales wait in scratch: their place may still hold rows of the old form.
 void KvStore::RecodeRows(const LaneMove& move) {
-  const uint64_t meta_bytes = move.rows * RowMetaBytes(move.to.codec);
+  const uint64_t meta_bytes = move.rows * RowMetaBytes(move.to.codec, move.to.key_width);
   auto* key_meta = reinterpret_cast<uint16_t*>(move.scratch.data());
   auto* value_meta = reinterpret_cast<uint16_t*>(move.scratch.data() + meta_bytes);
   auto* row = reinterpret_cast<float*>(move.scratch.data() + RoundUp(2 * meta_bytes, kAlign));

@@ -27,16 +27,24 @@ constexpr uint32_t DTypeBits(DType dtype) {
 }
 
 // How one cached row of D values is kept.
-//   kF32 4D bytes; kF16 2D bytes; kI8Token D bytes plus {f16 scale, f16 minimum} (spec codec
-//   I8_TOK): value = scale * code + minimum with code in 0..255 stored as code - 128 in an int8.
-enum class RowCodec : uint8_t { kF32 = 0, kF16 = 1, kI8Token = 2 };
+//   kF32      4D bytes; kF16 2D bytes
+//   kI8Token  D bytes plus {f16 scale, f16 minimum}: value = scale * code + minimum with code in
+//             0..255 stored as code - 128 in an int8
+//   kBlock8   blocks of 32 along the row, int8 codes and one f16 scale each: value = scale * code
+//   kBlock4   blocks of 32 along the row, 16 bytes and one f16 scale each: byte j holds element j
+//   in
+//             its low nibble and element j + 16 in its high one, value = scale * (nibble - 8)
+// The last block of a row is filled up with codes that mean 0.
+enum class RowCodec : uint8_t { kF32 = 0, kF16 = 1, kI8Token = 2, kBlock8 = 3, kBlock4 = 4 };
+inline constexpr int kRowCodecs = 5;
+inline constexpr uint32_t kRowBlock = 32;  // elements of a block of kBlock8 and kBlock4
 
 inline const char* RowCodecName(RowCodec codec) {
-  constexpr const char* kNames[] = {"f32", "f16", "int8"};
+  constexpr const char* kNames[] = {"f32", "f16", "int8", "int8/32", "int4/32"};
   return kNames[static_cast<int>(codec)];
 }
 
-// Bytes of the row's elements, without its scale and minimum.
+// Bytes of the row's elements, without its scales and minimum.
 constexpr uint32_t RowDataBytes(RowCodec codec, uint32_t width) {
   switch (codec) {
     case RowCodec::kF32:
@@ -45,11 +53,27 @@ constexpr uint32_t RowDataBytes(RowCodec codec, uint32_t width) {
       return width * 2;
     case RowCodec::kI8Token:
       return width;
+    case RowCodec::kBlock8:
+      return static_cast<uint32_t>(RoundUp(width, kRowBlock));
+    case RowCodec::kBlock4:
+      return static_cast<uint32_t>(RoundUp(width, kRowBlock) / 2);
   }
   return 0;
 }
 
-// Bytes of scale and minimum per row, kept in an array of their own beside the rows.
-constexpr uint32_t RowMetaBytes(RowCodec codec) { return codec == RowCodec::kI8Token ? 4 : 0; }
+// Bytes of scales and minimum per row, kept in an array of their own beside the rows.
+constexpr uint32_t RowMetaBytes(RowCodec codec, uint32_t width) {
+  switch (codec) {
+    case RowCodec::kF32:
+    case RowCodec::kF16:
+      return 0;
+    case RowCodec::kI8Token:
+      return width == 0 ? 0 : 4;
+    case RowCodec::kBlock8:
+    case RowCodec::kBlock4:
+      return static_cast<uint32_t>(CeilDiv(width, kRowBlock) * sizeof(uint16_t));
+  }
+  return 0;
+}
 
 }  // namespace headroom

@@ -1,4 +1,4 @@
-// LaneView: the cached rows of one KV head, as store/ shows them to the kernels.
+// LaneView: the cached rows that a set of query heads reads, as store/ shows them to the kernels.
 #pragma once
 
 #include <cstddef>
@@ -8,20 +8,31 @@
 
 namespace headroom {
 
-// Rows of one KV head of one layer. Row r's key elements start at keys + r * RowDataBytes(codec,
-// Dk); for kI8Token key_meta[2r] is its f16 scale and key_meta[2r + 1] its f16 minimum. Values
-// alike. positions == nullptr means row r holds position r (dense). Otherwise positions[r] is the
-// position kept in row r, or -1 for an empty row. Bases are 64-byte aligned; rows are not padded.
-struct LaneView {
+// Rows of `width` elements. Row r's elements start at data + r * RowDataBytes(codec, width), its
+// scales at meta + r * RowMetaBytes(codec, width) / 2. Bases are 64-byte aligned; rows are not
+// padded.
+struct RowArray {
   RowCodec codec = RowCodec::kF16;
-  uint32_t key_width = 0;    // Dk
-  uint32_t value_width = 0;  // Dv
-  uint32_t rows = 0;         // rows to consider, [0, rows)
-  const std::byte* keys = nullptr;
-  const std::byte* values = nullptr;
-  const uint16_t* key_meta = nullptr;
-  const uint16_t* value_meta = nullptr;
+  uint32_t width = 0;
+  const std::byte* data = nullptr;
+  const uint16_t* meta = nullptr;
+};
+
+// A row's key is its row of `keys` followed by its row of `key_tail`; its value is its row of
+// `values`. values.data == nullptr: the value is the first values.width elements of the row of
+// `keys` (a latent). positions == nullptr: row r holds position first_position + r. Otherwise
+// positions[r] is the position kept in row r, or -1 for an empty row.
+struct LaneView {
+  RowArray keys;      // [rows, Dk - tail]
+  RowArray key_tail;  // [rows, tail]; width 0: keys have no second part
+  RowArray values;    // [rows, Dv]
+  uint32_t rows = 0;  // rows to consider, [0, rows)
+  int32_t first_position = 0;
   const int32_t* positions = nullptr;
+  const float* bias = nullptr;  // [rows], added to a row's logit after scale and cap; null: none
+
+  uint32_t key_width() const { return keys.width + key_tail.width; }  // Dk, of queries too
+  uint32_t value_width() const { return values.width; }               // Dv
 };
 
 }  // namespace headroom

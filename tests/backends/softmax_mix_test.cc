@@ -23,7 +23,7 @@ void RunAll(const std::vector<MixCase>& cases) {
   for (const MixCase& c : cases) {
     const MixProblem problem(c);
     for (size_t s = 0; s < subjects.size(); ++s) {
-      const Verdict verdict = problem.Test(subjects[s].mix[static_cast<int>(c.codec)]);
+      const Verdict verdict = problem.Test(subjects[s].mix);
       INFO(subjects[s].isa << ", " << Describe(c) << ": " << verdict.Why());
       REQUIRE(verdict.accepted());
       totals[s].Join(verdict);
@@ -72,7 +72,7 @@ TEST_CASE("a view that is empty gives m = -inf and zeros", "[mix]") {
         c.tokens = tokens;
         const MixProblem problem(c);
         Verdict verdict;
-        const auto records = problem.Run(subject.mix[static_cast<int>(codec)], 10, 10, &verdict);
+        const auto records = problem.Run(subject.mix, 10, 10, &verdict);
         for (uint32_t i = 0; i < tokens; ++i) {
           const float* record = records.data() + i * attention::PartialFloats(c.value_width);
           verdict.Check(record[0], -INFINITY, 0, "m");
@@ -118,24 +118,20 @@ struct Bench {
       encode(&k[r * width], width, keys.data() + r * row_bytes, &key_meta[2 * r]);
       encode(&v[r * width], width, values.data() + r * row_bytes, &value_meta[2 * r]);
     }
-    const LaneView lane{codec,
-                        width,
-                        width,
-                        rows,
-                        keys.data(),
-                        values.data(),
-                        key_meta.data(),
-                        value_meta.data(),
-                        positions.empty() ? nullptr : positions.data()};
+    LaneView lane;
+    lane.keys = {codec, width, keys.data(), key_meta.data()};
+    lane.values = {codec, width, values.data(), value_meta.data()};
+    lane.rows = rows;
+    lane.positions = positions.empty() ? nullptr : positions.data();
     spec.scale = 0.125f;
     std::vector<int32_t> at(queries);
     for (uint32_t i = 0; i < queries; ++i) at[i] = first_position + static_cast<int32_t>(i / group);
     std::vector<float> partials(parts * queries * record), out(queries * width);
     GuardedMemory scratch(attention::MixScratchBytes(queries, width, width), 64);
     for (uint32_t p = 0; p < parts; ++p) {
-      kernels.mix[static_cast<int>(codec)](
-          lane, spec, &q[first_token * group * width], width, at.data(), queries, rows * p / parts,
-          rows * (p + 1) / parts, &partials[p * queries * record], scratch.data());
+      kernels.mix(lane, spec, &q[first_token * group * width], width, at.data(), queries,
+                  rows * p / parts, rows * (p + 1) / parts, &partials[p * queries * record],
+                  scratch.data());
     }
     for (uint32_t i = 0; i < queries; ++i) {
       kernels.merge(&partials[i * record], queries * record, parts, width, -INFINITY,
@@ -297,7 +293,7 @@ TEST_CASE("merging matches the oracle, with and without a learned sink", "[mix][
 
 TEST_CASE("the dispatched kernels are one of the tested sets", "[mix]") {
   bool found = false;
-  for (const xnnpack::Kernels& subject : KernelSubjects()) found |= subject.mix[1] == Best().mix[1];
+  for (const xnnpack::Kernels& subject : KernelSubjects()) found |= subject.mix == Best().mix;
   CHECK(found);
 }
 

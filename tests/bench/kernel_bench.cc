@@ -89,15 +89,9 @@ struct Lane {
     };
     fill(keys, key_meta);
     fill(values, value_meta);
-    view = {codec,
-            kWidth,
-            kWidth,
-            rows,
-            keys.data(),
-            values.data(),
-            key_meta.as<uint16_t>(),
-            value_meta.as<uint16_t>(),
-            nullptr};
+    view.keys = {codec, kWidth, keys.data(), key_meta.as<uint16_t>()};
+    view.values = {codec, kWidth, values.data(), value_meta.as<uint16_t>()};
+    view.rows = rows;
   }
 };
 
@@ -120,9 +114,9 @@ struct Caller {
   void Run(const xnnpack::Kernels& kernels, const LaneView& lane, uint32_t row_end) {
     MixSpec spec;
     spec.scale = 0.125f;
-    kernels.mix[static_cast<int>(lane.codec)](lane, spec, q.data(), kWidth, positions.data(),
-                                              static_cast<uint32_t>(positions.size()), 0, row_end,
-                                              partials.data(), scratch.data());
+    kernels.mix(lane, spec, q.data(), kWidth, positions.data(),
+                static_cast<uint32_t>(positions.size()), 0, row_end, partials.data(),
+                scratch.data());
   }
 };
 
@@ -181,7 +175,7 @@ void Print(const Options& options, const std::string& text, const std::string& j
 void BenchDecode(const Options& options, const xnnpack::Kernels& kernels, RowCodec codec,
                  uint32_t rows, uint32_t threads, Pair& pair, const std::vector<uint64_t>& stream) {
   const uint64_t lane_bytes =
-      uint64_t{rows} * 2 * (RowDataBytes(codec, kWidth) + RowMetaBytes(codec));
+      uint64_t{rows} * 2 * (RowDataBytes(codec, kWidth) + RowMetaBytes(codec, kWidth));
   // Enough copies that each one has left the caches when its turn comes again.
   const uint32_t copies = static_cast<uint32_t>(CeilDiv(uint64_t{160} << 20, kLanes * lane_bytes));
   std::vector<Lane> lanes;

@@ -63,12 +63,12 @@ bool Sees(const attention::MixSpec& spec, int64_t query, int64_t row) {
 
 template <MixBug kBug>
 std::vector<float> Row(const LaneView& lane, bool key, uint32_t row) {
-  const uint32_t width = key ? lane.key_width : lane.value_width;
-  const std::byte* data =
-      (key ? lane.keys : lane.values) + uint64_t{row} * RowDataBytes(lane.codec, width);
-  const uint16_t* meta = key ? lane.key_meta : lane.value_meta;
+  const uint32_t width = key ? lane.keys.width : lane.values.width;
+  const std::byte* data = (key ? lane.keys.data : lane.values.data) +
+                          uint64_t{row} * RowDataBytes(lane.keys.codec, width);
+  const uint16_t* meta = key ? lane.keys.meta : lane.values.meta;
   uint16_t own[2] = {};
-  if (lane.codec == RowCodec::kI8Token) {
+  if (lane.keys.codec == RowCodec::kI8Token) {
     const bool shifted = kBug == MixBug::kInt8ScaleOfNextRow && row + 1 < lane.rows;
     own[0] = meta[2 * (row + (shifted ? 1 : 0))];
     own[1] = meta[2 * row + 1];
@@ -76,7 +76,7 @@ std::vector<float> Row(const LaneView& lane, bool key, uint32_t row) {
       own[1] = 0;
   }
   std::vector<float> out(width);
-  attention::DecodeRow(lane.codec, data, own, width, out.data());
+  attention::DecodeRow(lane.keys.codec, data, own, width, out.data());
   return out;
 }
 
@@ -85,7 +85,7 @@ float Score(const LaneView& lane, const attention::MixSpec& spec, const float* q
             const std::vector<float>& key) {
   float dot = 0;
   const uint32_t skipped = kBug == MixBug::kLastQueryChannelSkipped ? 1 : 0;
-  for (uint32_t d = 0; d + skipped < lane.key_width; ++d) dot += q[d] * key[d];
+  for (uint32_t d = 0; d + skipped < lane.keys.width; ++d) dot += q[d] * key[d];
   const float cap = kBug == MixBug::kCapDropped ? 0 : spec.softcap;
   const float scale = kBug == MixBug::kScaleDropped ? 1 : spec.scale;
   if (kBug == MixBug::kCapBeforeScale && cap > 0) return scale * cap * std::tanh(dot / cap);
@@ -118,8 +118,8 @@ void WrongMix(const LaneView& lane, const attention::MixSpec& spec, const float*
                         : kBug == MixBug::kLastRowSkipped     ? std::max(row_end, 1u) - 1
                                                               : row_end;
   for (uint32_t i = 0; i < queries; ++i) {
-    float* record = partials + uint64_t{i} * attention::PartialFloats(lane.value_width);
-    const uint32_t written = lane.value_width - (kBug == MixBug::kLastChannelUnwritten ? 1 : 0);
+    float* record = partials + uint64_t{i} * attention::PartialFloats(lane.values.width);
+    const uint32_t written = lane.values.width - (kBug == MixBug::kLastChannelUnwritten ? 1 : 0);
     record[0] = -std::numeric_limits<float>::infinity();
     std::fill_n(record + 1, 1 + written, 0.0f);
     const float* own = q + uint64_t{kBug == MixBug::kFirstQueryForAll ? 0 : i} * q_stride;

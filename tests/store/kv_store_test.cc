@@ -53,10 +53,11 @@ struct Fixture {
             view.positions == nullptr ? static_cast<int32_t>(row) : view.positions[row];
         if (position < 0) continue;
         float key[kKeyWidth], value[kValueWidth];
-        attention::DecodeRow(spec.codec, view.keys + row * RowDataBytes(spec.codec, kKeyWidth),
-                             view.key_meta + 2 * row, kKeyWidth, key);
-        attention::DecodeRow(spec.codec, view.values + row * RowDataBytes(spec.codec, kValueWidth),
-                             view.value_meta + 2 * row, kValueWidth, value);
+        attention::DecodeRow(spec.codec, view.keys.data + row * RowDataBytes(spec.codec, kKeyWidth),
+                             view.keys.meta + 2 * row, kKeyWidth, key);
+        attention::DecodeRow(spec.codec,
+                             view.values.data + row * RowDataBytes(spec.codec, kValueWidth),
+                             view.values.meta + 2 * row, kValueWidth, value);
         for (uint32_t c = 0; c < kKeyWidth; ++c) {
           const float want = Mark(layer, head, static_cast<uint32_t>(position), c);
           REQUIRE(std::abs(key[c] - want) <= tolerance);

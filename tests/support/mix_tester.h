@@ -81,14 +81,10 @@ class MixProblem {
 
   LaneView Lane() const {
     LaneView lane;
-    lane.codec = case_.codec;
-    lane.key_width = case_.key_width;
-    lane.value_width = case_.value_width;
+    lane.keys = {case_.codec, case_.key_width, keys_.data.data(), keys_.meta.as<uint16_t>()};
+    lane.values = {case_.codec, case_.value_width, values_.data.data(),
+                   values_.meta.as<uint16_t>()};
     lane.rows = case_.rows;
-    lane.keys = keys_.data.data();
-    lane.values = values_.data.data();
-    lane.key_meta = keys_.meta.as<uint16_t>();
-    lane.value_meta = values_.meta.as<uint16_t>();
     lane.positions = case_.layout == Layout::kDense ? nullptr : positions_memory_.as<int32_t>();
     return lane;
   }

@@ -240,7 +240,7 @@ inline Verdict TestEncode(attention::EncodeRowKernel kernel, RowCodec codec, uin
   const GuardedFloats row(width, spread, middle, random);
   const std::vector<float> before(row.data(), row.data() + width);
   const GuardedMemory data(RowDataBytes(codec, width), 1);
-  const GuardedMemory meta(RowMetaBytes(RowCodec::kI8Token), 2);
+  const GuardedMemory meta(RowMetaBytes(RowCodec::kI8Token, 1), 2);
   kernel(row.data(), width, data.data(), meta.as<uint16_t>());
   const double scale = oracle::DecodeF16(meta.as<uint16_t>()[0]);
   const double minimum = oracle::DecodeF16(meta.as<uint16_t>()[1]);

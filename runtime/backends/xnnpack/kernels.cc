@@ -20,13 +20,12 @@ const Kernels& BestKernels() {
 Kernels PortableKernels() {
   using attention::PortableEncodeRow;
   using attention::PortableMix;
-  return {
-      {PortableMix(RowCodec::kF32), PortableMix(RowCodec::kF16), PortableMix(RowCodec::kI8Token)},
-      {PortableEncodeRow(RowCodec::kF32), PortableEncodeRow(RowCodec::kF16),
-       PortableEncodeRow(RowCodec::kI8Token)},
-      attention::PortableMerge(),
-      ops::PortablePointwise(),
-      "portable"};
+  return {PortableMix(),
+          {PortableEncodeRow(RowCodec::kF32), PortableEncodeRow(RowCodec::kF16),
+           PortableEncodeRow(RowCodec::kI8Token)},
+          attention::PortableMerge(),
+          ops::PortablePointwise(),
+          "portable"};
 }
 
 }  // namespace headroom::xnnpack

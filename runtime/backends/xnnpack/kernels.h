@@ -7,7 +7,7 @@
 namespace headroom::xnnpack {
 
 struct Kernels {
-  attention::MixKernel mix[3];               // by RowCodec
+  attention::MixKernel mix;
   attention::EncodeRowKernel encode_row[3];  // by RowCodec
   attention::MergeKernel merge;
   ops::PointwiseKernels pointwise;

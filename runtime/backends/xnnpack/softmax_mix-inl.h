@@ -122,13 +122,15 @@ struct RowBlock {
   uint32_t rows = 0;
   PositionRange range;
   bool has_empty = false;
-  const int32_t* positions = nullptr;  // of its rows; null: position = row
+  const int32_t* positions = nullptr;  // of its rows; null: they count up from `first`
+  int32_t first = 0;
 };
 
 inline RowBlock MakeRowBlock(const LaneView& lane, uint32_t begin, uint32_t rows) {
-  RowBlock block{begin, rows, {}, false, nullptr};
+  RowBlock block{begin, rows, {}, false, nullptr, 0};
   if (lane.positions == nullptr) {
-    block.range = {static_cast<int32_t>(begin), static_cast<int32_t>(begin + rows - 1)};
+    block.first = lane.first_position + static_cast<int32_t>(begin);
+    block.range = {block.first, block.first + static_cast<int32_t>(rows) - 1};
     return block;
   }
   block.positions = lane.positions + begin;
@@ -161,7 +163,7 @@ inline uint32_t VisiblePositions(const MixSpec& spec, const RowBlock& block,
   uint32_t visible = 0;
   for (uint32_t r = 0; r < block.rows; ++r) {
     const int32_t position =
-        block.positions == nullptr ? static_cast<int32_t>(block.begin + r) : block.positions[r];
+        block.positions == nullptr ? block.first + static_cast<int32_t>(r) : block.positions[r];
     const bool seen = position >= 0 && position <= queries.high &&
                       (position >= int64_t{queries.low} - spec.left ||
                        static_cast<uint32_t>(position) < spec.sinks);

@@ -19,9 +19,9 @@ namespace HWY_NAMESPACE {
 
 #if HWY_TARGET != HWY_SSE2
 template <RowCodec kCodec>
-void Mix(const LaneView& lane, const MixSpec& spec, const float* q, uint32_t q_stride,
-         const int32_t* query_positions, uint32_t queries, uint32_t row_begin, uint32_t row_end,
-         float* partials, std::byte* scratch) {
+void MixRows(const LaneView& lane, const MixSpec& spec, const float* q, uint32_t q_stride,
+             const int32_t* query_positions, uint32_t queries, uint32_t row_begin, uint32_t row_end,
+             float* partials, std::byte* scratch) {
   if (queries <= kDecodeQueries) {
     DecodeMix<kCodec>(lane, spec, q, q_stride, query_positions, queries, row_begin, row_end,
                       partials, scratch);
@@ -30,22 +30,24 @@ void Mix(const LaneView& lane, const MixSpec& spec, const float* q, uint32_t q_s
             row_end, partials, scratch);
   }
 }
+
+void Mix(const LaneView& lane, const MixSpec& spec, const float* q, uint32_t q_stride,
+         const int32_t* query_positions, uint32_t queries, uint32_t row_begin, uint32_t row_end,
+         float* partials, std::byte* scratch) {
+  const auto mix = lane.keys.codec == RowCodec::kF32   ? MixRows<RowCodec::kF32>
+                   : lane.keys.codec == RowCodec::kF16 ? MixRows<RowCodec::kF16>
+                                                       : MixRows<RowCodec::kI8Token>;
+  mix(lane, spec, q, q_stride, query_positions, queries, row_begin, row_end, partials, scratch);
+}
 #endif  // HWY_TARGET != HWY_SSE2
 
-template <RowCodec kCodec>
-attention::MixKernel MixOf() {
+void FillMix(Kernels& kernels) {
 #if HWY_TARGET == HWY_SSE2
   // x86 without AVX2 takes the portable definition: not worth its share of the library's size.
-  return attention::PortableMix(kCodec);
+  kernels.mix = attention::PortableMix();
 #else
-  return Mix<kCodec>;
+  kernels.mix = Mix;
 #endif
-}
-
-void FillMix(Kernels& kernels) {
-  kernels.mix[static_cast<int>(RowCodec::kF32)] = MixOf<RowCodec::kF32>();
-  kernels.mix[static_cast<int>(RowCodec::kF16)] = MixOf<RowCodec::kF16>();
-  kernels.mix[static_cast<int>(RowCodec::kI8Token)] = MixOf<RowCodec::kI8Token>();
   kernels.isa = hwy::TargetName(HWY_TARGET);
 }
 

@@ -205,13 +205,13 @@ HWY_INLINE void ClearHiddenMeta(const DecodeState& state, size_t rows) {
 template <RowCodec kCodec>
 HWY_INLINE void AddBlockValues(const LaneView& lane, const RowBlock& block,
                                const DecodeState& state, bool masked) {
-  const size_t row_bytes = RowDataBytes(kCodec, lane.value_width);
+  const size_t row_bytes = RowDataBytes(kCodec, lane.values.width);
   const uint8_t* rows =
-      reinterpret_cast<const uint8_t*>(lane.values) + uint64_t{block.begin} * row_bytes;
+      reinterpret_cast<const uint8_t*>(lane.values.data) + uint64_t{block.begin} * row_bytes;
 #if HR_MIX_I16
   if constexpr (kIntegerRows<kCodec>) {
     ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
-      AddValuesI16<n()>(rows, row_bytes, lane.value_width, block.rows, state, h);
+      AddValuesI16<n()>(rows, row_bytes, lane.values.width, block.rows, state, h);
     });
     return;
   }
@@ -224,7 +224,7 @@ HWY_INLINE void AddBlockValues(const LaneView& lane, const RowBlock& block,
       if (first == end) break;
     }
     ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
-      AddValues<kCodec, n()>(rows, row_bytes, lane.value_width, first, end - first, state, h);
+      AddValues<kCodec, n()>(rows, row_bytes, lane.values.width, first, end - first, state, h);
     });
   }
 }
@@ -236,20 +236,20 @@ HWY_INLINE void DecodeBlock(const LaneView& lane, const MixSpec& spec, const Row
                             const DecodeState& state) {
   if (masked && VisiblePositions(spec, block, queries, state.visible) == 0) return;
   if constexpr (kCodec == RowCodec::kI8Token) {
-    LoadRowMeta(lane.key_meta + 2 * uint64_t{block.begin}, block.rows, state.key_scale,
+    LoadRowMeta(lane.keys.meta + 2 * uint64_t{block.begin}, block.rows, state.key_scale,
                 state.key_minimum);
-    LoadRowMeta(lane.value_meta + 2 * uint64_t{block.begin}, block.rows, state.value_scale,
+    LoadRowMeta(lane.values.meta + 2 * uint64_t{block.begin}, block.rows, state.value_scale,
                 state.value_minimum);
     if (masked) ClearHiddenMeta(state, block.rows);
   }
-  const size_t key_bytes = RowDataBytes(kCodec, lane.key_width);
-  const size_t value_bytes = RowDataBytes(kCodec, lane.value_width);
+  const size_t key_bytes = RowDataBytes(kCodec, lane.keys.width);
+  const size_t value_bytes = RowDataBytes(kCodec, lane.values.width);
   const uint8_t* keys =
-      reinterpret_cast<const uint8_t*>(lane.keys) + uint64_t{block.begin} * key_bytes;
+      reinterpret_cast<const uint8_t*>(lane.keys.data) + uint64_t{block.begin} * key_bytes;
   const uint8_t* values =
-      reinterpret_cast<const uint8_t*>(lane.values) + uint64_t{block.begin} * value_bytes;
+      reinterpret_cast<const uint8_t*>(lane.values.data) + uint64_t{block.begin} * value_bytes;
   ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
-    ScoreRows<kCodec, n()>(keys, key_bytes, lane.key_width, block.rows, state, h,
+    ScoreRows<kCodec, n()>(keys, key_bytes, lane.keys.width, block.rows, state, h,
                            h == 0 ? values : nullptr, value_bytes);
   });
   for (size_t h = 0; h < state.queries; ++h) {
@@ -278,9 +278,9 @@ template <RowCodec kCodec>
 void DecodeMix(const LaneView& lane, const MixSpec& spec, const float* q, uint32_t q_stride,
                const int32_t* query_positions, uint32_t queries, uint32_t row_begin,
                uint32_t row_end, float* partials, std::byte* scratch) {
-  const DecodeState state(queries, lane.key_width, lane.value_width, scratch);
-  const size_t o_floats = (lane.value_width + 2 * kLanes - 1) / (2 * kLanes) * (2 * kLanes);
-  BeginDecode<kCodec>(state, spec, q, q_stride, lane.key_width, o_floats);
+  const DecodeState state(queries, lane.keys.width, lane.values.width, scratch);
+  const size_t o_floats = (lane.values.width + 2 * kLanes - 1) / (2 * kLanes) * (2 * kLanes);
+  BeginDecode<kCodec>(state, spec, q, q_stride, lane.keys.width, o_floats);
   const PositionRange range = RangeOf(query_positions, queries);
   for (uint32_t begin = row_begin; begin < row_end; begin += kMixBlockRows) {
     const RowBlock block = MakeRowBlock(lane, begin, std::min(row_end - begin, kMixBlockRows));
@@ -289,7 +289,7 @@ void DecodeMix(const LaneView& lane, const MixSpec& spec, const float* q, uint32
     DecodeBlock<kCodec>(lane, spec, block, sight == Sight::kSome, query_positions, range, o_floats,
                         state);
   }
-  EndDecode<kCodec>(state, lane.value_width, partials);
+  EndDecode<kCodec>(state, lane.values.width, partials);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -274,7 +274,8 @@ HWY_NOINLINE void TileBlock(const LaneView& lane, const MixSpec& spec, const Row
                             const int32_t* visible, BlockRows keys, BlockRows values,
                             const TileScratch& scratch, const Panel& panel) {
   const DI di;
-  ScoreBlock<kVectors>(keys.data, keys.stride, lane.key_width, block.rows, panel.q, scratch.scores);
+  ScoreBlock<kVectors>(keys.data, keys.stride, lane.keys.width, block.rows, panel.q,
+                       scratch.scores);
   for (size_t v = 0; v < kVectors; ++v) {
     const size_t lane0 = v * kLanes;
     float* scores = scratch.scores + lane0;
@@ -285,7 +286,7 @@ HWY_NOINLINE void TileBlock(const LaneView& lane, const MixSpec& spec, const Row
     SoftmaxColumn(block.rows, scores, panel.maxima + lane0, panel.sums + lane0,
                   scratch.rescale + lane0);
   }
-  AddBlock<kVectors>(values.data, values.stride, lane.value_width, block.rows, scratch.scores,
+  AddBlock<kVectors>(values.data, values.stride, lane.values.width, block.rows, scratch.scores,
                      scratch.rescale, panel.o);
 }
 
@@ -334,10 +335,10 @@ HWY_INLINE void TileBlockAllPanels(const LaneView& lane, const MixSpec& spec, co
     if (seen == 0) return;
     if (seen < block.rows) visible = scratch.visible;
   }
-  const BlockRows keys = decode(lane.keys, lane.key_meta, lane.key_width, block, visible, scratch,
-                                scratch.key_floats, scratch.keys);
-  const BlockRows values = decode(lane.values, lane.value_meta, lane.value_width, block, visible,
-                                  scratch, scratch.value_floats, scratch.values);
+  const BlockRows keys = decode(lane.keys.data, lane.keys.meta, lane.keys.width, block, visible,
+                                scratch, scratch.key_floats, scratch.keys);
+  const BlockRows values = decode(lane.values.data, lane.values.meta, lane.values.width, block,
+                                  visible, scratch, scratch.value_floats, scratch.values);
   for (size_t i = 0; i < scratch.panels; ++i) {
     const Panel panel = scratch.At(i, query_count);
     const PositionRange range = RangeOf(panel.positions, panel.queries);
@@ -365,9 +366,9 @@ HWY_NOINLINE void TileMix(DecodeRowsFn decode, const LaneView& lane, const MixSp
                           const float* q, uint32_t q_stride, const int32_t* query_positions,
                           uint32_t queries, uint32_t row_begin, uint32_t row_end, float* partials,
                           std::byte* scratch_bytes) {
-  const TileScratch scratch(queries, lane.key_width, lane.value_width, scratch_bytes);
+  const TileScratch scratch(queries, lane.keys.width, lane.values.width, scratch_bytes);
   for (size_t i = 0; i < scratch.panels; ++i) {
-    BeginPanel(spec, q, q_stride, query_positions, lane.key_width, lane.value_width,
+    BeginPanel(spec, q, q_stride, query_positions, lane.keys.width, lane.values.width,
                scratch.At(i, queries));
   }
   const PositionRange range = RangeOf(query_positions, queries);
@@ -377,7 +378,7 @@ HWY_NOINLINE void TileMix(DecodeRowsFn decode, const LaneView& lane, const MixSp
     TileBlockAllPanels(lane, spec, block, range, queries, decode, scratch);
   }
   for (size_t i = 0; i < scratch.panels; ++i) {
-    EndPanel(scratch.At(i, queries), lane.value_width, partials);
+    EndPanel(scratch.At(i, queries), lane.values.width, partials);
   }
 }
 
