@@ -62,10 +62,11 @@ using MergeKernel = void (*)(const float* partials, uint64_t stride_floats, uint
                              uint32_t value_width, float sink_logit, float* out);
 
 // Encodes one f32 row of `width` values into a cached row.
-//   data  RowDataBytes(codec, width) bytes;  meta  {f16 scale, f16 minimum} or unused
-// kF16 rounds to nearest. kI8Token: |decoded - x| <= scale / 2 for |x| <= 65504; beyond that, and
-// for infinities, x is clipped; NaN becomes the row's minimum. A constant row that f16 holds has
-// scale 0.
+//   data  RowDataBytes(codec, width) bytes;  meta  RowMetaBytes(codec, width) bytes or unused
+// kF16 rounds to nearest. Codes: |x| beyond 65504, and infinities, are clipped to it. kI8Token:
+// |decoded - x| <= scale / 2; NaN becomes the row's minimum; a constant row that f16 holds has
+// scale 0. kBlock8, kBlock4: the numbers of ggml's q8_0 and q4_0, half a step from x (a whole one
+// for what lies opposite to the largest element of a kBlock4 block); NaN becomes 0.
 using EncodeRowKernel = void (*)(const float* row, uint32_t width, std::byte* data, uint16_t* meta);
 
 // The portable definitions (plain C++): correct inside the product, slow.

@@ -67,7 +67,7 @@ TEST_CASE("sums, products and caps match the oracle", "[pointwise]") {
 
 TEST_CASE("encoded rows decode to within the codec's step", "[codec]") {
   for (const uint32_t width : kPointwiseWidths) {
-    for (int codec = 0; codec < 3; ++codec) {
+    for (int codec = 0; codec < 3; ++codec) {  // the others: row_codec_test
       for (const auto& [spread, middle] : {std::pair(1.0f, 0.0f),
                                            {0.01f, 0.0f},
                                            {20.0f, 300.0f},
@@ -174,7 +174,7 @@ TEST_CASE("f16 rows keep denormals, infinities, NaN and ties to even", "[codec]"
 // --- the list
 // --------------------------------------------------------------------------------------
 
-enum class Family { kMix, kEncodeRow, kMerge, kNorm, kRope, kActivation, kElementwise };
+enum class Family { kMix, kEncodeRow, kHadamard, kMerge, kNorm, kRope, kActivation, kElementwise };
 
 TEST_CASE("every kernel of the table is listed, and no slot is empty in any set", "[kernels]") {
   size_t listed = 0;

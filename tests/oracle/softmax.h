@@ -51,6 +51,29 @@ inline DecodedRow DecodeI8Row(const void* data, uint16_t scale, uint16_t minimum
   return row;
 }
 
+// Blocks of 32 elements, one f16 scale each. 8 bits: value = scale * code. 4 bits: byte j of a
+// block holds element j in its low nibble and element j + 16 in its high one, value = scale *
+// (nibble - 8).
+inline DecodedRow DecodeBlock8Row(const void* data, const uint16_t* scales, uint32_t width) {
+  DecodedRow row;
+  for (uint32_t d = 0; d < width; ++d) {
+    row.value.push_back(DecodeF16(scales[d / 32]) * LoadAt<int8_t>(data, d));
+  }
+  row.coded = row.value;
+  return row;
+}
+
+inline DecodedRow DecodeBlock4Row(const void* data, const uint16_t* scales, uint32_t width) {
+  DecodedRow row;
+  for (uint32_t d = 0; d < width; ++d) {
+    const int pair = LoadAt<uint8_t>(data, d / 32 * 16 + d % 16);
+    const int code = (d % 32 < 16 ? pair % 16 : pair / 16) - 8;
+    row.value.push_back(DecodeF16(scales[d / 32]) * code);
+  }
+  row.coded = row.value;
+  return row;
+}
+
 struct SoftmaxSpec {
   double scale = 1, softcap = 0;
   int64_t left = INT64_MAX, sinks = 0;

@@ -116,6 +116,18 @@ inline double CodeAllowance(double x, double minimum, double scale) {
   return 0.5 * scale + 4 * kRoundoff * (std::fabs(x) + std::fabs(minimum));
 }
 
+// Blocks of 32: half a step of the scale before it was rounded to f16 (2^-11 of it), for codes of
+// up to `most` steps. The 4-bit code for +8 does not exist: such an element loses the whole step.
+inline double BlockAllowance(double x, double step, double most) {
+  const double lost = x / step > most - 0.5 ? x / step - most : 0.5;
+  return std::fabs(step) * (std::max(lost, 0.5) + 128 * kRoundoff + (most + 1) * 0x1p-11) +
+         (most + 1) * 0x1p-25;
+}
+// n = 2^k channels: k sums, a product; each rounding relative to the root of the sum of squares.
+inline double HadamardAllowance(double norm, size_t n) {
+  return kRoundoff * Roundings(std::log2(static_cast<double>(n)) + 1) * norm;
+}
+
 // --- pointwise
 // -------------------------------------------------------------------------------------
 

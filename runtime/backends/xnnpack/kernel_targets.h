@@ -18,6 +18,7 @@ namespace headroom::xnnpack {
 
 void FillMixKernels(Kernels& kernels);        // softmax_mix.cc
 void FillRowCodecKernels(Kernels& kernels);   // row_codec.cc
+void FillHadamardKernels(Kernels& kernels);   // hadamard.cc
 void FillPointwiseKernels(Kernels& kernels);  // pointwise.cc
 
 }  // namespace headroom::xnnpack

@@ -8,6 +8,7 @@ Kernels ResolveKernels() {
   Kernels kernels = {};
   FillMixKernels(kernels);
   FillRowCodecKernels(kernels);
+  FillHadamardKernels(kernels);
   FillPointwiseKernels(kernels);
   return kernels;
 }
@@ -19,11 +20,12 @@ const Kernels& BestKernels() {
 
 Kernels PortableKernels() {
   using attention::PortableEncodeRow;
-  using attention::PortableMix;
-  return {PortableMix(),
+  return {attention::PortableMix(),
           {PortableEncodeRow(RowCodec::kF32), PortableEncodeRow(RowCodec::kF16),
-           PortableEncodeRow(RowCodec::kI8Token)},
+           PortableEncodeRow(RowCodec::kI8Token), PortableEncodeRow(RowCodec::kBlock8),
+           PortableEncodeRow(RowCodec::kBlock4)},
           attention::PortableMerge(),
+          attention::PortableHadamard(),
           ops::PortablePointwise(),
           "portable"};
 }

@@ -1,6 +1,7 @@
 // Our own CPU kernels, written once in Highway and dispatched at run time.
 #pragma once
 
+#include "attention/hadamard.h"
 #include "attention/softmax_mix.h"
 #include "ops/pointwise.h"
 
@@ -8,8 +9,9 @@ namespace headroom::xnnpack {
 
 struct Kernels {
   attention::MixKernel mix;
-  attention::EncodeRowKernel encode_row[3];  // by RowCodec
+  attention::EncodeRowKernel encode_row[kRowCodecs];  // by RowCodec
   attention::MergeKernel merge;
+  attention::HadamardKernel hadamard;
   ops::PointwiseKernels pointwise;
   const char* isa;  // name of the dispatched instruction set, for reports
 };

@@ -69,6 +69,77 @@ void EncodeI8Token(const float* row, uint32_t width, std::byte* data, uint16_t* 
   }
 }
 
+// kLanes elements of a row from element d on, as a block codec keeps them: NaN is 0, and so is what
+// lies behind the row.
+HWY_INLINE VF LoadElements(const float* row, uint32_t width, uint32_t d) {
+  const DF df;
+  const VF x = d < width ? hn::LoadN(df, row + d, width - d) : hn::Zero(df);
+  const VF clip = hn::Set(df, attention::kRowClip);
+  return hn::Min(hn::Max(hn::IfThenZeroElse(hn::IsNaN(x), x), hn::Neg(clip)), clip);
+}
+
+inline constexpr uint32_t kBlockVectors = kRowBlock / kLanes;
+
+void EncodeBlock8(const float* row, uint32_t width, std::byte* data, uint16_t* meta) {
+  const DF df;
+  const DI di;
+  const hn::Rebind<int8_t, DF> d8;
+  int8_t* out = reinterpret_cast<int8_t*>(data);
+  for (uint32_t begin = 0; begin < width; begin += kRowBlock) {
+    VF largest = hn::Zero(df);
+    for (uint32_t v = 0; v < kBlockVectors; ++v) {
+      largest = hn::Max(largest, hn::Abs(LoadElements(row, width, begin + v * kLanes)));
+    }
+    const attention::BlockScale scale = attention::MakeBlock8Scale(hn::ReduceMax(df, largest));
+    *meta++ = scale.scale_f16;
+    for (uint32_t d = begin; d < begin + kRowBlock; d += kLanes) {
+      const VF x = hn::Mul(LoadElements(row, width, d), hn::Set(df, scale.inverse));
+      const VF whole = hn::Trunc(x);  // halves round away from zero
+      const auto up = hn::Ge(hn::Abs(hn::Sub(x, whole)), hn::Set(df, 0.5f));
+      const VF step = hn::IfThenElseZero(up, hn::CopySign(hn::Set(df, 1.0f), x));
+      const VI code = hn::ConvertTo(di, hn::Add(whole, step));
+      hn::StoreU(hn::DemoteTo(d8, code), d8, out + d);
+    }
+  }
+}
+
+// The first element of largest magnitude in a block.
+HWY_INLINE float ExtremeOfBlock(const float* row, uint32_t width, uint32_t begin) {
+  const DF df;
+  VF largest = hn::Zero(df);
+  for (uint32_t v = 0; v < kBlockVectors; ++v) {
+    largest = hn::Max(largest, hn::Abs(LoadElements(row, width, begin + v * kLanes)));
+  }
+  const float magnitude = hn::ReduceMax(df, largest);
+  for (uint32_t d = begin; d < width; d += kLanes) {
+    const VF x = LoadElements(row, width, d);
+    const intptr_t lane = hn::FindFirstTrue(df, hn::Eq(hn::Abs(x), hn::Set(df, magnitude)));
+    if (lane >= 0) return hn::ExtractLane(x, static_cast<size_t>(lane));
+  }
+  return 0.0f;
+}
+
+void EncodeBlock4(const float* row, uint32_t width, std::byte* data, uint16_t* meta) {
+  const DF df;
+  const DI di;
+  const hn::Rebind<uint8_t, DF> d8;
+  constexpr uint32_t kHalf = kRowBlock / 2;
+  uint8_t* out = reinterpret_cast<uint8_t*>(data);
+  for (uint32_t begin = 0; begin < width; begin += kRowBlock) {
+    const attention::BlockScale scale =
+        attention::MakeBlock4Scale(ExtremeOfBlock(row, width, begin));
+    *meta++ = scale.scale_f16;
+    const auto codes = [&](uint32_t d) HWY_ATTR {
+      const VF x = hn::Mul(LoadElements(row, width, d), hn::Set(df, scale.inverse));
+      return hn::ConvertTo(di, hn::Min(hn::Add(x, hn::Set(df, 8.5f)), hn::Set(df, 15.0f)));
+    };
+    for (uint32_t d = begin; d < begin + kHalf; d += kLanes, out += kLanes) {
+      const VI pair = hn::Or(codes(d), hn::ShiftLeft<4>(codes(d + kHalf)));
+      hn::StoreU(hn::DemoteTo(d8, pair), d8, out);
+    }
+  }
+}
+
 void Merge(const float* partials, uint64_t stride_floats, uint32_t count, uint32_t value_width,
            float sink_logit, float* out) {
   const DF df;
@@ -104,6 +175,12 @@ void FillRowCodec(Kernels& kernels) {
       attention::PortableEncodeRow(RowCodec::kF32);  // a copy: nothing to speed up
   kernels.encode_row[static_cast<int>(RowCodec::kF16)] = EncodeF16;
   kernels.encode_row[static_cast<int>(RowCodec::kI8Token)] = EncodeI8Token;
+  // x86 without AVX2 takes the portable definition of what it cannot do much faster.
+  const bool wide = HWY_TARGET != HWY_SSE2;
+  kernels.encode_row[static_cast<int>(RowCodec::kBlock8)] =
+      wide ? EncodeBlock8 : attention::PortableEncodeRow(RowCodec::kBlock8);
+  kernels.encode_row[static_cast<int>(RowCodec::kBlock4)] =
+      wide ? EncodeBlock4 : attention::PortableEncodeRow(RowCodec::kBlock4);
   kernels.merge = Merge;
 }
 
