@@ -125,11 +125,12 @@ hr_status hr_plan_get_layer(const hr_model* model, const hr_session_options* opt
     }
     const headroom::store::LayerSpec& spec = layers[layer];
     hr_plan_layer facts = {};
-    facts.kv_heads = spec.kv_heads;
-    facts.key_width = spec.key_width;
-    facts.value_width = spec.value_width;
-    facts.capacity_tokens = spec.capacity;
-    facts.window_tokens = spec.left == headroom::kUnlimited ? 0 : spec.left + 1;
+    const headroom::model::AttentionSpec& attention = model->engine->model().attentions[layer];
+    facts.kv_heads = attention.kv_heads();
+    facts.key_width = attention.key_width();
+    facts.value_width = attention.value_width();
+    facts.capacity_tokens = headroom::store::LongestLane(spec);
+    facts.window_tokens = attention.left == headroom::kUnlimited ? 0 : attention.left + 1;
     facts.state_bytes = headroom::store::LayerBytes(spec);
     CopyOut(facts, out_layer);
     return Report({}, error);

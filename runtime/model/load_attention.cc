@@ -114,8 +114,9 @@ Status CheckMap(const Where& where, const char* what, const flatbuffers::Vector<
   return {};
 }
 
-Status LoadHeadMap(LoadContext& context, const Where& where, const fb::Projection& projection,
-                   std::vector<uint16_t>* out) {
+// Every KV head is a view of its own; the map says which of them a query head reads.
+Status LoadViews(LoadContext& context, const Where& where, const fb::Projection& projection,
+                 AttentionSpec* out) {
   const auto* keys = projection.key_map();
   const auto* values = projection.value_map();
   HR_RETURN_IF_ERROR(CheckMap(where, "key map", keys, projection));
@@ -126,11 +127,16 @@ Status LoadHeadMap(LoadContext& context, const Where& where, const fb::Projectio
                    projection.kv_heads());
   }
   HR_RETURN_IF_ERROR(context.Charge(heads, sizeof(uint16_t), "head map entries"));
-  out->resize(heads);
+  HR_RETURN_IF_ERROR(context.Charge(projection.kv_heads(), sizeof(ViewHeads), "KV heads"));
+  for (uint32_t g = 0; g < projection.kv_heads(); ++g) {
+    const auto head = static_cast<uint16_t>(g);
+    out->views.push_back({head, 0, head});
+  }
+  out->head_map.resize(heads);
   const uint32_t group = heads / std::min(heads, projection.kv_heads());
   for (uint32_t h = 0; h < heads; ++h) {
-    (*out)[h] = Count(keys) != 0 ? keys->Get(h) : static_cast<uint16_t>(h / group);
-    if (Count(values) != 0 && values->Get(h) != (*out)[h]) {
+    out->head_map[h] = Count(keys) != 0 ? keys->Get(h) : static_cast<uint16_t>(h / group);
+    if (Count(values) != 0 && values->Get(h) != out->head_map[h]) {
       return Unsupported(where, "keys and values of query head %u come from different KV heads", h);
     }
   }
@@ -196,6 +202,23 @@ uint64_t ColumnsOf(const LoadContext& context, const fb::Weight* weight) {
   return tensors[static_cast<size_t>(weight->tensor())].columns();
 }
 
+struct StreamNames {
+  const char *weight, *norm;
+};
+
+Status LoadStream(LoadContext& context, const Where& where, const StreamNames& names,
+                  const fb::Stream& stream, uint64_t columns, StreamSpec* out) {
+  out->heads = stream.heads();
+  out->width = stream.width();
+  HR_RETURN_IF_ERROR(
+      LoadWeight(context, where, names.weight, stream.weight(), columns, &out->weight));
+  HR_RETURN_IF_ERROR(
+      CheckRows(where, names.weight, out->weight, uint64_t{out->heads} * out->width));
+  HR_RETURN_IF_ERROR(
+      LoadNorm(context, where, names.norm, stream.norm(), out->width, out->heads, &out->norm));
+  return LoadRope(context, where, stream.rope(), out->width, &out->rope);
+}
+
 Status LoadProjection(LoadContext& context, const Where& where, const fb::Projection* projection,
                       AttentionSpec* out) {
   if (projection == nullptr) return Corrupt(where, "no projection");
@@ -211,29 +234,21 @@ Status LoadProjection(LoadContext& context, const Where& where, const fb::Projec
   const fb::Stream& key = *projection->streams()->Get(projection->scores()->Get(0)->stream());
   const fb::Stream& value = *projection->streams()->Get(projection->value_stream());
   out->query_heads = projection->query_heads();
-  out->kv_heads = projection->kv_heads();
-  out->key_width = key.width();
-  out->value_width = value.width();
-  HR_RETURN_IF_ERROR(LoadHeadMap(context, where, *projection, &out->head_map));
+  HR_RETURN_IF_ERROR(LoadViews(context, where, *projection, out));
   const uint64_t columns = ColumnsOf(context, query.weight());
   HR_RETURN_IF_ERROR(
-      LoadWeight(context, where, "query weight", query.weight(), columns, &out->query));
-  HR_RETURN_IF_ERROR(LoadWeight(context, where, "key weight", key.weight(), columns, &out->key));
+      LoadWeight(context, where, "query weight", query.weight(), columns, &out->query.weight));
   HR_RETURN_IF_ERROR(
-      LoadWeight(context, where, "value weight", value.weight(), columns, &out->value));
+      LoadStream(context, where, {"key weight", "key norm"}, key, columns, &out->key));
+  HR_RETURN_IF_ERROR(
+      LoadStream(context, where, {"value weight", "value norm"}, value, columns, &out->value));
   HR_RETURN_IF_ERROR(LoadWeight(context, where, "output weight", projection->output(),
-                                uint64_t{out->query_heads} * out->value_width, &out->output));
-  HR_RETURN_IF_ERROR(
-      CheckRows(where, "query weight", out->query, uint64_t{out->query_heads} * out->key_width));
-  HR_RETURN_IF_ERROR(
-      CheckRows(where, "key weight", out->key, uint64_t{out->kv_heads} * out->key_width));
-  HR_RETURN_IF_ERROR(
-      CheckRows(where, "value weight", out->value, uint64_t{out->kv_heads} * out->value_width));
-  HR_RETURN_IF_ERROR(LoadNorm(context, where, "query norm", query.norm(), out->key_width,
-                              out->query_heads, &out->query_norm));
-  HR_RETURN_IF_ERROR(LoadNorm(context, where, "key norm", key.norm(), out->key_width, out->kv_heads,
-                              &out->key_norm));
-  return LoadRope(context, where, key.rope(), out->key_width, &out->rope);
+                                uint64_t{out->query_heads} * out->value_width(), &out->output));
+  HR_RETURN_IF_ERROR(CheckRows(where, "query weight", out->query.weight,
+                               uint64_t{out->query_heads} * out->key_width()));
+  HR_RETURN_IF_ERROR(LoadNorm(context, where, "query norm", query.norm(), out->key_width(),
+                              out->query_heads, &out->query.norm));
+  return LoadRope(context, where, query.rope(), out->key_width(), &out->query.rope);
 }
 
 Status LoadAxisTerm(const Where& where, const fb::SpanTerm& term, uint32_t* left) {
@@ -318,7 +333,7 @@ Status CheckPartition(const Where& where, const fb::View& view, uint32_t kv_head
 
 Status LoadView(const Where& where, const fb::View* view, AttentionSpec* out) {
   if (view == nullptr || Count(view->groups()) == 0) return Corrupt(where, "no view");
-  HR_RETURN_IF_ERROR(CheckPartition(where, *view, out->kv_heads));
+  HR_RETURN_IF_ERROR(CheckPartition(where, *view, out->kv_heads()));
   if (view->groups()->size() != 1)
     return Unsupported(where, "%u groups of heads in the view", view->groups()->size());
   const fb::ViewGroup& group = *view->groups()->Get(0);
@@ -448,7 +463,7 @@ Status CheckStore(const LoadContext& context, const Where& where, const fb::Stor
   if (store->constant_keys() != kNone || store->constant_values() != kNone) {
     return Unsupported(where, "constant rows before the sequence");
   }
-  HR_RETURN_IF_ERROR(CheckHeadRoles(context, where, *store, spec.kv_heads));
+  HR_RETURN_IF_ERROR(CheckHeadRoles(context, where, *store, spec.kv_heads()));
   HR_RETURN_IF_ERROR(CheckCodec(where, "key codec", store->key_codec()));
   HR_RETURN_IF_ERROR(CheckCodec(where, "value codec", store->value_codec()));
   return CheckRetention(where, store->retention(), spec);

@@ -43,7 +43,7 @@ Status CheckLanes(const LoadContext& context, const Where& where, const fb::Prof
     const fb::LaneRoles& lane = *profile.lanes()->Get(i);
     HR_RETURN_IF_ERROR(
         CheckIndex(where, "attention", lane.attention(), context.model.attentions.size()));
-    const uint32_t heads = context.model.attentions[lane.attention()].kv_heads;
+    const uint32_t heads = context.model.attentions[lane.attention()].kv_heads();
     if (Count(lane.roles()) != 0 && lane.roles()->size() != heads) {
       return Corrupt(where, "roles for %u heads of attention %u, which has %u",
                      lane.roles()->size(), lane.attention(), heads);

@@ -40,7 +40,7 @@ struct NormSpec {
   int32_t weight = kNone;  // f32 [width]; the "1 + w" form of Gemma is folded by the converter
   int32_t bias = kNone;    // f32 [width], kLayer only
   float epsilon = 1e-5f;
-  // query_norm, key_norm: over all heads together, weight [H * Dk], [G * Dk]
+  // of queries and keys: over all heads together, weight [H * Dk], [G * Dk]
   bool whole_row = false;
   bool present() const { return weight != kNone; }
 };
@@ -55,18 +55,41 @@ struct RopeSpec {
   float attention_factor = 1.0f;        // multiplies cos and sin (YaRN)
 };
 
+// A row vector per token and head that is cached.
+struct StreamSpec {
+  uint32_t heads = 0;  // 0: there is no such stream
+  uint32_t width = 0;
+  WeightRef weight;  // [heads * width, C]
+  NormSpec norm;     // before RoPE; per head, or whole_row
+  RopeSpec rope;
+  bool present() const { return heads != 0; }
+};
+
+struct QuerySpec {
+  WeightRef weight;  // [H * Dk, C]
+  NormSpec norm;     // before RoPE; per head over Dk, or whole_row
+  RopeSpec rope;
+};
+
+// Which heads of the streams make one row of keys and values. Heads without a stream are 0.
+struct ViewHeads {
+  uint16_t key = 0, tail = 0, value = 0;
+  bool operator==(const ViewHeads&) const = default;
+};
+
 // One attention layer in its five parts (projection, store, view, mix, output), restricted to what
 // this build executes.
 struct AttentionSpec {
-  // Projection
+  // Projection. A key is a row of `key` followed by one of `tail` when there is one.
   uint32_t query_heads = 0;  // H
-  uint32_t kv_heads = 0;     // G
-  uint32_t key_width = 0;    // Dk
-  uint32_t value_width = 0;  // Dv
-  WeightRef query, key, value, output;
-  NormSpec query_norm, key_norm;  // before RoPE; per head over Dk, or whole_row
-  RopeSpec rope;
-  std::vector<uint16_t> head_map;  // [H]: KV head read by each query head
+  QuerySpec query;
+  StreamSpec key, tail, value;
+  WeightRef output;
+  std::vector<ViewHeads> views;    // [G]: the KV heads as queries see them
+  std::vector<uint16_t> head_map;  // [H]: view read by each query head
+  uint32_t kv_heads() const { return static_cast<uint32_t>(views.size()); }  // G
+  uint32_t key_width() const { return key.width + tail.width; }              // Dk
+  uint32_t value_width() const { return value.width; }                       // Dv
   // View
   uint32_t left = kUnlimited;  // rows visible before self, excluding self
   uint32_t sinks = 0;          // first rows that stay visible whatever the window

@@ -71,6 +71,12 @@ class Lowering {
 
   void ReadDirectly(int32_t tensor) { AddOnce(result_.direct_tensors, tensor); }
 
+  void ReadNormAndRope(const model::NormSpec& norm, const RopeSpec& rope) {
+    ReadDirectly(norm.weight);
+    ReadDirectly(norm.bias);
+    ReadDirectly(rope.inverse_frequencies);
+  }
+
   int32_t RopeIndex(const RopeSpec& rope) {
     if (rope.dims == 0) return kNone;
     auto& ropes = result_.ropes;
@@ -130,12 +136,17 @@ class Lowering {
 
   // Dense q, k and v: one layer where their rows are neighbours, so the input is read once.
   void LowerProjections(int32_t op, int32_t input, const AttentionSpec& spec, Step* append) {
-    const WeightRef refs[3] = {spec.query, spec.key, spec.value};
-    Slice* const slices[3] = {&append->query, &append->key, &append->value};
-    for (int begin = 0; begin < 3;) {
-      int end = begin + 1;
+    std::vector<WeightRef> refs = {spec.query.weight};
+    std::vector<Slice*> slices = {&append->query};
+    for (int i = 0; i < kStreams; ++i) {
+      if (!StreamOf(spec, i).present()) continue;
+      refs.push_back(StreamOf(spec, i).weight);
+      slices.push_back(&append->streams[i]);
+    }
+    for (size_t begin = 0; begin < refs.size();) {
+      size_t end = begin + 1;
       uint32_t rows = refs[begin].rows;
-      while (end < 3 && Adjacent(refs[end - 1], refs[end])) rows += refs[end++].rows;
+      while (end < refs.size() && Adjacent(refs[end - 1], refs[end])) rows += refs[end++].rows;
       const int32_t buffer = AddBuffer(rows);
       AddDense(op, input, buffer, refs[begin], rows);
       for (uint32_t column = 0; begin < end; column += refs[begin++].rows) {
@@ -147,23 +158,25 @@ class Lowering {
   Status LowerAttention(int32_t index, int32_t input) {
     const Op& op = model_.ops[index];
     const AttentionSpec& spec = model_.attentions[op.attention];
-    for (const auto& norm : {spec.query_norm, spec.key_norm}) {
-      ReadDirectly(norm.weight);
-      ReadDirectly(norm.bias);
-    }
-    ReadDirectly(spec.rope.inverse_frequencies);
+    ReadNormAndRope(spec.query.norm, spec.query.rope);
     ReadDirectly(spec.sink_logits);
     Step append;
     append.kind = StepKind::kAppend;
     append.op = index;
     append.attention = op.attention;
-    append.rope = RopeIndex(spec.rope);
+    append.query_rope = RopeIndex(spec.query.rope);
+    for (int i = 0; i < kStreams; ++i) {
+      const model::StreamSpec& stream = StreamOf(spec, i);
+      if (!stream.present()) continue;
+      ReadNormAndRope(stream.norm, stream.rope);
+      append.stream_ropes[i] = RopeIndex(stream.rope);
+    }
     LowerProjections(index, input, spec, &append);
     result_.steps.push_back(append);
 
     Step mix = append;
     mix.kind = StepKind::kMix;
-    mix.output = AddBuffer(spec.query_heads * spec.value_width);
+    mix.output = AddBuffer(spec.query_heads * spec.value_width());
     result_.steps.push_back(mix);
     AddDense(index, mix.output, OutputOf(op), spec.output, spec.output.rows);
     return {};
@@ -200,8 +213,9 @@ class Lowering {
 
   template <typename Visit>
   static void ForEachBuffer(const Step& step, Visit visit) {
-    for (int32_t buffer : {step.inputs[0], step.inputs[1], step.query.buffer, step.key.buffer,
-                           step.value.buffer, step.output}) {
+    for (int32_t buffer :
+         {step.inputs[0], step.inputs[1], step.query.buffer, step.streams[0].buffer,
+          step.streams[1].buffer, step.streams[2].buffer, step.output}) {
       if (buffer != kNone) visit(buffer);
     }
   }

@@ -40,6 +40,12 @@ struct Slice {
   uint32_t column = 0;
 };
 
+// What is cached of a token: keys, the second part of keys, values.
+inline constexpr int kStreams = 3;
+constexpr const model::StreamSpec& StreamOf(const model::AttentionSpec& spec, int stream) {
+  return stream == 0 ? spec.key : stream == 1 ? spec.tail : spec.value;
+}
+
 enum class StepKind : uint8_t {
   kEmbed,  // of the token, or of its position
   kNorm,
@@ -62,9 +68,12 @@ struct Step {
   int32_t dense = kNone;  // kDense; kExperts: gate and up; index into Lowered::dense
   int32_t down = kNone;   // kExperts: likewise
   int32_t attention =
-      kNone;                // kAppend, kMix: index into Model::attentions and of the store's layer
-  int32_t rope = kNone;     // kAppend: index into Lowered::ropes
-  Slice query, key, value;  // kAppend, kMix
+      kNone;  // kAppend, kMix: index into Model::attentions and of the store's layer
+  // kAppend, kMix; ropes: index into Lowered::ropes
+  Slice query;
+  int32_t query_rope = kNone;
+  Slice streams[kStreams];
+  int32_t stream_ropes[kStreams] = {kNone, kNone, kNone};
 };
 
 struct Lowered {

@@ -21,8 +21,18 @@ constexpr uint64_t kMostBytes = uint64_t{1} << 47;
 
 uint32_t LongestRows(const std::vector<store::LayerSpec>& layers) {
   uint32_t rows = 0;
-  for (const auto& layer : layers) rows = std::max(rows, layer.capacity);
+  for (const auto& layer : layers) rows = std::max(rows, store::LongestLane(layer));
   return rows;
+}
+
+store::LayerSpec LayerOf(const model::AttentionSpec& spec, RowCodec codec, uint32_t context,
+                         uint32_t chunk) {
+  store::LaneSpec lane;
+  lane.key = {codec, spec.key.width};
+  lane.value = {codec, spec.value.width};
+  lane.left = spec.left;
+  lane.sinks = spec.sinks;
+  return {{{spec.kv_heads(), store::PlanLane(lane, context, chunk)}}, -1};
 }
 
 uint64_t InputRegionBytes(const model::Model& model, const Lowered& lowered,
@@ -54,12 +64,12 @@ uint64_t WorkerBytes(const model::Model& model, const BackendFacts& facts) {
   uint64_t bytes = 0;
   for (const auto& spec : model.attentions) {
     const uint32_t queries = std::max(kTileQueries, spec.query_heads);
-    const uint64_t gather = RoundUp(uint64_t{queries} * spec.key_width * sizeof(float), 64);
+    const uint64_t gather = RoundUp(uint64_t{queries} * spec.key_width() * sizeof(float), 64);
     const uint64_t positions = RoundUp(queries * sizeof(int32_t), 64);
-    const uint64_t partials =
-        uint64_t{queries} * attention::PartialFloats(spec.value_width) * sizeof(float);
+    const uint64_t partials = store::kMostSegments * uint64_t{queries} *
+                              attention::PartialFloats(spec.value_width()) * sizeof(float);
     const uint64_t kernel =
-        RoundUp(facts.mix_scratch_bytes(queries, spec.key_width, spec.value_width), 64);
+        RoundUp(facts.mix_scratch_bytes(queries, spec.key_width(), spec.value_width()), 64);
     bytes = std::max(bytes, gather + positions + partials + kernel);
   }
   return bytes;
@@ -67,11 +77,11 @@ uint64_t WorkerBytes(const model::Model& model, const BackendFacts& facts) {
 
 // Decode: one record per query head and split.
 uint64_t PartialBytes(const model::Model& model, const std::vector<store::LayerSpec>& layers) {
-  const uint64_t splits = CeilDiv(LongestRows(layers), kSplitRows);
+  const uint64_t splits = CeilDiv(LongestRows(layers), kSplitRows) + store::kMostSegments - 1;
   uint64_t bytes = 0;
   for (const auto& spec : model.attentions) {
-    bytes = std::max(bytes, splits * spec.query_heads * attention::PartialFloats(spec.value_width) *
-                                sizeof(float));
+    bytes = std::max(bytes, splits * spec.query_heads *
+                                attention::PartialFloats(spec.value_width()) * sizeof(float));
   }
   return bytes;
 }
@@ -273,8 +283,7 @@ Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts
   plan.threads = limits.threads;
   plan.codec = codec;
   for (const auto& spec : model.attentions) {
-    plan.layers.push_back(store::PlanLayer(spec.kv_heads, spec.key_width, spec.value_width, codec,
-                                           spec.left, spec.sinks, context, chunk));
+    plan.layers.push_back(LayerOf(spec, codec, context, chunk));
     plan.state_bytes = SaturatingAdd(plan.state_bytes, store::LayerBytes(plan.layers.back()));
     plan.state_bytes_per_token += store::LayerBytesPerToken(plan.layers.back());
   }

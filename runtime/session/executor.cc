@@ -97,30 +97,39 @@ bool Executor::ReadByDense(int32_t tensor) const {
 void Executor::BindAttention(const plan::Step& step) {
   BoundAttention& bound = attentions_[step.attention];
   const model::AttentionSpec& spec = b_.model->attentions[step.attention];
-  auto slice = [&](const plan::Slice& slice, float** data, uint32_t* stride) {
-    *data = BufferData(slice.buffer) + slice.column;
-    *stride = b_.lowered->buffers[slice.buffer].width;
+  auto bind = [&](const plan::Slice& slice, int32_t rope, BoundRows* rows) {
+    rows->data = BufferData(slice.buffer) + slice.column;
+    rows->stride = b_.lowered->buffers[slice.buffer].width;
+    if (rope != kNone) rows->angles = rope_tables_[rope];
   };
   bound.spec = &spec;
-  slice(step.query, &bound.query, &bound.query_stride);
-  slice(step.key, &bound.key, &bound.key_stride);
-  slice(step.value, &bound.value, &bound.value_stride);
-  if (step.rope != kNone) bound.rope = rope_tables_[step.rope];
-  bound.mix = {spec.scale, spec.softcap, spec.left, spec.sinks};
+  bound.query = {&spec.query.norm, &spec.query.rope, nullptr, nullptr, 0,
+                 spec.query_heads, spec.key_width()};
+  bind(step.query, step.query_rope, &bound.query);
+  for (int i = 0; i < plan::kStreams; ++i) {
+    const model::StreamSpec& stream = plan::StreamOf(spec, i);
+    if (!stream.present()) continue;
+    bound.streams[i] = {&stream.norm, &stream.rope, nullptr, nullptr, 0,
+                        stream.heads, stream.width};
+    bind(step.streams[i], step.stream_ropes[i], &bound.streams[i]);
+  }
+  for (const model::ViewHeads& view : spec.views) {
+    const store::LaneSpec& lane = b_.store->LaneOf(static_cast<size_t>(step.attention), view.key);
+    bound.mix.push_back({spec.scale, spec.softcap, lane.left, lane.sinks});
+  }
   if (spec.sink_logits != kNone) {
     bound.sink_logits = b_.model->tensors[spec.sink_logits].f32();
   }
-  for (uint32_t lane = 0; lane < spec.kv_heads; ++lane) {
-    bound.lane_begin.push_back(static_cast<uint32_t>(bound.lane_heads.size()));
+  for (uint32_t view = 0; view < spec.kv_heads(); ++view) {
+    const auto begin = static_cast<uint32_t>(bound.view_heads.size());
+    bound.view_begin.push_back(begin);
     for (uint32_t head = 0; head < spec.query_heads; ++head) {
-      if (spec.head_map[head] == lane) bound.lane_heads.push_back(static_cast<uint16_t>(head));
+      if (spec.head_map[head] == view) bound.view_heads.push_back(static_cast<uint16_t>(head));
     }
+    const auto group = static_cast<uint32_t>(bound.view_heads.size()) - begin;
+    bound.largest_group = std::max(bound.largest_group, group);
   }
-  bound.lane_begin.push_back(static_cast<uint32_t>(bound.lane_heads.size()));
-  for (uint32_t lane = 0; lane < spec.kv_heads; ++lane) {
-    bound.largest_group =
-        std::max(bound.largest_group, bound.lane_begin[lane + 1] - bound.lane_begin[lane]);
-  }
+  bound.view_begin.push_back(static_cast<uint32_t>(bound.view_heads.size()));
 }
 
 const float* Executor::Input(const BoundStep& step, int i) const {

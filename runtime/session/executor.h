@@ -83,17 +83,26 @@ class Executor {
     mutable uint32_t looked_up = 0;  // kEmbed: rows since then
     size_t experts = 0;              // kExperts: index into experts_
   };
+  // The vectors [heads, width] of a chunk's tokens, and how they become what is compared or cached.
+  struct BoundRows {
+    const model::NormSpec* norm = nullptr;
+    const model::RopeSpec* rope = nullptr;
+    const float* angles = nullptr;  // cos and sin of the chunk's rows
+    float* data = nullptr;          // null: there are none
+    uint32_t stride = 0;            // floats
+    uint32_t heads = 0, width = 0;
+    float* row(uint32_t index) const { return data + uint64_t{index} * stride; }
+  };
   // An attention layer with everything looked up.
   struct BoundAttention {
     const model::AttentionSpec* spec = nullptr;
-    float *query = nullptr, *key = nullptr, *value = nullptr;
-    uint32_t query_stride = 0, key_stride = 0, value_stride = 0;
-    const float* rope = nullptr;  // cos and sin of the chunk's rows
-    attention::MixSpec mix;
+    BoundRows query;
+    BoundRows streams[plan::kStreams];
+    std::vector<attention::MixSpec> mix;  // by view
     const float* sink_logits = nullptr;
-    std::vector<uint16_t> lane_heads;  // query heads in lane order
-    std::vector<uint32_t> lane_begin;  // [G + 1] into lane_heads
-    uint32_t largest_group = 1;        // query heads of the busiest lane
+    std::vector<uint16_t> view_heads;  // query heads in order of their views
+    std::vector<uint32_t> view_begin;  // [G + 1] into view_heads
+    uint32_t largest_group = 1;        // query heads of the busiest view
   };
   // A mixture of experts with everything looked up; for a whole chunk or for one token.
   struct BoundExperts {
@@ -141,6 +150,11 @@ class Executor {
   Status RunExpertRows(const ExpertRun& run, uint32_t expert, uint32_t begin, uint32_t count);
   void ActivateExpert(const BoundExperts& experts, float* gate_up, float* inner, uint32_t rows);
 
+  // The vectors of row `row` of the chunk, normed and rotated in place.
+  float* PreparedRow(const BoundRows& rows, uint32_t row) const;
+  uint32_t ViewOf(const MixTasks& tasks, uint32_t view, uint32_t tokens, LaneView* segments) const;
+  void GatherQueries(const MixTasks& tasks, uint32_t view, uint32_t begin, uint32_t end,
+                     float* query, int32_t* positions) const;
   void MixTile(const MixTasks& tasks, std::byte* worker, size_t index);
   void MixSplit(const MixTasks& tasks, std::byte* worker, size_t index);
   void MergeSplits(const MixTasks& tasks);

@@ -15,7 +15,7 @@ namespace {
 
 constexpr float kNoSink = -std::numeric_limits<float>::infinity();
 
-// Norm and rotation of the `heads` vectors [heads, width] of one token in place.
+// Norm and rotation of the vectors [heads, width] of one token in place.
 void NormAndRotate(const xnnpack::Kernels& kernels, const model::Model& model,
                    const model::NormSpec& norm, const model::RopeSpec& rope, const float* angles,
                    uint32_t heads, uint32_t width, float* x) {
@@ -38,30 +38,34 @@ void NormAndRotate(const xnnpack::Kernels& kernels, const model::Model& model,
 
 }  // namespace
 
-void Executor::AppendRow(const BoundAttention& layer, size_t index, uint32_t row) {
-  const model::AttentionSpec& spec = *layer.spec;
+float* Executor::PreparedRow(const BoundRows& rows, uint32_t row) const {
+  float* x = rows.row(row);
   const float* angles =
-      layer.rope == nullptr ? nullptr : layer.rope + uint64_t{row} * spec.rope.dims;
-  const auto encode = b_.kernels->encode_row[static_cast<int>(b_.store->layer(index).codec)];
-  float* query = layer.query + uint64_t{row} * layer.query_stride;
-  NormAndRotate(*b_.kernels, *b_.model, spec.query_norm, spec.rope, angles, spec.query_heads,
-                spec.key_width, query);
-  float* key = layer.key + uint64_t{row} * layer.key_stride;
-  NormAndRotate(*b_.kernels, *b_.model, spec.key_norm, spec.rope, angles, spec.kv_heads,
-                spec.key_width, key);
-  const float* value = layer.value + uint64_t{row} * layer.value_stride;
-  for (uint32_t lane = 0; lane < spec.kv_heads; ++lane) {
-    const float* k = key + lane * spec.key_width;
-    const store::RowPlace place = b_.store->Place(index, lane, position_ + row);
-    encode(k, spec.key_width, place.key, place.key_meta);
-    encode(value + lane * spec.value_width, spec.value_width, place.value, place.value_meta);
+      rows.angles == nullptr ? nullptr : rows.angles + uint64_t{row} * rows.rope->dims;
+  NormAndRotate(*b_.kernels, *b_.model, *rows.norm, *rows.rope, angles, rows.heads, rows.width, x);
+  return x;
+}
+
+void Executor::AppendRow(const BoundAttention& layer, size_t index, uint32_t row) {
+  static constexpr store::RowSlot store::RowPlace::*kSlots[plan::kStreams] = {
+      &store::RowPlace::key, &store::RowPlace::tail, &store::RowPlace::value};
+  PreparedRow(layer.query, row);
+  for (int i = 0; i < plan::kStreams; ++i) {
+    const BoundRows& stream = layer.streams[i];
+    if (stream.data == nullptr) continue;
+    const float* x = PreparedRow(stream, row);
+    for (uint32_t head = 0; head < stream.heads; ++head) {
+      const store::RowSlot slot = b_.store->Place(index, head, position_ + row).*kSlots[i];
+      b_.kernels->encode_row[static_cast<int>(slot.codec)](x + head * stream.width, stream.width,
+                                                           slot.data, slot.meta);
+    }
   }
 }
 
 Status Executor::RunAppend(const BoundStep& step) {
   const size_t index = static_cast<size_t>(step.step->attention);
   const BoundAttention& layer = attentions_[index];
-  ForRows(rows_, layer.query_stride, [&](uint32_t begin, uint32_t end) {
+  ForRows(rows_, layer.query.stride, [&](uint32_t begin, uint32_t end) {
     for (uint32_t row = begin; row < end; ++row) AppendRow(layer, index, row);
   });
   return {};
@@ -73,19 +77,17 @@ struct Executor::MixTasks {
   void (Executor::*task)(const MixTasks&, std::byte*, size_t) = nullptr;
   const BoundAttention* layer = nullptr;
   size_t index = 0;
-  attention::MixKernel kernel = nullptr;
   const float* query = nullptr;  // row 0 of this step
   float* output = nullptr;       // [rows, H * Dv]
   uint32_t position = 0;         // of row 0
   uint32_t rows = 0;
   uint32_t tile_tokens = 0;  // prefill
   uint32_t tiles = 0;
-  uint32_t row_begin = 0;  // decode: first row of the lane worth reading
-  uint32_t splits = 0;
+  uint32_t splits = 0;  // decode: of the longest view
   float* partials = nullptr;
 
-  uint32_t record_floats() const { return attention::PartialFloats(layer->spec->value_width); }
-  uint32_t output_width() const { return layer->spec->query_heads * layer->spec->value_width; }
+  uint32_t record_floats() const { return attention::PartialFloats(layer->spec->value_width()); }
+  uint32_t output_width() const { return layer->spec->query_heads * layer->spec->value_width(); }
 };
 
 namespace {
@@ -100,81 +102,112 @@ struct WorkerScratch {
     };
     query = reinterpret_cast<float*>(take(uint64_t{queries} * key_width * sizeof(float)));
     positions = reinterpret_cast<int32_t*>(take(queries * sizeof(int32_t)));
-    partials = reinterpret_cast<float*>(take(uint64_t{queries} * record_floats * sizeof(float)));
+    partials = reinterpret_cast<float*>(
+        take(store::kMostSegments * uint64_t{queries} * record_floats * sizeof(float)));
     kernel = base;
   }
   float* query;
   int32_t* positions;
-  float* partials;
+  float* partials;  // [segments, queries] records
   std::byte* kernel;
 };
 
-// Lane rows that positions [first, last] may see, where rows lie in order of position.
-uint32_t FirstVisibleRow(const attention::MixSpec& mix, uint32_t first) {
-  return mix.left == kUnlimited || mix.sinks != 0 || first < mix.left ? 0 : first - mix.left;
+// First row that queries from position `first` on may see, where rows lie in order of position.
+uint32_t FirstVisibleRow(const LaneView& view, const attention::MixSpec& mix, uint32_t first) {
+  if (view.positions != nullptr || mix.left == kUnlimited || first < mix.left) return 0;
+  const uint32_t position = first - mix.left, begin = static_cast<uint32_t>(view.first_position);
+  if (mix.sinks > begin || position <= begin) return 0;
+  return std::min(position - begin, view.rows);
+}
+
+// Splits of a view's rows in decode: those of the rows in order, and one for the exact ones.
+uint32_t SplitsOf(const LaneView* segments, uint32_t count, const attention::MixSpec& mix,
+                  uint32_t position) {
+  const LaneView& rows = segments[count - 1];
+  return count - 1 +
+         static_cast<uint32_t>(
+             CeilDiv(rows.rows - FirstVisibleRow(rows, mix, position), plan::kSplitRows));
 }
 
 }  // namespace
 
-// Prefill: one lane, a tile of tokens with all query heads of the lane.
-void Executor::MixTile(const MixTasks& tasks, std::byte* worker, size_t task) {
+uint32_t Executor::ViewOf(const MixTasks& tasks, uint32_t view, uint32_t tokens,
+                          LaneView* segments) const {
+  const model::ViewHeads& heads = tasks.layer->spec->views[view];
+  return b_.store->View(tasks.index, {heads.key, heads.tail, heads.value}, tokens, segments);
+}
+
+// The queries of a view's heads, for rows [begin, end) of the step.
+void Executor::GatherQueries(const MixTasks& tasks, uint32_t view, uint32_t begin, uint32_t end,
+                             float* query, int32_t* positions) const {
   const BoundAttention& layer = *tasks.layer;
-  const model::AttentionSpec& spec = *layer.spec;
-  const uint32_t lane = static_cast<uint32_t>(task / tasks.tiles);
-  const uint32_t tile = static_cast<uint32_t>(task % tasks.tiles);
-  const uint32_t begin = tile * tasks.tile_tokens;
-  const uint32_t end = std::min(begin + tasks.tile_tokens, tasks.rows);
-  const uint32_t group = layer.lane_begin[lane + 1] - layer.lane_begin[lane];
-  const uint32_t queries = group * (end - begin);
-  if (queries == 0) return;
-  const uint16_t* heads = layer.lane_heads.data() + layer.lane_begin[lane];
-  const uint32_t record = tasks.record_floats();
-  const WorkerScratch scratch(worker, queries, spec.key_width, record);
-  for (uint32_t i = 0; i < queries; ++i) {
-    const uint32_t row = begin + i / group;
-    std::memcpy(
-        scratch.query + uint64_t{i} * spec.key_width,
-        tasks.query + uint64_t{row} * layer.query_stride + heads[i % group] * spec.key_width,
-        spec.key_width * sizeof(float));
-    scratch.positions[i] = static_cast<int32_t>(tasks.position + row);
-  }
-  const LaneView view = b_.store->View(tasks.index, lane, tasks.position + end);
-  const uint32_t row_begin =
-      view.positions == nullptr ? FirstVisibleRow(layer.mix, tasks.position + begin) : 0;
-  tasks.kernel(view, layer.mix, scratch.query, spec.key_width, scratch.positions, queries,
-               row_begin, view.rows, scratch.partials, scratch.kernel);
-  for (uint32_t i = 0; i < queries; ++i) {
-    const uint16_t head = heads[i % group];
-    const float sink = layer.sink_logits == nullptr ? kNoSink : layer.sink_logits[head];
-    b_.kernels->merge(scratch.partials + uint64_t{i} * record, 0, 1, spec.value_width, sink,
-                      tasks.output + uint64_t{begin + i / group} * tasks.output_width() +
-                          head * spec.value_width);
+  const uint32_t width = layer.spec->key_width();
+  for (uint32_t row = begin; row < end; ++row) {
+    const float* from = tasks.query + uint64_t{row} * layer.query.stride;
+    for (uint32_t i = layer.view_begin[view]; i < layer.view_begin[view + 1]; ++i, query += width) {
+      std::memcpy(query, from + layer.view_heads[i] * width, width * sizeof(float));
+      *positions++ = static_cast<int32_t>(tasks.position + row);
+    }
   }
 }
 
-// Decode: one lane, one split of its rows, all query heads of the lane.
+// Prefill: one view, a tile of tokens with all query heads of the view.
+void Executor::MixTile(const MixTasks& tasks, std::byte* worker, size_t task) {
+  const BoundAttention& layer = *tasks.layer;
+  const model::AttentionSpec& spec = *layer.spec;
+  const uint32_t view = static_cast<uint32_t>(task / tasks.tiles);
+  const uint32_t begin = static_cast<uint32_t>(task % tasks.tiles) * tasks.tile_tokens;
+  const uint32_t end = std::min(begin + tasks.tile_tokens, tasks.rows);
+  const uint32_t group = layer.view_begin[view + 1] - layer.view_begin[view];
+  const uint32_t queries = group * (end - begin);
+  if (queries == 0) return;
+  const uint32_t record = tasks.record_floats();
+  const WorkerScratch scratch(worker, queries, spec.key_width(), record);
+  GatherQueries(tasks, view, begin, end, scratch.query, scratch.positions);
+  LaneView segments[store::kMostSegments];
+  const uint32_t count = ViewOf(tasks, view, tasks.position + end, segments);
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint32_t first = FirstVisibleRow(segments[i], layer.mix[view], tasks.position + begin);
+    b_.kernels->mix(segments[i], layer.mix[view], scratch.query, spec.key_width(),
+                    scratch.positions, queries, first, segments[i].rows,
+                    scratch.partials + uint64_t{i} * queries * record, scratch.kernel);
+  }
+  const uint16_t* heads = layer.view_heads.data() + layer.view_begin[view];
+  for (uint32_t i = 0; i < queries; ++i) {
+    const uint16_t head = heads[i % group];
+    const float sink = layer.sink_logits == nullptr ? kNoSink : layer.sink_logits[head];
+    b_.kernels->merge(scratch.partials + uint64_t{i} * record, uint64_t{queries} * record, count,
+                      spec.value_width(), sink,
+                      tasks.output + uint64_t{begin + i / group} * tasks.output_width() +
+                          head * spec.value_width());
+  }
+}
+
+// Decode: one view, one split of its rows, all query heads of the view.
 void Executor::MixSplit(const MixTasks& tasks, std::byte* worker, size_t task) {
   const BoundAttention& layer = *tasks.layer;
   const model::AttentionSpec& spec = *layer.spec;
-  const uint32_t lane = static_cast<uint32_t>(task / tasks.splits);
+  const uint32_t view = static_cast<uint32_t>(task / tasks.splits);
   const uint32_t split = static_cast<uint32_t>(task % tasks.splits);
-  const uint32_t first = layer.lane_begin[lane];
-  const uint32_t queries = layer.lane_begin[lane + 1] - first;
+  const uint32_t first = layer.view_begin[view];
+  const uint32_t queries = layer.view_begin[view + 1] - first;
   if (queries == 0) return;
   const uint32_t record = tasks.record_floats();
-  const WorkerScratch scratch(worker, queries, spec.key_width, record);
-  for (uint32_t i = 0; i < queries; ++i) {
-    std::memcpy(scratch.query + uint64_t{i} * spec.key_width,
-                tasks.query + layer.lane_heads[first + i] * spec.key_width,
-                spec.key_width * sizeof(float));
-    scratch.positions[i] = static_cast<int32_t>(tasks.position);
+  const WorkerScratch scratch(worker, queries, spec.key_width(), record);
+  GatherQueries(tasks, view, 0, 1, scratch.query, scratch.positions);
+  LaneView segments[store::kMostSegments];
+  const uint32_t count = ViewOf(tasks, view, tasks.position + 1, segments);
+  const bool exact = split + 1 < count;  // the first split has the exact rows
+  const LaneView& rows = segments[exact ? 0 : count - 1];
+  uint32_t begin = 0, end = rows.rows;
+  if (!exact) {
+    begin = FirstVisibleRow(rows, layer.mix[view], tasks.position) +
+            (split - (count - 1)) * plan::kSplitRows;
+    end = std::min(begin + plan::kSplitRows, rows.rows);
   }
-  const LaneView view = b_.store->View(tasks.index, lane, tasks.position + 1);
-  const uint32_t row_begin = tasks.row_begin + split * plan::kSplitRows;
-  const uint32_t row_end = std::min(row_begin + plan::kSplitRows, view.rows);
   float* partials = tasks.partials + (uint64_t{split} * spec.query_heads + first) * record;
-  tasks.kernel(view, layer.mix, scratch.query, spec.key_width, scratch.positions, queries,
-               std::min(row_begin, row_end), row_end, partials, scratch.kernel);
+  b_.kernels->mix(rows, layer.mix[view], scratch.query, spec.key_width(), scratch.positions,
+                  queries, std::min(begin, end), end, partials, scratch.kernel);
 }
 
 void Executor::MergeSplits(const MixTasks& tasks) {
@@ -182,10 +215,10 @@ void Executor::MergeSplits(const MixTasks& tasks) {
   const model::AttentionSpec& spec = *layer.spec;
   const uint64_t record = tasks.record_floats();
   for (uint32_t slot = 0; slot < spec.query_heads; ++slot) {
-    const uint16_t head = layer.lane_heads[slot];
+    const uint16_t head = layer.view_heads[slot];
     const float sink = layer.sink_logits == nullptr ? kNoSink : layer.sink_logits[head];
     b_.kernels->merge(tasks.partials + slot * record, spec.query_heads * record, tasks.splits,
-                      spec.value_width, sink, tasks.output + head * spec.value_width);
+                      spec.value_width(), sink, tasks.output + head * spec.value_width());
   }
 }
 
@@ -194,7 +227,8 @@ void Executor::MergeSplits(const MixTasks& tasks) {
 void Executor::RunMixTasks(MixTasks* tasks, uint32_t count, uint64_t row_visits,
                            void (Executor::*task)(const MixTasks&, std::byte*, size_t)) {
   const auto& spec = *tasks->layer->spec;
-  const uint64_t operations = row_visits * spec.query_heads * (spec.key_width + spec.value_width);
+  const uint64_t operations =
+      row_visits * spec.query_heads * (spec.key_width() + spec.value_width());
   if (b_.pool->HandleFor(operations) == nullptr) {
     for (uint32_t i = 0; i < count; ++i) (this->*task)(*tasks, WorkerScratchAt(0), i);
     return;
@@ -215,24 +249,27 @@ Status Executor::RunMix(const BoundStep& step) {
   tasks.index = static_cast<size_t>(step.step->attention);
   tasks.layer = &attentions_[tasks.index];
   const BoundAttention& layer = *tasks.layer;
-  tasks.kernel = b_.kernels->mix;
   tasks.rows = rows_;
-  tasks.query = layer.query + (tail_ ? uint64_t{row_} * layer.query_stride : 0);
+  tasks.query = layer.query.row(tail_ ? row_ : 0);
   tasks.position = position_ + (tail_ ? row_ : 0);
   tasks.output = step.output;
-  const uint32_t lanes = layer.spec->kv_heads;
+  const uint32_t views = layer.spec->kv_heads();
   if (rows_ > 1) {
     tasks.tile_tokens = std::max(1u, plan::kTileQueries / layer.largest_group);
     tasks.tiles = static_cast<uint32_t>(CeilDiv(rows_, tasks.tile_tokens));
-    RunMixTasks(&tasks, lanes * tasks.tiles, uint64_t{rows_} * (tasks.position + rows_),
+    RunMixTasks(&tasks, views * tasks.tiles, uint64_t{rows_} * (tasks.position + rows_),
                 &Executor::MixTile);
     return {};
   }
-  const LaneView view = b_.store->View(tasks.index, 0, tasks.position + 1);
-  if (view.positions == nullptr) tasks.row_begin = FirstVisibleRow(layer.mix, tasks.position);
-  tasks.splits = static_cast<uint32_t>(CeilDiv(view.rows - tasks.row_begin, plan::kSplitRows));
+  LaneView segments[store::kMostSegments];
+  for (uint32_t view = 0; view < views; ++view) {
+    const uint32_t count = ViewOf(tasks, view, tasks.position + 1, segments);
+    tasks.splits =
+        std::max(tasks.splits, SplitsOf(segments, count, layer.mix[view], tasks.position));
+  }
   tasks.partials = reinterpret_cast<float*>(b_.arena + b_.plan->partial_region.offset);
-  RunMixTasks(&tasks, lanes * tasks.splits, view.rows - tasks.row_begin, &Executor::MixSplit);
+  RunMixTasks(&tasks, views * tasks.splits, uint64_t{tasks.splits} * plan::kSplitRows,
+              &Executor::MixSplit);
   MergeSplits(tasks);
   return {};
 }

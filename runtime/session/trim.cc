@@ -12,10 +12,10 @@ constexpr uint32_t kMargin = 64;  // tokens of context left free, so that the ta
 constexpr uint64_t kImpossible = UINT64_MAX;
 
 // Rings stay as they are: they are no longer than their window needs.
-store::LayerSpec Smaller(store::LayerSpec layer, uint32_t context, RowCodec codec) {
-  layer.codec = codec;
-  if (!layer.ring) layer.capacity = context;
-  return layer;
+store::LaneSpec Smaller(store::LaneSpec lane, uint32_t context, RowCodec codec) {
+  lane.key.codec = lane.value.codec = codec;
+  if (!lane.ring) lane.capacity = context - lane.exact_rows;
+  return lane;
 }
 
 }  // namespace
@@ -25,9 +25,11 @@ store::LayerSpec Smaller(store::LayerSpec layer, uint32_t context, RowCodec code
 uint64_t Session::SmallerStateBytes(uint32_t context, RowCodec codec) const {
   uint64_t bytes = 0;
   for (const store::LayerSpec& layer : plan_.layers) {
-    const store::LayerSpec smaller = Smaller(layer, context, codec);
-    if (!store::CanShrink(layer, smaller)) return kImpossible;
-    bytes += store::LayerBytes(smaller);
+    for (const store::LaneGroup& group : layer.groups) {
+      const store::LaneSpec smaller = Smaller(group.spec, context, codec);
+      if (!store::CanShrink(group.spec, smaller)) return kImpossible;
+      bytes += store::GroupBytes({group.lanes, smaller});
+    }
   }
   return RoundUp(bytes, 64);
 }
@@ -38,12 +40,14 @@ uint64_t Session::SmallerStateBytes(uint32_t context, RowCodec codec) const {
 void Session::ShrinkState(uint32_t context, RowCodec codec, uint64_t state_bytes) {
   plan_.state_bytes_per_token = 0;
   for (store::LayerSpec& layer : plan_.layers) {
-    layer = Smaller(layer, context, codec);
+    for (store::LaneGroup& group : layer.groups) {
+      group.spec = Smaller(group.spec, context, codec);
+    }
     plan_.state_bytes_per_token += store::LayerBytesPerToken(layer);
   }
   store::RowRecoder recoder;
   recoder.decode = attention::DecodeRow;
-  recoder.encode = xnnpack::BestKernels().encode_row[static_cast<int>(codec)];
+  recoder.encode = xnnpack::BestKernels().encode_row;
   store_.ShrinkTo(plan_.layers, position_, recoder,
                   {arena_.data() + plan_.activation_bytes, plan_.scratch_bytes});
   const uint64_t saved = plan_.state_bytes - state_bytes;

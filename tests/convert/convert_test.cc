@@ -74,12 +74,12 @@ TEST_CASE("q, k and v are one matrix, gate and up another", "[convert]") {
   const auto c = ConvertCase("llama-gqa");
   const model::AttentionSpec& a = c->model->attentions[1];
   const std::string layer = "model.layers.1.";
-  CHECK(a.query.tensor == a.key.tensor);
-  CHECK(a.query.tensor == a.value.tensor);
-  CHECK((a.query.row_begin == 0 && a.query.rows == 64));
-  CHECK((a.key.row_begin == 64 && a.key.rows == 32));
-  CHECK((a.value.row_begin == 96 && a.value.rows == 32));
-  CHECK(c->floats(a.query.tensor) ==
+  CHECK(a.query.weight.tensor == a.key.weight.tensor);
+  CHECK(a.query.weight.tensor == a.value.weight.tensor);
+  CHECK((a.query.weight.row_begin == 0 && a.query.weight.rows == 64));
+  CHECK((a.key.weight.row_begin == 64 && a.key.weight.rows == 32));
+  CHECK((a.value.weight.row_begin == 96 && a.value.weight.rows == 32));
+  CHECK(c->floats(a.query.weight.tensor) ==
         Joined({Source("llama-gqa", layer + "self_attn.q_proj.weight"),
                 Source("llama-gqa", layer + "self_attn.k_proj.weight"),
                 Source("llama-gqa", layer + "self_attn.v_proj.weight")}));
@@ -87,7 +87,7 @@ TEST_CASE("q, k and v are one matrix, gate and up another", "[convert]") {
   CHECK(a.head_map == std::vector<uint16_t>{0, 0, 1, 1});
   CHECK(a.scale == 0.25f);
   CHECK(a.left == kUnlimited);
-  CHECK(a.query.bias == model::kNone);
+  CHECK(a.query.weight.bias == model::kNone);
   const model::Op& wide = c->op(OpKind::kProjection, 2);  // gate_up, down, then layer 1
   CHECK(wide.weight.rows == 64);
   CHECK(c->floats(wide.weight.tensor) ==
@@ -100,21 +100,22 @@ TEST_CASE("biases are fused like their matrices", "[convert]") {
   const auto c = ConvertCase("llama-bias");
   const model::AttentionSpec& a = c->model->attentions[0];
   const std::string layer = "model.layers.0.";
-  CHECK(c->floats(a.key.bias) == Joined({Source("llama-bias", layer + "self_attn.q_proj.bias"),
-                                         Source("llama-bias", layer + "self_attn.k_proj.bias"),
-                                         Source("llama-bias", layer + "self_attn.v_proj.bias")}));
+  CHECK(c->floats(a.key.weight.bias) ==
+        Joined({Source("llama-bias", layer + "self_attn.q_proj.bias"),
+                Source("llama-bias", layer + "self_attn.k_proj.bias"),
+                Source("llama-bias", layer + "self_attn.v_proj.bias")}));
   CHECK(c->floats(a.output.bias) == Source("llama-bias", layer + "self_attn.o_proj.bias"));
   CHECK(c->floats(c->op(OpKind::kProjection, 0).weight.bias) ==
         Joined({Source("llama-bias", layer + "mlp.gate_proj.bias"),
                 Source("llama-bias", layer + "mlp.up_proj.bias")}));
   const auto qwen = ConvertCase("qwen2");
-  CHECK(qwen->model->attentions[0].query.bias != model::kNone);
+  CHECK(qwen->model->attentions[0].query.weight.bias != model::kNone);
   CHECK(qwen->model->attentions[0].output.bias == model::kNone);
 }
 
 TEST_CASE("rotary frequencies are tensors with their scaling applied", "[convert]") {
   const auto c = ConvertCase("llama-gqa");
-  const model::RopeSpec& rope = c->model->attentions[0].rope;
+  const model::RopeSpec& rope = c->model->attentions[0].key.rope;
   CHECK(rope.dims == 16);
   CHECK(rope.attention_factor == 1.0f);
   const std::vector<float> f = c->floats(rope.inverse_frequencies);
@@ -126,16 +127,17 @@ TEST_CASE("rotary frequencies are tensors with their scaling applied", "[convert
     CHECK(f[i] == Catch::Approx(plain * (smooth + (1 - smooth) / 8)).epsilon(1e-6));
   }
   const auto yarn = ConvertCase("llama-yarn");
-  CHECK(yarn->model->attentions[0].rope.attention_factor ==
+  CHECK(yarn->model->attentions[0].key.rope.attention_factor ==
         Catch::Approx(0.1 * std::log(4.0) + 1.0));
-  CHECK(yarn->floats(yarn->model->attentions[0].rope.inverse_frequencies) != f);
+  CHECK(yarn->floats(yarn->model->attentions[0].key.rope.inverse_frequencies) != f);
 }
 
 TEST_CASE("partial and interleaved rotation are carried over", "[convert]") {
-  CHECK(ConvertCase("stablelm")->model->attentions[0].rope.dims == 8);
-  CHECK(ConvertCase("phi")->model->attentions[0].rope.dims == 8);
-  CHECK(ConvertCase("gpt-neox")->model->attentions[0].rope.dims == 4);
-  CHECK(ConvertCase("cohere")->model->attentions[0].rope.layout == model::RopeLayout::kInterleaved);
+  CHECK(ConvertCase("stablelm")->model->attentions[0].key.rope.dims == 8);
+  CHECK(ConvertCase("phi")->model->attentions[0].key.rope.dims == 8);
+  CHECK(ConvertCase("gpt-neox")->model->attentions[0].key.rope.dims == 4);
+  CHECK(ConvertCase("cohere")->model->attentions[0].key.rope.layout ==
+        model::RopeLayout::kInterleaved);
 }
 
 TEST_CASE("tied embeddings are stored once", "[convert]") {
@@ -184,12 +186,12 @@ TEST_CASE("Gemma: norms folded, embedding scaled, caps, windows and bases by lay
   CHECK(c->model->ops.back().scale == 5.0f);
 
   const auto g3 = ConvertCase("gemma3");
-  const auto local = g3->floats(g3->model->attentions[0].rope.inverse_frequencies);
-  const auto global = g3->floats(g3->model->attentions[1].rope.inverse_frequencies);
+  const auto local = g3->floats(g3->model->attentions[0].key.rope.inverse_frequencies);
+  const auto global = g3->floats(g3->model->attentions[1].key.rope.inverse_frequencies);
   CHECK(local[1] == Catch::Approx(std::pow(20.0, -2.0 / 16)));
   CHECK(global[1] == Catch::Approx(std::pow(500.0, -2.0 / 16) / 4));
-  CHECK(g3->model->attentions[0].query_norm.present());
-  CHECK(g3->floats(g3->model->attentions[0].key_norm.weight)[3] ==
+  CHECK(g3->model->attentions[0].query.norm.present());
+  CHECK(g3->floats(g3->model->attentions[0].key.norm.weight)[3] ==
         Source("gemma3", "model.layers.0.self_attn.k_norm.weight")[3] + 1.0f);
 }
 
@@ -216,7 +218,7 @@ TEST_CASE("parallel residuals share or do not share their norm", "[convert]") {
 TEST_CASE("interleaved q, k, v rows are put in order", "[convert]") {
   const auto c = ConvertCase("gpt-neox");
   const auto source = Source("gpt-neox", "gpt_neox.layers.0.attention.query_key_value.weight");
-  const auto stored = c->floats(c->model->attentions[0].query.tensor);
+  const auto stored = c->floats(c->model->attentions[0].query.weight.tensor);
   REQUIRE(stored.size() == source.size());
   for (size_t part = 0; part < 3; ++part) {
     for (size_t h = 0; h < 4; ++h) {
@@ -234,8 +236,10 @@ TEST_CASE("matrices that a checkpoint has fused stay as they are", "[convert]") 
   const auto c = ConvertCase("phi3-long");
   const model::AttentionSpec& a = c->model->attentions[1];
   const std::string layer = "model.layers.1.";
-  CHECK(c->floats(a.query.tensor) == Source("phi3-long", layer + "self_attn.qkv_proj.weight"));
-  CHECK((a.key.row_begin == 64 && a.value.row_begin == 96 && a.value.rows == 32));
+  CHECK(c->floats(a.query.weight.tensor) ==
+        Source("phi3-long", layer + "self_attn.qkv_proj.weight"));
+  CHECK((a.key.weight.row_begin == 64 && a.value.weight.row_begin == 96 &&
+         a.value.weight.rows == 32));
   CHECK(c->floats(c->op(OpKind::kProjection, 2).weight.tensor) ==
         Source("phi3-long", layer + "mlp.gate_up_proj.weight"));
   CHECK(c->op(OpKind::kGatedActivation).activation == model::Activation::kSilu);
@@ -251,7 +255,7 @@ std::string LongRopeLine(const Converted& c) {
 
 TEST_CASE("longrope: the stored context decides which factors a file has", "[convert]") {
   const auto factor = [](const Converted& c, size_t i) {
-    const model::RopeSpec& rope = c.model->attentions[0].rope;
+    const model::RopeSpec& rope = c.model->attentions[0].key.rope;
     CHECK(rope.dims == 12);  // three quarters of a head
     return std::pow(100.0, -2.0 * static_cast<double>(i) / 12) /
            c.floats(rope.inverse_frequencies)[i];
@@ -259,14 +263,14 @@ TEST_CASE("longrope: the stored context decides which factors a file has", "[con
   const auto far = ConvertCase("phi3-long");  // 128 tokens, first trained with 16
   CHECK(factor(*far, 0) == Catch::Approx(1.2).epsilon(1e-6));
   CHECK(factor(*far, 5) == Catch::Approx(9.0).epsilon(1e-6));
-  CHECK(far->model->attentions[0].rope.attention_factor ==
+  CHECK(far->model->attentions[0].key.rope.attention_factor ==
         Catch::Approx(std::sqrt(1 + std::log(8.0) / std::log(16.0))));
   CHECK(LongRopeLine(*far).find("more than 16 tokens") != std::string::npos);
   CHECK(LongRopeLine(*far).find("--context 16 ") != std::string::npos);
 
   const auto near = ConvertCase("phi3-short");  // 128 tokens, first trained with 128
   CHECK(factor(*near, 5) == Catch::Approx(2.5).epsilon(1e-6));
-  CHECK(near->model->attentions[0].rope.attention_factor ==
+  CHECK(near->model->attentions[0].key.rope.attention_factor ==
         Catch::Approx(std::sqrt(1 + std::log(4.0) / std::log(128.0))));
   CHECK(LongRopeLine(*near).find("up to 128 tokens") != std::string::npos);
 
@@ -281,8 +285,8 @@ TEST_CASE("longrope: the stored context decides which factors a file has", "[con
   shortened.model = model::Model::OpenPath(options.out.c_str(), {}).Take();
   CHECK(shortened.model->metadata.context_tokens == 16);
   CHECK(factor(shortened, 5) == Catch::Approx(2.5).epsilon(1e-6));
-  CHECK(shortened.model->attentions[0].rope.attention_factor ==
-        far->model->attentions[0].rope.attention_factor);
+  CHECK(shortened.model->attentions[0].key.rope.attention_factor ==
+        far->model->attentions[0].key.rope.attention_factor);
   options.context = 129;
   CHECK(std::string(convert::Convert(options).status().message()) ==
         "context 129 > trained maximum 128");
@@ -292,15 +296,15 @@ TEST_CASE("OLMo 2: norms behind the branches only, q and k normed over the row",
   const auto c = ConvertCase("olmo2");
   CHECK(c->count(OpKind::kNorm) == 2 * 2 + 1);
   const model::AttentionSpec& a = c->model->attentions[0];
-  CHECK((a.query_norm.whole_row && a.key_norm.whole_row));
-  CHECK(c->floats(a.query_norm.weight).size() == 64);
-  CHECK(c->floats(a.key_norm.weight) == Source("olmo2", "model.layers.0.self_attn.k_norm.weight"));
-  CHECK(c->floats(a.key_norm.weight).size() == 32);
+  CHECK((a.query.norm.whole_row && a.key.norm.whole_row));
+  CHECK(c->floats(a.query.norm.weight).size() == 64);
+  CHECK(c->floats(a.key.norm.weight) == Source("olmo2", "model.layers.0.self_attn.k_norm.weight"));
+  CHECK(c->floats(a.key.norm.weight).size() == 32);
   // Attention reads the embedding itself, the first norm what attention gave.
   CHECK(c->op(OpKind::kAttention).inputs[0] == c->op(OpKind::kEmbedding).output);
   CHECK(c->op(OpKind::kNorm).inputs[0] == c->op(OpKind::kAttention).output);
   const auto qwen = ConvertCase("qwen3");
-  CHECK_FALSE(qwen->model->attentions[0].query_norm.whole_row);
+  CHECK_FALSE(qwen->model->attentions[0].query.norm.whole_row);
 }
 
 TEST_CASE("Granite: four multipliers", "[convert]") {
@@ -316,9 +320,9 @@ TEST_CASE("Granite: four multipliers", "[convert]") {
 
 TEST_CASE("SmolLM3: layers without rotation, and windows on those", "[convert]") {
   const auto c = ConvertCase("smollm3");
-  CHECK(c->model->attentions[0].rope.dims == 0);
+  CHECK(c->model->attentions[0].key.rope.dims == 0);
   CHECK(c->model->attentions[0].left == 7);
-  CHECK(c->model->attentions[1].rope.dims == 16);
+  CHECK(c->model->attentions[1].key.rope.dims == 16);
   CHECK(c->model->attentions[1].left == kUnlimited);
 }
 
@@ -335,24 +339,25 @@ TEST_CASE("SmolLM3: the interval stands for lists that a file does not have", "[
   config["no_rope_layer_interval"] = 2;
   test::WriteText(path, config.dump());
   const auto c = ConvertFolder(folder.path(), WeightFormat::kF32);
-  CHECK(c->model->attentions[0].rope.dims == 16);
+  CHECK(c->model->attentions[0].key.rope.dims == 16);
   CHECK(c->model->attentions[0].left == kUnlimited);
-  CHECK(c->model->attentions[1].rope.dims == 0);
+  CHECK(c->model->attentions[1].key.rope.dims == 0);
   CHECK(c->model->attentions[1].left == 7);
 }
 
 TEST_CASE("GPT-2: matrices turned, positions added, no rotation", "[convert]") {
   const auto c = ConvertCase("gpt2");
   const auto source = Source("gpt2", "transformer.h.1.attn.c_attn.weight");  // [K = 48, N = 144]
-  const auto stored = c->floats(c->model->attentions[1].query.tensor);
+  const auto stored = c->floats(c->model->attentions[1].query.weight.tensor);
   REQUIRE(stored.size() == source.size());
   for (size_t n = 0; n < 144; ++n) {
     for (size_t k = 0; k < 48; ++k) REQUIRE(stored[n * 48 + k] == source[k * 144 + n]);
   }
   const model::AttentionSpec& a = c->model->attentions[1];
-  CHECK((a.query.rows == 48 && a.key.row_begin == 48 && a.value.row_begin == 96));
-  CHECK(c->floats(a.query.bias) == Source("gpt2", "transformer.h.1.attn.c_attn.bias"));
-  CHECK(a.rope.dims == 0);
+  CHECK((a.query.weight.rows == 48 && a.key.weight.row_begin == 48 &&
+         a.value.weight.row_begin == 96));
+  CHECK(c->floats(a.query.weight.bias) == Source("gpt2", "transformer.h.1.attn.c_attn.bias"));
+  CHECK(a.key.rope.dims == 0);
   const model::Op& positions = c->op(OpKind::kPositionEmbedding);
   CHECK(positions.inputs[0] == 0);
   CHECK(c->floats(positions.weight.tensor) == Source("gpt2", "transformer.wpe.weight"));
@@ -399,7 +404,7 @@ TEST_CASE("formats: vocabulary matrices stay at int8, norms at f32", "[convert]"
   CHECK(c->tensor(c->op(OpKind::kEmbedding).weight.tensor).dtype == DType::kI8);
   CHECK(c->tensor(c->model->ops.back().weight.tensor).dtype == DType::kI8);
   CHECK(c->tensor(c->op(OpKind::kNorm).norm.weight).dtype == DType::kF32);
-  const TensorView& qkv = c->tensor(c->model->attentions[0].query.tensor);
+  const TensorView& qkv = c->tensor(c->model->attentions[0].query.weight.tensor);
   CHECK(qkv.dtype == DType::kI4);
   CHECK(qkv.block == 32);
   const auto source = Source("llama-gqa", "model.layers.0.self_attn.q_proj.weight");
@@ -413,7 +418,7 @@ TEST_CASE("formats: vocabulary matrices stay at int8, norms at f32", "[convert]"
   }
   CHECK(error < 0.01 * power);
   const auto eight = ConvertFolder(GoldenFolder("llama-gqa"), WeightFormat::kInt8, 32);
-  const TensorView& blocks = eight->tensor(eight->model->attentions[0].query.tensor);
+  const TensorView& blocks = eight->tensor(eight->model->attentions[0].query.weight.tensor);
   REQUIRE(blocks.dtype == DType::kI8);
   REQUIRE(blocks.block == 32);
   for (size_t k = 0; k < source.size(); ++k) {
@@ -422,7 +427,7 @@ TEST_CASE("formats: vocabulary matrices stay at int8, norms at f32", "[convert]"
     REQUIRE(std::fabs(source[k] - scale * static_cast<float>(code)) <= 0.57f * scale);
   }
   const auto half = ConvertCase("llama-gqa", WeightFormat::kF16);
-  const TensorView& wide = half->tensor(half->model->attentions[0].query.tensor);
+  const TensorView& wide = half->tensor(half->model->attentions[0].query.weight.tensor);
   REQUIRE(wide.dtype == DType::kF16);
   CHECK(reinterpret_cast<const uint16_t*>(wide.data)[5] == FloatToHalf(source[5]));
 }
@@ -430,13 +435,13 @@ TEST_CASE("formats: vocabulary matrices stay at int8, norms at f32", "[convert]"
 TEST_CASE("a block that does not divide the columns gets smaller, with a line in the log",
           "[convert]") {
   const auto c = ConvertFolder(GoldenFolder("llama-gqa"), WeightFormat::kInt4, 128);
-  CHECK(c->tensor(c->model->attentions[0].query.tensor).block == 64);         // 64 columns
+  CHECK(c->tensor(c->model->attentions[0].query.weight.tensor).block == 64);  // 64 columns
   CHECK(c->tensor(c->op(OpKind::kProjection, 1).weight.tensor).block == 32);  // down: 32 columns
   CHECK(std::any_of(c->log.begin(), c->log.end(), [](const std::string& line) {
     return line.find("layers.0.mlp.down is stored as int4 in blocks of 32") != std::string::npos;
   }));
   const auto rows = ConvertFolder(GoldenFolder("llama-gqa"), WeightFormat::kInt4, 0);
-  CHECK(rows->tensor(rows->model->attentions[0].query.tensor).block == 0);
+  CHECK(rows->tensor(rows->model->attentions[0].query.weight.tensor).block == 0);
   CHECK(rows->log.size() == 1);  // only that there is no tokenizer
 }
 

@@ -54,7 +54,7 @@ void ReadEdges(const model::Model& model) {
     if (op.kind == model::OpKind::kAttention) {
       const model::AttentionSpec& spec = model.attentions[static_cast<size_t>(op.attention)];
       for (const uint16_t head : spec.head_map) {
-        if (head >= spec.kv_heads) __builtin_trap();
+        if (head >= spec.kv_heads()) __builtin_trap();
       }
     }
   }

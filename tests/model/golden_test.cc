@@ -34,7 +34,7 @@ TEST_CASE("the golden file of format 1 loads and says what it always said", "[mo
   CHECK(model.attentions[0].softcap == 30.0f);
   CHECK(model.attentions[0].head_map == std::vector<uint16_t>{0, 0, 1, 1});
   CHECK(model.attentions[1].left == kUnlimited);
-  CHECK(model.attentions[1].key.row_begin == 32);
+  CHECK(model.attentions[1].key.weight.row_begin == 32);
   CHECK(model.tensors[0].name == "rope.frequencies");
   CHECK(std::abs(model.tensors[0].f32()[1] - 0.1f) < 1e-6f);
   CHECK(model.tensors[1].dtype == DType::kI8);

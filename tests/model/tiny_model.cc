@@ -76,19 +76,22 @@ class Builder {
 int32_t Builder::Attention(const std::string& name, int32_t x, bool windowed) {
   model::AttentionSpec spec;
   spec.query_heads = kQueryHeads;
-  spec.kv_heads = kKvHeads;
-  spec.key_width = spec.value_width = kHeadWidth;
+  spec.key.heads = spec.value.heads = kKvHeads;
+  spec.key.width = spec.value.width = kHeadWidth;
+  spec.views = {{0, 0, 0}, {1, 0, 1}};
   // One fused matrix: query rows, then key rows, then value rows.
   const uint32_t q = kQueryHeads * kHeadWidth, kv = kKvHeads * kHeadWidth;
-  spec.query = Matrix(name + ".qkv", DType::kI4, q + 2 * kv, kChannels, 32, true);
-  spec.query.rows = q;
-  spec.key = {spec.query.tensor, q, kv, spec.query.bias};
-  spec.value = {spec.query.tensor, q + kv, kv, spec.query.bias};
+  model::WeightRef& query = spec.query.weight;
+  query = Matrix(name + ".qkv", DType::kI4, q + 2 * kv, kChannels, 32, true);
+  query.rows = q;
+  spec.key.weight = {query.tensor, q, kv, query.bias};
+  spec.value.weight = {query.tensor, q + kv, kv, query.bias};
   spec.output = Matrix(name + ".o", DType::kI8, kChannels, q);
-  spec.query_norm = Norm(name + ".q_norm", kHeadWidth);
-  spec.key_norm = Norm(name + ".k_norm", kHeadWidth);
-  spec.rope.dims = 8;
-  spec.rope.inverse_frequencies = frequencies;
+  spec.query.norm = Norm(name + ".q_norm", kHeadWidth);
+  spec.key.norm = Norm(name + ".k_norm", kHeadWidth);
+  spec.query.rope.dims = 8;
+  spec.query.rope.inverse_frequencies = frequencies;
+  spec.key.rope = spec.query.rope;
   spec.head_map = {0, 0, 1, 1};
   spec.scale = 0.35f;
   if (windowed) {

@@ -51,14 +51,14 @@ struct TinyModel : model::Model {
   static model::AttentionSpec Attention(uint32_t left) {
     model::AttentionSpec spec;
     spec.query_heads = 2;
-    spec.kv_heads = 1;
-    spec.key_width = spec.value_width = 4;
-    spec.query = {2, 0, 8, model::kNone};
-    spec.key = {2, 8, 4, model::kNone};
-    spec.value = {2, 12, 4, model::kNone};
+    spec.query.weight = {2, 0, 8, model::kNone};
+    spec.key = {1, 4, {2, 8, 4, model::kNone}, {}, {}};
+    spec.value = {1, 4, {2, 12, 4, model::kNone}, {}, {}};
+    spec.views = {{0, 0, 0}};
     spec.output = {3, 0, 8, model::kNone};
-    spec.rope.dims = 4;
-    spec.rope.inverse_frequencies = 4;
+    spec.query.rope.dims = 4;
+    spec.query.rope.inverse_frequencies = 4;
+    spec.key.rope = spec.query.rope;
     spec.head_map = {0, 0};
     spec.left = left;
     return spec;
@@ -94,11 +94,11 @@ TEST_CASE("neighbouring rows of one tensor become one dense layer", "[plan][lowe
   CHECK(lowered.dense[0].rows == 16);
   const Step& append = lowered.steps[3];
   REQUIRE(append.kind == StepKind::kAppend);
-  CHECK(append.key.column == 8);
-  CHECK(append.value.column == 12);
+  CHECK(append.streams[0].column == 8);
+  CHECK(append.streams[2].column == 12);
   // A gap between the rows keeps them apart.
   TinyModel split({kUnlimited});
-  split.attentions[0].key.row_begin = 0;
+  split.attentions[0].key.weight.row_begin = 0;
   CHECK(Lower(split).Take().dense.size() == 5);
 }
 
@@ -152,8 +152,9 @@ TEST_CASE("a model trained on less than a good chunk still gets its longest cont
 TEST_CASE("sizes past any machine never fit and never wrap", "[plan][solve]") {
   TinyModel model(std::vector<uint32_t>(128, kUnlimited));
   for (auto& spec : model.attentions) {
-    spec.kv_heads = 4096;
-    spec.key_width = spec.value_width = 8192;
+    spec.key.heads = spec.value.heads = 4096;
+    spec.key.width = spec.value.width = 8192;
+    spec.views.resize(4096);
   }
   model.metadata.context_tokens = 1u << 30;
   const Lowered lowered = Lower(model).Take();
@@ -270,7 +271,7 @@ TEST_CASE("a window shorter than the context bounds its layer", "[plan][solve]")
   const BackendFacts facts = Facts(lowered);
   const Plan small = Price(model, lowered, facts, {}, 256, 16, RowCodec::kF16);
   const Plan large = Price(model, lowered, facts, {}, 1024, 16, RowCodec::kF16);
-  CHECK(small.layers[0].capacity == 48);
+  CHECK(small.layers[0].lane(0).capacity == 48);
   CHECK(small.state_bytes == large.state_bytes);
 }
 

@@ -73,11 +73,11 @@ convert::ModelDescription Description(const MixtureCase& c) {
   d.mixtures = {spec};
 
   model::AttentionSpec attention;
-  attention.query_heads = attention.kv_heads = 2;
-  attention.key_width = attention.value_width = kWidth / 2;
-  attention.query = matrix("query", DType::kF32, kWidth, kWidth);
-  attention.key = matrix("key", DType::kF32, kWidth, kWidth);
-  attention.value = matrix("value", DType::kF32, kWidth, kWidth);
+  attention.query_heads = 2;
+  attention.query.weight = matrix("query", DType::kF32, kWidth, kWidth);
+  attention.key = {2, kWidth / 2, matrix("key", DType::kF32, kWidth, kWidth), {}, {}};
+  attention.value = {2, kWidth / 2, matrix("value", DType::kF32, kWidth, kWidth), {}, {}};
+  attention.views = {{0, 0, 0}, {1, 0, 1}};
   attention.output = matrix("output zeros", DType::kF32, kWidth, kWidth);
   attention.head_map = {0, 1};
   d.attentions = {attention};

@@ -37,7 +37,7 @@ std::vector<float> Undisturbed(const Golden& golden, const plan::Limits& limits)
 
 TEST_CASE("windowed models really use rings here", "[session]") {
   auto session = MakeSession(LoadGolden("mistral"), TestLimits());
-  REQUIRE(session->plan().layers[0].ring);
+  REQUIRE(session->plan().layers[0].lane(0).ring);
 }
 
 TEST_CASE("rewinding and appending again gives the same logits", "[session]") {

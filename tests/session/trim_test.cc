@@ -65,8 +65,8 @@ TEST_CASE("rows that int8 would make longer keep their type", "[session][trim]")
   auto model = model::Model::OpenPath(options.out.c_str(), {}).Take();
   auto engine = session::Engine::Create(std::move(model), {}).Take();
   auto session = Session::Create(engine, TestLimits(256, 8, CodecChoice::kF16)).Take();
-  REQUIRE(session->plan().layers[0].ring);
-  REQUIRE_FALSE(session->plan().layers[1].ring);
+  REQUIRE(session->plan().layers[0].lane(0).ring);
+  REQUIRE_FALSE(session->plan().layers[1].lane(0).ring);
   REQUIRE(session->Append(tokens.first(20), nullptr).ok());
   auto straight = session->Fork().Take();
   const uint64_t before = session->plan().total_bytes;

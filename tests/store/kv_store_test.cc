@@ -7,6 +7,7 @@
 #include <catch2/generators/catch_generators.hpp>
 
 #include "attention/softmax_mix.h"
+#include "backends/xnnpack/kernels.h"
 
 namespace headroom::store {
 namespace {
@@ -28,42 +29,49 @@ struct Fixture {
   void Append(uint32_t position, uint32_t count) {
     store.BeginAppend(position, count);
     for (size_t layer = 0; layer < store.layer_count(); ++layer) {
-      const LayerSpec& spec = store.layer(layer);
-      const auto encode = attention::PortableEncodeRow(spec.codec);
-      for (uint32_t head = 0; head < kHeads; ++head) {
+      for (uint32_t head = 0; head < store.layer(layer).lanes(); ++head) {
         for (uint32_t p = position; p < position + count; ++p) {
           float key[kKeyWidth], value[kValueWidth];
           for (uint32_t c = 0; c < kKeyWidth; ++c) key[c] = Mark(layer, head, p, c);
           for (uint32_t c = 0; c < kValueWidth; ++c) value[c] = -Mark(layer, head, p, c);
           const RowPlace place = store.Place(layer, head, p);
-          encode(key, kKeyWidth, place.key, place.key_meta);
-          encode(value, kValueWidth, place.value, place.value_meta);
+          Encode(key, kKeyWidth, place.key);
+          Encode(value, kValueWidth, place.value);
         }
       }
     }
   }
+  static void Encode(const float* row, uint32_t width, const RowSlot& slot) {
+    attention::PortableEncodeRow(slot.codec)(row, width, slot.data, slot.meta);
+  }
+  static std::vector<float> Decode(const RowArray& rows, uint32_t row) {
+    std::vector<float> out(rows.width);
+    const uint64_t meta = RowMetaBytes(rows.codec, rows.width) / sizeof(uint16_t);
+    attention::DecodeRow(rows.codec, rows.data + row * RowDataBytes(rows.codec, rows.width),
+                         rows.meta + row * meta, rows.width, out.data());
+    return out;
+  }
   // Checks every visible row against its mark and returns the positions found.
   std::set<uint32_t> Check(size_t layer, uint32_t tokens, float tolerance = 0.0f) {
     std::set<uint32_t> found;
-    const LayerSpec& spec = store.layer(layer);
-    for (uint32_t head = 0; head < kHeads; ++head) {
-      const LaneView view = store.View(layer, head, tokens);
-      for (uint32_t row = 0; row < view.rows; ++row) {
-        const int32_t position =
-            view.positions == nullptr ? static_cast<int32_t>(row) : view.positions[row];
-        if (position < 0) continue;
-        float key[kKeyWidth], value[kValueWidth];
-        attention::DecodeRow(spec.codec, view.keys.data + row * RowDataBytes(spec.codec, kKeyWidth),
-                             view.keys.meta + 2 * row, kKeyWidth, key);
-        attention::DecodeRow(spec.codec,
-                             view.values.data + row * RowDataBytes(spec.codec, kValueWidth),
-                             view.values.meta + 2 * row, kValueWidth, value);
-        for (uint32_t c = 0; c < kKeyWidth; ++c) {
-          const float want = Mark(layer, head, static_cast<uint32_t>(position), c);
-          REQUIRE(std::abs(key[c] - want) <= tolerance);
-          if (c < kValueWidth) REQUIRE(std::abs(value[c] + want) <= tolerance);
+    for (uint32_t head = 0; head < store.layer(layer).lanes(); ++head) {
+      LaneView segments[kMostSegments];
+      const uint32_t count = store.View(layer, {head, head, head}, tokens, segments);
+      for (uint32_t i = 0; i < count; ++i) {
+        const LaneView& view = segments[i];
+        for (uint32_t row = 0; row < view.rows; ++row) {
+          const int32_t position = view.positions == nullptr
+                                       ? view.first_position + static_cast<int32_t>(row)
+                                       : view.positions[row];
+          if (position < 0) continue;
+          const std::vector<float> key = Decode(view.keys, row), value = Decode(view.values, row);
+          for (uint32_t c = 0; c < kKeyWidth; ++c) {
+            const float want = Mark(layer, head, static_cast<uint32_t>(position), c);
+            REQUIRE(std::abs(key[c] - want) <= tolerance);
+            if (c < kValueWidth) REQUIRE(std::abs(value[c] + want) <= tolerance);
+          }
+          found.insert(static_cast<uint32_t>(position));
         }
-        found.insert(static_cast<uint32_t>(position));
       }
     }
     return found;
@@ -81,20 +89,29 @@ std::set<uint32_t> Range(uint32_t begin, uint32_t end) {
   return range;
 }
 
+LaneSpec Lane(RowCodec codec, uint32_t left = kUnlimited, uint32_t sinks = 0) {
+  LaneSpec lane;
+  lane.key = {codec, kKeyWidth};
+  lane.value = {codec, kValueWidth};
+  lane.left = left;
+  lane.sinks = sinks;
+  return lane;
+}
+LayerSpec Layer(const LaneSpec& lane) { return {{{kHeads, lane}}, -1}; }
 LayerSpec Dense(uint32_t context, RowCodec codec = RowCodec::kF32) {
-  return PlanLayer(kHeads, kKeyWidth, kValueWidth, codec, kUnlimited, 0, context, 4);
+  return Layer(PlanLane(Lane(codec), context, 4));
 }
 LayerSpec Ring(uint32_t left, uint32_t sinks, uint32_t context, uint32_t chunk) {
-  return PlanLayer(kHeads, kKeyWidth, kValueWidth, RowCodec::kF32, left, sinks, context, chunk);
+  return Layer(PlanLane(Lane(RowCodec::kF32, left, sinks), context, chunk));
 }
 
 TEST_CASE("a window becomes a ring only when that is smaller", "[store]") {
-  CHECK(Ring(20, 0, 1000, 5).ring);
-  CHECK(Ring(20, 0, 1000, 5).capacity == 32);  // roundup(20 + 5, 16)
-  CHECK(Ring(20, 3, 1000, 5).capacity == 35);
-  CHECK_FALSE(Ring(20, 0, 32, 5).ring);
-  CHECK(Ring(20, 0, 32, 5).capacity == 32);
-  CHECK_FALSE(Dense(100).ring);
+  CHECK(Ring(20, 0, 1000, 5).lane(0).ring);
+  CHECK(Ring(20, 0, 1000, 5).lane(0).capacity == 32);  // roundup(20 + 5, 16)
+  CHECK(Ring(20, 3, 1000, 5).lane(0).capacity == 35);
+  CHECK_FALSE(Ring(20, 0, 32, 5).lane(0).ring);
+  CHECK(Ring(20, 0, 32, 5).lane(0).capacity == 32);
+  CHECK_FALSE(Dense(100).lane(0).ring);
 }
 
 TEST_CASE("bytes follow the formula of the codecs", "[store]") {
@@ -139,7 +156,7 @@ TEST_CASE("spans carry a state into stores of other capacities", "[store]") {
   Fixture from({Ring(20, 2, 1000, 5), Dense(300)});
   // Same model, another plan: the window's layer is dense here.
   Fixture to({Ring(20, 2, 110, 96), Dense(110)});
-  REQUIRE_FALSE(to.store.layer(0).ring);
+  REQUIRE_FALSE(to.store.layer(0).lane(0).ring);
   constexpr uint32_t kTokens = 103;
   from.Append(0, kTokens);
   std::vector<std::byte> file;
@@ -181,9 +198,11 @@ TEST_CASE("a copy sees what the original saw, and neither sees the other's chang
   CHECK(*b.Check(0, 90).rbegin() == 89);
 }
 
-TEST_CASE("a layer that would take more bytes cannot be shrunk", "[store]") {
+TEST_CASE("a lane that would take more bytes cannot be shrunk", "[store]") {
   auto layer = [](uint32_t width, RowCodec codec, uint32_t context) {
-    return PlanLayer(1, width, width, codec, kUnlimited, 0, context, 4);
+    LaneSpec lane = Lane(codec);
+    lane.key.width = lane.value.width = width;
+    return PlanLane(lane, context, 4);
   };
   CHECK(CanShrink(layer(64, RowCodec::kF16, 100), layer(64, RowCodec::kI8Token, 100)));
   CHECK(CanShrink(layer(64, RowCodec::kF16, 100), layer(64, RowCodec::kF16, 80)));
@@ -198,14 +217,16 @@ TEST_CASE("shrinking keeps every row, in fewer bytes", "[store]") {
   const RowCodec from = GENERATE_COPY(RowCodec::kF32, RowCodec::kF16);
   const RowCodec to = GENERATE_COPY(RowCodec::kF16, RowCodec::kI8Token);
   auto specs = [](RowCodec codec, uint32_t context) {
-    LayerSpec ring = PlanLayer(kHeads, kKeyWidth, kValueWidth, codec, 20, 2, 1000, 5);
+    const LayerSpec ring = Layer(PlanLane(Lane(codec, 20, 2), 1000, 5));
     return std::vector<LayerSpec>{Dense(context, codec), ring, Dense(context, codec)};
   };
-  if (!CanShrink(specs(from, 300)[1], specs(to, 112)[1])) return;  // f16 rows of 3 to int8: longer
+  if (!CanShrink(specs(from, 300)[1].lane(0), specs(to, 112)[1].lane(0)))
+    return;  // f16 rows of 3 to int8: longer
   Fixture f(specs(from, 300));
   f.Append(0, 100);
   std::vector<std::byte> scratch(ShrinkScratchBytes(specs(from, 300)));
-  RowRecoder recoder{attention::DecodeRow, attention::PortableEncodeRow(to)};
+  const xnnpack::Kernels kernels = xnnpack::PortableKernels();
+  const RowRecoder recoder{attention::DecodeRow, kernels.encode_row};
   // Marks reach 100.7: f16 steps there are 1/16, int8 steps of a row's range (4/64) are far finer.
   f.store.ShrinkTo(specs(to, 112), 100, recoder, scratch);
   CHECK(f.Check(0, 100, 0.07f) == Range(0, 100));

@@ -309,31 +309,35 @@ class Builder {
     const uint32_t kv_rows = shape_.kv_heads * shape_.head_width;
     model::AttentionSpec spec;
     spec.query_heads = shape_.query_heads;
-    spec.kv_heads = shape_.kv_heads;
-    spec.key_width = spec.value_width = shape_.head_width;
+    spec.key.heads = spec.value.heads = shape_.kv_heads;
+    spec.key.width = spec.value.width = shape_.head_width;
     const WeightRef fused = AddMatrix(name + ".qkv", source, shape_.channels,
                                       QueryKeyValueSources(), shape_.query_key_value_bias);
-    spec.query = {fused.tensor, 0, query_rows, fused.bias};
-    spec.key = {fused.tensor, query_rows, kv_rows, fused.bias};
-    spec.value = {fused.tensor, query_rows + kv_rows, kv_rows, fused.bias};
+    spec.query.weight = {fused.tensor, 0, query_rows, fused.bias};
+    spec.key.weight = {fused.tensor, query_rows, kv_rows, fused.bias};
+    spec.value.weight = {fused.tensor, query_rows + kv_rows, kv_rows, fused.bias};
     spec.output = AddMatrix(name + ".output", source, query_rows,
                             {{names().attention_output, shape_.channels, 0, shape_.channels}},
                             shape_.attention_output_bias);
     if (!names().query_norm.empty()) {
       const bool over_row = recipe().head_norms_over_row;
       const uint32_t width = shape_.head_width;
-      spec.query_norm = AddNorm(name + ".query_norm", source + std::string(names().query_norm),
+      spec.query.norm = AddNorm(name + ".query_norm", source + std::string(names().query_norm),
                                 over_row ? query_rows : width, false);
-      spec.key_norm = AddNorm(name + ".key_norm", source + std::string(names().key_norm),
+      spec.key.norm = AddNorm(name + ".key_norm", source + std::string(names().key_norm),
                               over_row ? kv_rows : width, false);
-      spec.query_norm.whole_row = spec.key_norm.whole_row = over_row;
+      spec.query.norm.whole_row = spec.key.norm.whole_row = over_row;
     }
     if (!names().sinks.empty()) {
       spec.sink_logits = AddVector(
           name + ".sinks", TensorRole::kBias,
           {{source + std::string(names().sinks), shape_.query_heads, 0, shape_.query_heads}});
     }
-    spec.rope = ropes_[shape_.layers[layer].rope];
+    spec.query.rope = spec.key.rope = ropes_[shape_.layers[layer].rope];
+    for (uint32_t g = 0; g < shape_.kv_heads; ++g) {
+      const auto head = static_cast<uint16_t>(g);
+      spec.views.push_back({head, 0, head});
+    }
     const uint32_t group = shape_.query_heads / shape_.kv_heads;
     for (uint32_t h = 0; h < shape_.query_heads; ++h) {
       spec.head_map.push_back(static_cast<uint16_t>(h / group));

@@ -147,35 +147,34 @@ std::unique_ptr<fb::OpT> ToSchema(const ModelDescription& model, const OpDescrip
   return out;
 }
 
-std::unique_ptr<fb::StreamT> MakeStream(const char* name, const model::AttentionSpec& spec,
-                                        uint32_t width, const model::WeightRef& weight) {
+std::unique_ptr<fb::StreamT> MakeStream(const char* name, const model::StreamSpec& spec,
+                                        int32_t rope) {
   auto out = std::make_unique<fb::StreamT>();
   out->name = name;
-  out->heads = spec.kv_heads;
-  out->width = width;
-  out->weight = ToSchema(weight);
+  out->heads = spec.heads;
+  out->width = spec.width;
+  out->weight = ToSchema(spec.weight);
+  out->norm = ToSchema(spec.norm);
+  out->rope = rope;
   return out;
 }
 
 std::unique_ptr<fb::ProjectionT> MakeProjection(const model::AttentionSpec& spec, int32_t rope) {
   auto out = std::make_unique<fb::ProjectionT>();
   out->query_heads = spec.query_heads;
-  out->kv_heads = spec.kv_heads;
+  out->kv_heads = spec.kv_heads();
   out->query = std::make_unique<fb::QueryT>();
   out->query->kind = fb::QueryKind::Dense;
-  out->query->weight = ToSchema(spec.query);
-  out->query->norm = ToSchema(spec.query_norm);
+  out->query->weight = ToSchema(spec.query.weight);
+  out->query->norm = ToSchema(spec.query.norm);
   out->query->rope = rope;
-  auto key = MakeStream("key", spec, spec.key_width, spec.key);
-  key->norm = ToSchema(spec.key_norm);
-  key->rope = rope;
-  out->streams.push_back(std::move(key));
-  out->streams.push_back(MakeStream("value", spec, spec.value_width, spec.value));
+  out->streams.push_back(MakeStream("key", spec.key, rope));
+  out->streams.push_back(MakeStream("value", spec.value, model::kNone));
   auto score = std::make_unique<fb::ScoreSegmentT>();
-  score->width = spec.key_width;
+  score->width = spec.key_width();
   out->scores.push_back(std::move(score));
   out->value_stream = 1;
-  out->value_width = spec.value_width;
+  out->value_width = spec.value_width();
   out->key_map = spec.head_map;
   out->output = ToSchema(spec.output);
   return out;
@@ -430,7 +429,7 @@ Result<fb::ModelT> BuildGraph(const ModelDescription& description) {
     graph.ops.push_back(ToSchema(description, op));
   }
   for (const model::AttentionSpec& spec : description.attentions) {
-    const int32_t rope = AddRope(spec.rope, graph);
+    const int32_t rope = AddRope(spec.query.rope, graph);
     graph.attentions.push_back(ToSchema(spec, rope));
   }
   graph.logits = description.logits;

@@ -126,21 +126,21 @@ Json RopeJson(const model::RopeSpec& rope) {
 
 Json AttentionJson(const model::Model& model, const model::AttentionSpec& spec) {
   return {{"query_heads", spec.query_heads},
-          {"kv_heads", spec.kv_heads},
-          {"key_width", spec.key_width},
-          {"value_width", spec.value_width},
+          {"kv_heads", spec.kv_heads()},
+          {"key_width", spec.key_width()},
+          {"value_width", spec.value_width()},
           {"head_map", spec.head_map},
-          {"query_norm", NormJson(model, spec.query_norm)},
-          {"key_norm", NormJson(model, spec.key_norm)},
-          {"rope", RopeJson(spec.rope)},
+          {"query_norm", NormJson(model, spec.query.norm)},
+          {"key_norm", NormJson(model, spec.key.norm)},
+          {"rope", RopeJson(spec.key.rope)},
           {"left", spec.left == kUnlimited ? Json(nullptr) : Json(spec.left)},
           {"sinks", spec.sinks},
           {"scale", spec.scale},
           {"softcap", spec.softcap},
           {"learned_sinks", spec.sink_logits != model::kNone},
-          {"query", WeightJson(model, spec.query)},
-          {"key", WeightJson(model, spec.key)},
-          {"value", WeightJson(model, spec.value)},
+          {"query", WeightJson(model, spec.query.weight)},
+          {"key", WeightJson(model, spec.key.weight)},
+          {"value", WeightJson(model, spec.value.weight)},
           {"output", WeightJson(model, spec.output)}};
 }
 
@@ -323,11 +323,12 @@ std::string AttentionLine(const model::AttentionSpec& spec) {
   std::snprintf(text, sizeof(text),
                 "%" PRIu32 " query heads on %" PRIu32 " KV heads, key %" PRIu32 ", value %" PRIu32
                 ", rope %" PRIu32,
-                spec.query_heads, spec.kv_heads, spec.key_width, spec.value_width, spec.rope.dims);
+                spec.query_heads, spec.kv_heads(), spec.key_width(), spec.value_width(),
+                spec.key.rope.dims);
   std::string line = text;
   if (spec.left != kUnlimited) line += ", window " + std::to_string(uint64_t{spec.left} + 1);
   if (spec.sinks > 0) line += ", sinks " + std::to_string(spec.sinks);
-  if (spec.query_norm.present()) line += ", QK norm";
+  if (spec.query.norm.present()) line += ", QK norm";
   if (spec.softcap != 0) line += ", soft cap";
   if (spec.sink_logits != model::kNone) line += ", learned sinks";
   return line;
