@@ -4,24 +4,11 @@
 #include <cmath>
 #include <limits>
 
+#include "attention/lane_rows.h"
 #include "base/math.h"
 
 namespace headroom::attention {
 namespace {
-
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-
-bool Visible(const MixSpec& spec, int32_t query_position, int32_t row_position) {
-  if (row_position < 0 || row_position > query_position) return false;
-  const uint32_t distance = static_cast<uint32_t>(query_position - row_position);
-  return distance <= spec.left || static_cast<uint32_t>(row_position) < spec.sinks;
-}
-
-void DecodeLaneRow(const RowArray& array, uint32_t row, float* out) {
-  const uint64_t meta = RowMetaBytes(array.codec, array.width) / sizeof(uint16_t);
-  DecodeRow(array.codec, array.data + uint64_t{row} * RowDataBytes(array.codec, array.width),
-            array.meta == nullptr ? nullptr : array.meta + row * meta, array.width, out);
-}
 
 // Adds one visible row to a query's record { m, l, o }, rescaling it when the maximum moves.
 void Accumulate(float score, const float* value, uint32_t width, float* record) {
@@ -41,31 +28,26 @@ void Mix(const LaneView& lane, const MixSpec& spec, const float* q, uint32_t q_s
          const int32_t* query_positions, uint32_t queries, uint32_t row_begin, uint32_t row_end,
          float* partials, std::byte* scratch) {
   float* key = reinterpret_cast<float*>(scratch);
-  float* value = key + lane.keys.width;
-  const uint32_t record_floats = PartialFloats(lane.values.width);
+  float* value = lane.values.data == nullptr ? key : key + lane.key_width();
+  const uint32_t record_floats = PartialFloats(lane.value_width());
   for (uint32_t i = 0; i < queries; ++i) {
     float* record = partials + uint64_t{i} * record_floats;
     std::fill(record, record + record_floats, 0.0f);
     record[0] = kMinusInfinity;
   }
   for (uint32_t row = row_begin; row < row_end; ++row) {
-    const int32_t position = lane.positions == nullptr
-                                 ? lane.first_position + static_cast<int32_t>(row)
-                                 : lane.positions[row];
+    const int32_t position = PositionOf(lane, row);
     bool decoded = false;  // hidden rows are never read: an empty slot may hold anything
     for (uint32_t i = 0; i < queries; ++i) {
-      if (!Visible(spec, query_positions[i], position)) continue;
+      if (!Sees(spec, query_positions[i], position)) continue;
       if (!decoded) {
-        DecodeLaneRow(lane.keys, row, key);
-        DecodeLaneRow(lane.values, row, value);
+        DecodeKey(lane, row, key);
+        if (value != key) DecodeLaneRow(lane.values, row, value);
         decoded = true;
       }
-      float dot = 0.0f;
-      const float* query = q + uint64_t{i} * q_stride;
-      for (uint32_t d = 0; d < lane.keys.width; ++d) dot += query[d] * key[d];
-      float score = spec.scale * dot;
-      if (spec.softcap > 0.0f) score = spec.softcap * std::tanh(score / spec.softcap);
-      Accumulate(score, value, lane.values.width, partials + uint64_t{i} * record_floats);
+      const float logit = Logit(lane, spec, q + uint64_t{i} * q_stride, key, row);
+      if (logit == kMinusInfinity) continue;  // a bias may hide a row
+      Accumulate(logit, value, lane.value_width(), partials + uint64_t{i} * record_floats);
     }
   }
 }
@@ -97,8 +79,10 @@ uint64_t MixScratchBytes(uint32_t queries, uint32_t key_width, uint32_t value_wi
   // panel of scores, one block of decoded rows, and a few statistics per query.
   const uint64_t panel_queries = RoundUp(queries, kMixPanelQueries);
   const uint64_t row_floats = RoundUp(key_width, 64) + RoundUp(value_width, 64);
+  const uint64_t scales = kMixBlockRows * (row_floats / kRowBlock);  // of rows in blocks
   const uint64_t floats = (panel_queries + kMixBlockRows) * row_floats +
-                          kMixBlockRows * kMixPanelQueries + 8 * (panel_queries + kMixBlockRows);
+                          kMixBlockRows * kMixPanelQueries + 8 * (panel_queries + kMixBlockRows) +
+                          scales;
   return floats * sizeof(float);
 }
 

@@ -1,8 +1,10 @@
 // Softmax attention over one lane: the contract between a cache layout and the kernels that read
 // it.
 //
-//   o_h = sum_s p_hs v_s,   p_hs = softmax_s( cap( scale * q_h . k_s ) )   over the rows s that h
-//   may see cap(x) = c * tanh(x / c) when softcap = c > 0 (Gemma 2), else x
+//   o_h = sum_s p_hs v_s,   p_hs = softmax_s( cap( scale * q_h . k_s ) + bias_s )   over the rows s
+//   that h may see; cap(x) = c * tanh(x / c) when softcap = c > 0 (Gemma 2), else x. The bias
+//   belongs to the softmax's weight, not to the capped logit: log n makes a row count as n rows,
+//   -infinity hides it. k_s and v_s of a lane: see LaneView.
 // computed in blocks of rows with running maximum m and sum l (FlashAttention-2, arXiv 2307.08691,
 // alg. 1); partial results (m, l, o) of disjoint row ranges are merged by log-sum-exp. Scores,
 // statistics and the accumulation over V are f32. Deviation: none; a query that sees no row yields

@@ -45,6 +45,13 @@ TEST_CASE("softmax over int8 rows matches the oracle on the decoded rows", "[mix
   RunAll(AllMixCases(RowCodec::kI8Token, kPairedCases));
 }
 
+TEST_CASE("softmax over rows in blocks of 8 bits matches the oracle on the decoded rows", "[mix]") {
+  RunAll(AllMixCases(RowCodec::kBlock8, kPairedCases));
+}
+TEST_CASE("softmax over rows in blocks of 4 bits matches the oracle on the decoded rows", "[mix]") {
+  RunAll(AllMixCases(RowCodec::kBlock4, kPairedCases));
+}
+
 TEST_CASE("the test data is neither flat nor one-hot, and large logits overflow exp",
           "[mix][data]") {
   for (const RowCodec codec : kAllCodecs) {
@@ -58,7 +65,7 @@ TEST_CASE("the test data is neither flat nor one-hot, and large logits overflow 
     c.logits = Logits::kLarge;
     CHECK(MixProblem(c).exact()[0].maximum > 89);  // ln of the largest f32
     c.logits = Logits::kEqual;
-    if (codec != RowCodec::kI8Token) CHECK(MixProblem(c).EffectiveRows(0) > 99.9);
+    if (!IsCoded(codec) || codec > RowCodec::kI8Token) CHECK(MixProblem(c).EffectiveRows(0) > 99.9);
   }
 }
 
@@ -111,12 +118,13 @@ struct Bench {
                             int32_t first_position, MixSpec spec, uint32_t parts = 1) const {
     const uint32_t queries = tokens * group, row_bytes = RowDataBytes(codec, width);
     const uint32_t record = attention::PartialFloats(width);
+    const uint32_t metas = RowMetaBytes(codec, width) / 2;
     GuardedMemory keys(rows * row_bytes, 64), values(rows * row_bytes, 64);
-    std::vector<uint16_t> key_meta(2 * rows), value_meta(2 * rows);
+    std::vector<uint16_t> key_meta(metas * rows + 1), value_meta(metas * rows + 1);
     for (uint32_t r = 0; r < rows; ++r) {
       const auto encode = kernels.encode_row[static_cast<int>(codec)];
-      encode(&k[r * width], width, keys.data() + r * row_bytes, &key_meta[2 * r]);
-      encode(&v[r * width], width, values.data() + r * row_bytes, &value_meta[2 * r]);
+      encode(&k[r * width], width, keys.data() + r * row_bytes, &key_meta[metas * r]);
+      encode(&v[r * width], width, values.data() + r * row_bytes, &value_meta[metas * r]);
     }
     LaneView lane;
     lane.keys = {codec, width, keys.data(), key_meta.data()};
@@ -147,8 +155,7 @@ Verdict Same(const std::vector<float>& a, const std::vector<float>& b, RowCodec 
   Verdict verdict;
   if (a.size() != b.size()) verdict.Fail("sizes differ");
   for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    verdict.Check(a[i], b[i], PropertyAllowance(codec == RowCodec::kI8Token),
-                  "element " + std::to_string(i));
+    verdict.Check(a[i], b[i], PropertyAllowance(IsCoded(codec)), "element " + std::to_string(i));
   }
   return verdict;
 }

@@ -31,6 +31,15 @@ enum class MixBug {
   kInt8KeyMinimumDropped,
   kInt8ValueMinimumDropped,
   kInt8ScaleOfNextRow,
+  kBlockScaleOfFirst,
+  kBlockScaleOfNextRow,
+  kNibblesSwapped,
+  kBiasForgotten,
+  kBiasBeforeCap,
+  kBiasOfFirstRow,
+  kTailForgotten,
+  kLatentValueFromTail,  // the last elements of the key instead of the first
+  kFirstPositionIgnored,
   kCapDropped,
   kCapBeforeScale,
   kRescaleForgotten,  // o keeps its old maximum
@@ -61,36 +70,72 @@ bool Sees(const attention::MixSpec& spec, int64_t query, int64_t row) {
   return row >= 0 && row <= query && (query - row <= left || row < sinks);
 }
 
+// Scales and minimum of a row, with the bugs that concern them.
 template <MixBug kBug>
-std::vector<float> Row(const LaneView& lane, bool key, uint32_t row) {
-  const uint32_t width = key ? lane.keys.width : lane.values.width;
-  const std::byte* data = (key ? lane.keys.data : lane.values.data) +
-                          uint64_t{row} * RowDataBytes(lane.keys.codec, width);
-  const uint16_t* meta = key ? lane.keys.meta : lane.values.meta;
-  uint16_t own[2] = {};
-  if (lane.keys.codec == RowCodec::kI8Token) {
-    const bool shifted = kBug == MixBug::kInt8ScaleOfNextRow && row + 1 < lane.rows;
-    own[0] = meta[2 * (row + (shifted ? 1 : 0))];
-    own[1] = meta[2 * row + 1];
-    if (kBug == (key ? MixBug::kInt8KeyMinimumDropped : MixBug::kInt8ValueMinimumDropped))
-      own[1] = 0;
+std::vector<uint16_t> Meta(const RowArray& array, bool key, uint32_t row, uint32_t rows) {
+  const uint32_t count = RowMetaBytes(array.codec, array.width) / 2;
+  const auto at = [&](uint32_t r) { return array.meta + uint64_t{r} * count; };
+  const bool int8 = array.codec == RowCodec::kI8Token;
+  std::vector<uint16_t> own(at(row), at(row) + count);
+  const uint32_t next = row + 1 < rows ? row + 1 : row;
+  if (int8 && kBug == MixBug::kInt8ScaleOfNextRow) own[0] = at(next)[0];
+  if (int8 && kBug == (key ? MixBug::kInt8KeyMinimumDropped : MixBug::kInt8ValueMinimumDropped)) {
+    own[1] = 0;
   }
-  std::vector<float> out(width);
-  attention::DecodeRow(lane.keys.codec, data, own, width, out.data());
+  if (!int8 && kBug == MixBug::kBlockScaleOfFirst) std::fill(own.begin(), own.end(), own[0]);
+  if (!int8 && kBug == MixBug::kBlockScaleOfNextRow) own.assign(at(next), at(next) + count);
+  return own;
+}
+
+template <MixBug kBug>
+std::vector<float> Row(const RowArray& array, bool key, uint32_t row, uint32_t rows) {
+  const bool scaled = RowMetaBytes(array.codec, array.width) > 0;
+  const std::vector<uint16_t> meta =
+      scaled ? Meta<kBug>(array, key, row, rows) : std::vector<uint16_t>();
+  const uint32_t bytes = RowDataBytes(array.codec, array.width);
+  std::vector<std::byte> data(array.data + uint64_t{row} * bytes,
+                              array.data + uint64_t{row} * bytes + bytes);
+  if (kBug == MixBug::kNibblesSwapped && array.codec == RowCodec::kBlock4) {
+    for (std::byte& pair : data) pair = pair << 4 | pair >> 4;
+  }
+  std::vector<float> out(array.width);
+  attention::DecodeRow(array.codec, data.data(), meta.data(), array.width, out.data());
   return out;
 }
 
 template <MixBug kBug>
+std::vector<float> Key(const LaneView& lane, uint32_t row) {
+  std::vector<float> key = Row<kBug>(lane.keys, true, row, lane.rows);
+  if (lane.key_tail.width == 0) return key;
+  std::vector<float> tail = Row<kBug>(lane.key_tail, true, row, lane.rows);
+  if (kBug == MixBug::kTailForgotten) std::fill(tail.begin(), tail.end(), 0.0f);
+  key.insert(key.end(), tail.begin(), tail.end());
+  return key;
+}
+
+template <MixBug kBug>
+std::vector<float> Value(const LaneView& lane, uint32_t row) {
+  if (lane.values.data != nullptr) return Row<kBug>(lane.values, false, row, lane.rows);
+  std::vector<float> key = Key<kBug>(lane, row);
+  const bool last = kBug == MixBug::kLatentValueFromTail;
+  const auto from = last ? key.end() - lane.values.width : key.begin();
+  return {from, from + lane.values.width};
+}
+
+template <MixBug kBug>
 float Score(const LaneView& lane, const attention::MixSpec& spec, const float* q,
-            const std::vector<float>& key) {
+            const std::vector<float>& key, uint32_t row) {
   float dot = 0;
-  const uint32_t skipped = kBug == MixBug::kLastQueryChannelSkipped ? 1 : 0;
-  for (uint32_t d = 0; d + skipped < lane.keys.width; ++d) dot += q[d] * key[d];
+  const size_t skipped = kBug == MixBug::kLastQueryChannelSkipped ? 1 : 0;
+  for (size_t d = 0; d + skipped < key.size(); ++d) dot += q[d] * key[d];
   const float cap = kBug == MixBug::kCapDropped ? 0 : spec.softcap;
   const float scale = kBug == MixBug::kScaleDropped ? 1 : spec.scale;
   if (kBug == MixBug::kCapBeforeScale && cap > 0) return scale * cap * std::tanh(dot / cap);
-  const float x = scale * dot;
-  return cap > 0 ? cap * std::tanh(x / cap) : x;
+  const bool biased = lane.bias != nullptr && kBug != MixBug::kBiasForgotten;
+  const float bias = !biased ? 0 : lane.bias[kBug == MixBug::kBiasOfFirstRow ? 0 : row];
+  const bool early = kBug == MixBug::kBiasBeforeCap;
+  const float x = scale * dot + (early ? bias : 0);
+  return (cap > 0 ? cap * std::tanh(x / cap) : x) + (early ? 0 : bias);
 }
 
 template <MixBug kBug>
@@ -118,8 +163,8 @@ void WrongMix(const LaneView& lane, const attention::MixSpec& spec, const float*
                         : kBug == MixBug::kLastRowSkipped     ? std::max(row_end, 1u) - 1
                                                               : row_end;
   for (uint32_t i = 0; i < queries; ++i) {
-    float* record = partials + uint64_t{i} * attention::PartialFloats(lane.values.width);
-    const uint32_t written = lane.values.width - (kBug == MixBug::kLastChannelUnwritten ? 1 : 0);
+    float* record = partials + uint64_t{i} * attention::PartialFloats(lane.value_width());
+    const uint32_t written = lane.value_width() - (kBug == MixBug::kLastChannelUnwritten ? 1 : 0);
     record[0] = -std::numeric_limits<float>::infinity();
     std::fill_n(record + 1, 1 + written, 0.0f);
     const float* own = q + uint64_t{kBug == MixBug::kFirstQueryForAll ? 0 : i} * q_stride;
@@ -127,17 +172,20 @@ void WrongMix(const LaneView& lane, const attention::MixSpec& spec, const float*
     for (uint32_t r = row_begin; r < last; ++r) {
       const bool dense = lane.positions == nullptr || kBug == MixBug::kPositionsIgnored;
       // The row behind the last has no position of its own: taken as seen.
-      const int64_t position = r >= lane.rows ? at : dense ? int64_t{r} : lane.positions[r];
+      const int64_t first = kBug == MixBug::kFirstPositionIgnored ? 0 : lane.first_position;
+      const int64_t position = r >= lane.rows ? at : dense ? first + r : lane.positions[r];
       bool seen = Sees<kBug>(spec, at, position);
       if (kBug == MixBug::kMaskIgnoredOnLastTile && r >= row_end / 16 * 16 && position >= 0)
         seen = true;
       if (!seen && kBug != MixBug::kHiddenRowRead) continue;
-      const std::vector<float> value = Row<kBug>(lane, false, r);
+      const std::vector<float> value = Value<kBug>(lane, r);
       if (!seen) {
         for (uint32_t c = 0; c < written; ++c) record[2 + c] += 0.0f * value[c];
         continue;
       }
-      AddRow<kBug>(Score<kBug>(lane, spec, own, Row<kBug>(lane, true, r)), value, written, record);
+      const float x = Score<kBug>(lane, spec, own, Key<kBug>(lane, r), r);
+      if (x == -std::numeric_limits<float>::infinity()) continue;
+      AddRow<kBug>(x, value, written, record);
     }
     if (kBug == MixBug::kMaximumInLog2) record[0] *= 1.44269504f;
     if (kBug == MixBug::kEmptyViewIsNan && record[1] == 0) record[2] = 0.0f / record[1];

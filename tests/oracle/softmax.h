@@ -1,7 +1,8 @@
 // Softmax attention over a list of rows in double precision:
 //
-//   x_j = cap(scale * q . k_j),  cap(x) = c tanh(x / c) when c > 0;   p_j = exp(x_j - m) / sum_i
-//   exp(x_i - m) o = sum_j p_j v_j   over the rows j with 0 <= position_j <= position of q
+//   x_j = cap(scale * q . k_j) + b_j,  cap(x) = c tanh(x / c) when c > 0
+//   p_j = exp(x_j - m) / sum_i exp(x_i - m),  o = sum_j p_j v_j   over the rows j with 0 <=
+//   position_j <= position of q
 //                       and (position - position_j <= left or position_j < sinks)
 //   a learned sink z adds exp(z - m) to the denominator only (gpt-oss).
 //
@@ -74,6 +75,18 @@ inline DecodedRow DecodeBlock4Row(const void* data, const uint16_t* scales, uint
   return row;
 }
 
+// The first `width` elements of a row, and two rows behind one another.
+inline DecodedRow FirstElements(DecodedRow row, uint32_t width) {
+  row.value.resize(width);
+  row.coded.resize(width);
+  return row;
+}
+
+inline void Append(DecodedRow* row, const DecodedRow& tail) {
+  row->value.insert(row->value.end(), tail.value.begin(), tail.value.end());
+  row->coded.insert(row->coded.end(), tail.coded.begin(), tail.coded.end());
+}
+
 struct SoftmaxSpec {
   double scale = 1, softcap = 0;
   int64_t left = INT64_MAX, sinks = 0;
@@ -96,7 +109,8 @@ struct SoftmaxResult {
 inline SoftmaxResult Attend(const SoftmaxSpec& spec, const std::vector<double>& q,
                             int64_t query_position, const std::vector<DecodedRow>& keys,
                             const std::vector<DecodedRow>& values,
-                            const std::vector<int64_t>& positions, double sink = kNoSink) {
+                            const std::vector<int64_t>& positions, double sink = kNoSink,
+                            const std::vector<double>& bias = {}) {
   SoftmaxResult result;
   const size_t rows = keys.size();
   result.scores.assign(rows, -INFINITY);
@@ -108,6 +122,8 @@ inline SoftmaxResult Attend(const SoftmaxSpec& spec, const std::vector<double>& 
     for (size_t d = 0; d < q.size(); ++d) dot += q[d] * keys[j].value[d];
     double x = spec.scale * dot;
     if (spec.softcap > 0) x = spec.softcap * std::tanh(x / spec.softcap);
+    if (!bias.empty()) x += bias[j];
+    if (x == -INFINITY) continue;
     result.scores[j] = x;
     result.maximum = std::max(result.maximum, x);
     result.empty = false;

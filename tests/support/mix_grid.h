@@ -8,7 +8,8 @@
 
 namespace headroom::test {
 
-inline constexpr RowCodec kAllCodecs[] = {RowCodec::kF32, RowCodec::kF16, RowCodec::kI8Token};
+inline constexpr RowCodec kAllCodecs[kRowCodecs] = {
+    RowCodec::kF32, RowCodec::kF16, RowCodec::kI8Token, RowCodec::kBlock8, RowCodec::kBlock4};
 
 // Walks the lists with strides that share no factor with their lengths, so that all pairs of
 // neighbours meet.
@@ -33,6 +34,14 @@ inline std::vector<MixCase> PairedMixCases(RowCodec codec, uint32_t count) {
     c.layout = i % 6 == 3 ? Layout::kRing : i % 6 == 4 ? Layout::kHoles : Layout::kDense;
     c.splits = 1 + (i % 7 == 6 ? 2 : 0);
     c.poison_behind = i % 2 == 1;
+    if (i % 3 == 1) c.value_codec = pick(kAllCodecs, i);
+    c.bias = i % 5 == 1;
+    if (i % 7 == 3) {
+      c.tail_width = pick(kWidths, i * 3);
+      c.tail_codec = pick(kAllCodecs, i / 7);
+    }
+    c.latent = i % 9 == 4 && c.value_width <= c.key_width;
+    if (c.layout == Layout::kDense && i % 11 == 7) c.first_position = 40 + static_cast<int32_t>(i);
     c.seed = i + 1;
     cases.push_back(c);
   }
@@ -128,6 +137,57 @@ inline std::vector<MixCase> EdgeMixCases(RowCodec codec) {
   add([](MixCase& c) {
     c.key_width = c.value_width = 256;
     c.rows = 70;
+  });
+  add([](MixCase& c) { c.bias = true; });
+  add([](MixCase& c) {  // a cap between dot product and bias
+    c.bias = true;
+    c.softcap = 3.0f;
+    c.logits = Logits::kLarge;
+  });
+  add([](MixCase& c) {
+    c.bias = true;
+    c.layout = Layout::kRing;
+    c.left = 70;
+    c.sinks = 3;
+    c.splits = 3;
+  });
+  add([](MixCase& c) { c.first_position = 1000; });
+  add([](MixCase& c) {
+    c.first_position = 77;
+    c.left = 30;
+    c.sinks = 4;
+  });
+  for (const RowCodec other : kAllCodecs) {
+    add([&](MixCase& c) { c.value_codec = other; });
+    add([&](MixCase& c) {
+      c.value_codec = other;
+      c.layout = Layout::kHoles;
+      c.left = 40;
+      c.bias = true;
+    });
+    add([&](MixCase& c) {  // a latent with its rotary key
+      c.key_width = 128;
+      c.value_width = 112;
+      c.tail_width = 32;
+      c.tail_codec = other;
+      c.latent = true;
+      c.group = 5;
+      c.layout = Layout::kRing;
+      c.left = 70;
+    });
+    add([&](MixCase& c) {
+      c.tail_width = 20;
+      c.tail_codec = other;
+      c.bias = true;
+    });
+  }
+  add([](MixCase& c) {  // as DeepSeek-V2 has it
+    c.key_width = c.value_width = 512;
+    c.tail_width = 64;
+    c.latent = true;
+    c.group = 16;
+    c.rows = 70;
+    c.tokens = std::min(c.tokens, 3u);
   });
   return cases;
 }

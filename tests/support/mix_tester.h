@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "oracle/softmax.h"
 #include "support/compare.h"
 #include "support/guarded_memory.h"
+#include "support/mix_rows.h"
 #include "support/tolerance.h"
 
 namespace headroom::test {
@@ -29,11 +31,17 @@ enum class Logits { kPlain, kLarge, kEqual };  // spread of about 1; up to +-80;
 enum class Layout { kDense, kRing, kHoles };   // position = row; wrapped; wrapped with empty rows
 
 struct MixCase {
-  RowCodec codec = RowCodec::kF32;
+  RowCodec codec = RowCodec::kF32;  // of keys, and of values unless they have one of their own
+  std::optional<RowCodec> value_codec;
   uint32_t rows = 1;    // S
   uint32_t tokens = 1;  // T: the last ones, at positions S - T .. S - 1
   uint32_t group = 1;   // queries per token
   uint32_t key_width = 16, value_width = 16;
+  uint32_t tail_width = 0;  // elements of the key behind key_width, in a codec of their own
+  RowCodec tail_codec = RowCodec::kF16;
+  bool latent = false;         // values are the first value_width elements of the keys
+  bool bias = false;           // of every row, some so low that the row is hidden
+  int32_t first_position = 0;  // of a dense lane
   uint32_t left = kUnlimited, sinks = 0;
   float softcap = 0;
   Logits logits = Logits::kPlain;
@@ -47,6 +55,13 @@ inline std::string Describe(const MixCase& c) {
   std::string text = std::string(RowCodecName(c.codec)) + " S " + std::to_string(c.rows) + " T " +
                      std::to_string(c.tokens) + " group " + std::to_string(c.group) + " Dk " +
                      std::to_string(c.key_width) + " Dv " + std::to_string(c.value_width);
+  if (c.value_codec) text += std::string(" values ") + RowCodecName(*c.value_codec);
+  if (c.tail_width > 0) {
+    text += " tail " + std::to_string(c.tail_width) + " " + RowCodecName(c.tail_codec);
+  }
+  if (c.latent) text += " latent";
+  if (c.bias) text += " bias";
+  if (c.first_position > 0) text += " from " + std::to_string(c.first_position);
   if (c.left != kUnlimited) text += " left " + std::to_string(c.left);
   if (c.sinks > 0) text += " sinks " + std::to_string(c.sinks);
   if (c.softcap > 0) text += " cap " + std::to_string(c.softcap);
@@ -57,11 +72,6 @@ inline std::string Describe(const MixCase& c) {
   return text + " splits " + std::to_string(c.splits) + " seed " + std::to_string(c.seed);
 }
 
-// Keys or values of one lane: bytes as the cache keeps them.
-struct StoredRows {
-  GuardedMemory data, meta;
-};
-
 // A case made concrete, with the oracle's answers. Built once, given to many kernels.
 class MixProblem {
  public:
@@ -69,8 +79,12 @@ class MixProblem {
     MakePositions();
     MakeQueries();
     key_gain_ = c.logits == Logits::kLarge ? LargeGain() : 1.0f;
-    keys_ = MakeRows(c.key_width, c.logits == Logits::kEqual ? 0.0f : key_gain_);
-    values_ = MakeRows(c.value_width, 1.0f);
+    const float gain = c.logits == Logits::kEqual ? 0.0f : key_gain_;
+    keys_ = StoredRows(c.codec, c.key_width, stored_rows(), gain, random_);
+    tail_ = StoredRows(c.tail_codec, c.tail_width, stored_rows(), gain, random_);
+    const RowCodec value_codec = c.value_codec.value_or(c.codec);
+    values_ = StoredRows(value_codec, c.value_width, c.latent ? 0 : stored_rows(), 1.0f, random_);
+    MakeBias();
     Poison();
     Solve();
   }
@@ -81,15 +95,28 @@ class MixProblem {
 
   LaneView Lane() const {
     LaneView lane;
-    lane.keys = {case_.codec, case_.key_width, keys_.data.data(), keys_.meta.as<uint16_t>()};
-    lane.values = {case_.codec, case_.value_width, values_.data.data(),
-                   values_.meta.as<uint16_t>()};
+    lane.keys = keys_.View();
+    if (case_.tail_width > 0) lane.key_tail = tail_.View();
+    lane.values = values_.View();
+    if (case_.latent) lane.values = {RowCodec::kF32, case_.value_width, nullptr, nullptr};
+    lane.first_position = case_.first_position;
+    if (case_.bias) lane.bias = bias_.as<float>();
     lane.rows = case_.rows;
     lane.positions = case_.layout == Layout::kDense ? nullptr : positions_memory_.as<int32_t>();
     return lane;
   }
 
+  uint32_t key_width() const { return case_.key_width + case_.tail_width; }  // Dk of queries
+
   MixSpec Spec() const { return {scale_, case_.softcap, case_.left, case_.sinks}; }
+
+  // The query vectors, q_stride() floats apart.
+  const float* q() const { return q_.data(); }
+  uint32_t q_stride() const { return q_stride_; }
+  const std::vector<int32_t>& query_positions() const { return query_positions_; }
+  double score_allowance(uint32_t query, uint32_t row) const {
+    return score_allowance_[query][row];
+  }
 
   // Runs the kernel on every row range, checks each record, and the outputs merged in double.
   Verdict Test(MixKernel kernel) const {
@@ -130,7 +157,7 @@ class MixProblem {
     constexpr size_t kGuard = 32;
     const size_t floats = size_t{queries()} * attention::PartialFloats(case_.value_width);
     std::vector<float> partials(floats + 2 * kGuard, NAN);
-    GuardedMemory scratch(attention::MixScratchBytes(queries(), case_.key_width, case_.value_width),
+    GuardedMemory scratch(attention::MixScratchBytes(queries(), key_width(), case_.value_width),
                           64);
     std::memset(scratch.data(), 0xff, scratch.bytes());  // NaN, to those who trust it
     const std::vector<std::byte> before = Snapshot();
@@ -159,6 +186,10 @@ class MixProblem {
  private:
   float Normal() { return normal_(random_); }
 
+  uint32_t stored_rows() const { return case_.rows + (case_.poison_behind ? 3 : 0); }
+  bool coded_keys() const { return IsCoded(case_.codec); }
+  bool coded_values() const { return IsCoded(case_.value_codec.value_or(case_.codec)); }
+
   // exp(score) must overflow f32 when nobody subtracts the maximum, and scores stay below the f16
   // limit.
   float LargeGain() const { return 34.0f; }
@@ -166,7 +197,7 @@ class MixProblem {
   void MakePositions() {
     const uint32_t rows = case_.rows;
     positions_.resize(rows);
-    std::iota(positions_.begin(), positions_.end(), 0);
+    std::iota(positions_.begin(), positions_.end(), case_.first_position);
     if (case_.layout !=
         Layout::kDense) {  // a ring that has wrapped: old rows first, newest in the middle
       const uint32_t newest = rows * 2 / 3;
@@ -180,7 +211,7 @@ class MixProblem {
       }
     }
     positions_memory_ = GuardedMemory(rows * sizeof(int32_t), sizeof(int32_t));
-    int64_t last = rows - 1;
+    int64_t last = case_.first_position + rows - 1;
     for (uint32_t r = 0; r < rows; ++r) {
       positions_memory_.as<int32_t>()[r] = static_cast<int32_t>(positions_[r]);
       last = std::max(last, positions_[r]);
@@ -194,39 +225,20 @@ class MixProblem {
   }
 
   void MakeQueries() {
-    scale_ = 1.0f / std::sqrt(static_cast<float>(case_.key_width));
-    q_stride_ = case_.key_width + 3;  // odd, so that nothing relies on alignment
+    scale_ = 1.0f / std::sqrt(static_cast<float>(key_width()));
+    q_stride_ = key_width() + 3;  // odd, so that nothing relies on alignment
     q_.assign(size_t{queries()} * q_stride_, NAN);
     for (uint32_t i = 0; i < queries(); ++i) {
-      for (uint32_t d = 0; d < case_.key_width; ++d)
-        q_[size_t{i} * q_stride_ + d] = Normal() * 1.3f;
+      for (uint32_t d = 0; d < key_width(); ++d) q_[size_t{i} * q_stride_ + d] = Normal() * 1.3f;
     }
   }
 
-  StoredRows MakeRows(uint32_t width, float gain) {
-    const size_t rows = case_.rows + (case_.poison_behind ? 3 : 0);
-    const size_t row_bytes = RowDataBytes(case_.codec, width);
-    StoredRows stored;
-    stored.data = GuardedMemory(rows * row_bytes, 64);
-    stored.meta = GuardedMemory(rows * 2 * sizeof(uint16_t), sizeof(uint16_t));
-    for (size_t r = 0; r < rows; ++r) {
-      std::byte* row = stored.data.data() + r * row_bytes;
-      // A different middle and spread for every row, so that no scale or minimum can be left out.
-      const float spread = gain * (0.5f + (random_() % 1024) / 1024.0f);
-      const float middle = 0.3f * gain * Normal();
-      stored.meta.as<uint16_t>()[2 * r] = FloatToHalf(spread * 5.0f / 255.0f);
-      stored.meta.as<uint16_t>()[2 * r + 1] = FloatToHalf(middle - 2.5f * spread);
-      for (uint32_t d = 0; d < width; ++d) {
-        const float x = gain * Normal();
-        if (case_.codec == RowCodec::kF32) reinterpret_cast<float*>(row)[d] = x;
-        if (case_.codec == RowCodec::kF16) reinterpret_cast<uint16_t*>(row)[d] = FloatToHalf(x);
-        if (case_.codec == RowCodec::kI8Token) {
-          const float code = std::clamp(Normal() * 51.0f, -128.0f, 127.0f);
-          reinterpret_cast<int8_t*>(row)[d] = static_cast<int8_t>(gain == 0 ? 0 : code);
-        }
-      }
+  // log n of rows that stand for several, and a few that hide their row from everybody.
+  void MakeBias() {
+    bias_ = GuardedMemory(case_.rows * sizeof(float), sizeof(float));
+    for (uint32_t r = 0; r < case_.rows; ++r) {
+      bias_.as<float>()[r] = random_() % 8 == 0 ? -INFINITY : 1.5f * Normal();
     }
-    return stored;
   }
 
   bool SeenByAny(uint32_t row) const {
@@ -238,16 +250,12 @@ class MixProblem {
 
   // Rows that nobody sees, and rows behind S, hold NaN of every kind.
   void Poison() {
-    const size_t rows = case_.rows + (case_.poison_behind ? 3 : 0);
-    for (size_t r = 0; r < rows; ++r) {
-      if (r < case_.rows && SeenByAny(static_cast<uint32_t>(r))) continue;
-      for (const auto& [stored, width] :
-           {std::pair(&keys_, case_.key_width), std::pair(&values_, case_.value_width)}) {
-        const size_t row_bytes = RowDataBytes(case_.codec, width);
-        const int pattern = case_.codec == RowCodec::kI8Token ? 0x7f : 0xff;
-        std::memset(stored->data.data() + r * row_bytes, pattern, row_bytes);
-        std::memset(stored->meta.data() + r * 4, 0xff, 4);
-      }
+    for (uint32_t r = 0; r < stored_rows(); ++r) {
+      if (r < case_.rows && SeenByAny(r)) continue;
+      keys_.Poison(r);
+      tail_.Poison(r);
+      if (!case_.latent) values_.Poison(r);
+      if (r < case_.rows) bias_.as<float>()[r] = NAN;
     }
   }
 
@@ -256,34 +264,28 @@ class MixProblem {
             case_.sinks};
   }
 
-  std::vector<oracle::DecodedRow> Decode(const StoredRows& stored, uint32_t width) const {
-    std::vector<oracle::DecodedRow> rows;
-    for (uint32_t r = 0; r < case_.rows; ++r) {
-      const std::byte* row = stored.data.data() + uint64_t{r} * RowDataBytes(case_.codec, width);
-      const uint16_t* meta = stored.meta.as<uint16_t>() + 2 * r;
-      rows.push_back(case_.codec == RowCodec::kF32 ? oracle::DecodeF32Row(row, width)
-                     : case_.codec == RowCodec::kF16
-                         ? oracle::DecodeF16Row(row, width)
-                         : oracle::DecodeI8Row(row, meta[0], meta[1], width));
-    }
-    return rows;
-  }
-
   void Solve() {
-    const bool coded = case_.codec == RowCodec::kI8Token;
-    const auto keys = Decode(keys_, case_.key_width), values = Decode(values_, case_.value_width);
+    std::vector<oracle::DecodedRow> keys, values;
+    std::vector<double> bias;
+    for (uint32_t r = 0; r < case_.rows; ++r) {
+      keys.push_back(keys_.Decode(r));
+      values.push_back(case_.latent ? oracle::FirstElements(keys[r], case_.value_width)
+                                    : values_.Decode(r));
+      oracle::Append(&keys[r], tail_.Decode(r));
+      if (case_.bias) bias.push_back(bias_.as<float>()[r]);
+    }
     for (uint32_t i = 0; i < queries(); ++i) {
       const float* from = q_.data() + size_t{i} * q_stride_;
-      const std::vector<double> q(from, from + case_.key_width);
-      exact_.push_back(
-          oracle::Attend(OracleSpec(), q, query_positions_[i], keys, values, positions_));
+      const std::vector<double> q(from, from + key_width());
+      exact_.push_back(oracle::Attend(OracleSpec(), q, query_positions_[i], keys, values,
+                                      positions_, oracle::kNoSink, bias));
       std::vector<double> scores(case_.rows, 0.0);
       for (uint32_t r = 0; r < case_.rows; ++r) {
         if (exact_[i].scores[r] == -INFINITY) continue;
-        scores[r] = ScoreAllowance(ConditionOfScore(scale_, q, keys[r], coded), case_.key_width,
-                                   case_.softcap);
+        scores[r] = ScoreAllowance(ConditionOfScore(scale_, q, keys[r], coded_keys()), key_width(),
+                                   case_.softcap, case_.bias ? bias[r] : 0);
       }
-      allowance_.push_back(SoftmaxAllowance(exact_[i], values, scores, coded));
+      allowance_.push_back(SoftmaxAllowance(exact_[i], values, scores, coded_values()));
       score_allowance_.push_back(std::move(scores));
     }
   }
@@ -316,10 +318,8 @@ class MixProblem {
       const std::byte* from = static_cast<const std::byte*>(data);
       all.insert(all.end(), from, from + bytes);
     };
-    for (const StoredRows* rows : {&keys_, &values_}) {
-      add(rows->data.data(), rows->data.bytes());
-      add(rows->meta.data(), rows->meta.bytes());
-    }
+    for (const StoredRows* rows : {&keys_, &tail_, &values_}) rows->AppendBytes(&all);
+    add(bias_.data(), bias_.bytes());
     add(q_.data(), q_.size() * sizeof(float));
     add(query_positions_.data(), query_positions_.size() * sizeof(int32_t));
     add(positions_memory_.data(), positions_memory_.bytes());
@@ -335,7 +335,8 @@ class MixProblem {
   GuardedMemory positions_memory_;
   std::vector<int32_t> query_positions_;
   std::vector<float> q_;
-  StoredRows keys_, values_;
+  StoredRows keys_, tail_, values_;
+  GuardedMemory bias_;
   std::vector<oracle::SoftmaxResult> exact_;
   std::vector<std::vector<double>> allowance_, score_allowance_;
 };

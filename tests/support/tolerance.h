@@ -53,8 +53,9 @@ inline ScoreCondition ConditionOfScore(double scale, const std::vector<double>& 
   return c;
 }
 
-inline double ScoreAllowance(const ScoreCondition& c, size_t width, double softcap) {
-  return kRoundoff * (Roundings(static_cast<double>(width)) * c.magnitude + 16 * softcap) +
+inline double ScoreAllowance(const ScoreCondition& c, size_t width, double softcap, double bias) {
+  return kRoundoff * (Roundings(static_cast<double>(width)) * c.magnitude + 16 * softcap +
+                      4 * std::fabs(bias)) +
          2 * 0.5 * kQueryStep * c.quantised;
 }
 
@@ -94,6 +95,12 @@ inline double MaximumAllowance(double score_allowance, double maximum) {
 // l = sum exp(x - m): errors of the scores and of m, of exp and of the sum.
 inline double SumAllowance(double sum, double worst_score, double maximum, double rows) {
   return sum * (2 * worst_score + kRoundoff * (Roundings(rows) + 4 * std::fabs(maximum)));
+}
+
+// p = exp(x - lse) of one query: errors of the score, of lse (rounded once, as large as it is), of
+// exp.
+inline double WeightAllowance(double p, double score_allowance, double lse) {
+  return p * (2 * score_allowance + kRoundoff * (12 + 4 * std::fabs(lse))) + kSmallest;
 }
 
 // Merging adds, per record, one exp of a difference of maxima (relative error |m| u) and one

@@ -21,6 +21,7 @@ const Kernels& BestKernels() {
 Kernels PortableKernels() {
   using attention::PortableEncodeRow;
   return {attention::PortableMix(),
+          attention::PortableRowScores(),
           {PortableEncodeRow(RowCodec::kF32), PortableEncodeRow(RowCodec::kF16),
            PortableEncodeRow(RowCodec::kI8Token), PortableEncodeRow(RowCodec::kBlock8),
            PortableEncodeRow(RowCodec::kBlock4)},

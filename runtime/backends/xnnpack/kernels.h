@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention/hadamard.h"
+#include "attention/row_scores.h"
 #include "attention/softmax_mix.h"
 #include "ops/pointwise.h"
 
@@ -9,6 +10,7 @@ namespace headroom::xnnpack {
 
 struct Kernels {
   attention::MixKernel mix;
+  attention::RowScoresKernel row_scores;
   attention::EncodeRowKernel encode_row[kRowCodecs];  // by RowCodec
   attention::MergeKernel merge;
   attention::HadamardKernel hadamard;

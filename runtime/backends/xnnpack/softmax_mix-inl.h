@@ -1,4 +1,4 @@
-// What the two softmax kernels share: reading rows, which rows a set of queries may see.
+// What the softmax kernels share: the domain of scores, which rows a set of queries may see.
 #if defined(HR_SOFTMAX_MIX_INL_H_) == \
     defined(HWY_TARGET_TOGGLE)  // NOLINT: include guard per target
 #ifdef HR_SOFTMAX_MIX_INL_H_
@@ -12,7 +12,6 @@
 
 #include "attention/softmax_mix.h"
 #include "backends/xnnpack/simd-inl.h"
-#include "base/half.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace headroom::xnnpack {
@@ -43,61 +42,16 @@ HWY_NOINLINE void CapScores(float cap, size_t count, size_t stride, float* score
   }
 }
 
-// kLanes elements of a row from element d on, as f32; for kI8Token the bare codes (-128..127).
-template <RowCodec kCodec>
-HWY_INLINE VF LoadRow(const uint8_t* row, size_t d) {
+// Adds the rows' biases to scores in the log2 domain: row r's to the `vectors` vectors at scores +
+// r * stride.
+HWY_NOINLINE void BiasRows(const float* bias, size_t rows, size_t vectors, size_t stride,
+                           float* scores) {
   const DF df;
-  if constexpr (kCodec == RowCodec::kF32) {
-    return hn::LoadU(df, reinterpret_cast<const float*>(row) + d);
-  } else if constexpr (kCodec == RowCodec::kF16) {
-    const hn::Rebind<hwy::float16_t, DF> d16;
-    return hn::PromoteTo(df, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(row) + d));
-  } else {
-    const hn::Rebind<int8_t, DF> d8;
-    const DI di;
-    return hn::ConvertTo(
-        df, hn::PromoteTo(di, hn::LoadU(d8, reinterpret_cast<const int8_t*>(row) + d)));
-  }
-}
-
-// As LoadRow for the last `count` < kLanes elements; the other lanes are 0 and memory is not
-// touched.
-template <RowCodec kCodec>
-HWY_INLINE VF LoadRowTail(const uint8_t* row, size_t d, size_t count) {
-  const DF df;
-  if constexpr (kCodec == RowCodec::kF32) {
-    return hn::LoadN(df, reinterpret_cast<const float*>(row) + d, count);
-  } else if constexpr (kCodec == RowCodec::kF16) {
-    const hn::Rebind<uint16_t, DF> du16;
-    const hn::Rebind<hwy::float16_t, DF> d16;
-    const auto bits = hn::LoadN(du16, reinterpret_cast<const uint16_t*>(row) + d, count);
-    return hn::PromoteTo(df, hn::BitCast(d16, bits));
-  } else {
-    const hn::Rebind<int8_t, DF> d8;
-    const DI di;
-    const auto codes = hn::LoadN(d8, reinterpret_cast<const int8_t*>(row) + d, count);
-    return hn::ConvertTo(df, hn::PromoteTo(di, codes));
-  }
-}
-
-// Splits {f16 scale, f16 minimum} of `rows` rows into two f32 arrays. The minimum is moved by 128
-// steps, to go with codes that are stored as code - 128.
-HWY_INLINE void LoadRowMeta(const uint16_t* meta, size_t rows, float* scales, float* minimums) {
-  const DF df;
-  const hn::RebindToUnsigned<DF> du;
-  const hn::Rebind<uint16_t, DF> du16;
-  const hn::Rebind<hwy::float16_t, DF> d16;
-  const VF offset = hn::Set(df, 128.0f);
-  for (size_t r = 0; r < rows; r += kLanes) {
-    const size_t count = std::min(kLanes, rows - r);
-    const auto pairs =
-        hn::BitCast(du, hn::LoadN(hn::Repartition<uint16_t, DF>(), meta + 2 * r, 2 * count));
-    const auto low = hn::TruncateTo(du16, pairs);
-    const auto high = hn::TruncateTo(du16, hn::ShiftRight<16>(pairs));
-    const VF scale = hn::PromoteTo(df, hn::BitCast(d16, low));
-    hn::StoreU(scale, df, scales + r);
-    hn::StoreU(hn::MulAdd(scale, offset, hn::PromoteTo(df, hn::BitCast(d16, high))), df,
-               minimums + r);
+  for (size_t r = 0; r < rows; ++r, scores += stride) {
+    const VF add = hn::Set(df, bias[r] * kLog2E);
+    for (size_t v = 0; v < vectors * kLanes; v += kLanes) {
+      hn::Store(hn::Add(hn::Load(df, scores + v), add), df, scores + v);
+    }
   }
 }
 

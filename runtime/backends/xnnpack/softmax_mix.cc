@@ -1,4 +1,4 @@
-// Softmax mix in Highway: one kernel per row codec, for few queries and for many.
+// Softmax mix in Highway, for few queries and for many, and the scores of rows.
 #include "attention/softmax_mix.h"
 
 #include "backends/xnnpack/kernel_targets.h"
@@ -9,8 +9,7 @@
 
 #include "backends/xnnpack/simd-inl.h"
 #if HWY_TARGET != HWY_SSE2
-#include "backends/xnnpack/softmax_mix_decode-inl.h"
-#include "backends/xnnpack/softmax_mix_tile-inl.h"
+#include "backends/xnnpack/row_scores-inl.h"
 #endif
 
 HWY_BEFORE_NAMESPACE();
@@ -18,25 +17,11 @@ namespace headroom::xnnpack {
 namespace HWY_NAMESPACE {
 
 #if HWY_TARGET != HWY_SSE2
-template <RowCodec kCodec>
-void MixRows(const LaneView& lane, const MixSpec& spec, const float* q, uint32_t q_stride,
-             const int32_t* query_positions, uint32_t queries, uint32_t row_begin, uint32_t row_end,
-             float* partials, std::byte* scratch) {
-  if (queries <= kDecodeQueries) {
-    DecodeMix<kCodec>(lane, spec, q, q_stride, query_positions, queries, row_begin, row_end,
-                      partials, scratch);
-  } else {
-    TileMix(DecodeRows<kCodec>, lane, spec, q, q_stride, query_positions, queries, row_begin,
-            row_end, partials, scratch);
-  }
-}
-
 void Mix(const LaneView& lane, const MixSpec& spec, const float* q, uint32_t q_stride,
          const int32_t* query_positions, uint32_t queries, uint32_t row_begin, uint32_t row_end,
          float* partials, std::byte* scratch) {
-  const auto mix = lane.keys.codec == RowCodec::kF32   ? MixRows<RowCodec::kF32>
-                   : lane.keys.codec == RowCodec::kF16 ? MixRows<RowCodec::kF16>
-                                                       : MixRows<RowCodec::kI8Token>;
+  const bool plain = lane.key_tail.width == 0 && lane.values.data != nullptr;
+  const auto mix = plain && queries <= kDecodeQueries ? DecodeMix : TileMix;
   mix(lane, spec, q, q_stride, query_positions, queries, row_begin, row_end, partials, scratch);
 }
 #endif  // HWY_TARGET != HWY_SSE2
@@ -45,8 +30,10 @@ void FillMix(Kernels& kernels) {
 #if HWY_TARGET == HWY_SSE2
   // x86 without AVX2 takes the portable definition: not worth its share of the library's size.
   kernels.mix = attention::PortableMix();
+  kernels.row_scores = attention::PortableRowScores();
 #else
   kernels.mix = Mix;
+  kernels.row_scores = RowScores;
 #endif
   kernels.isa = hwy::TargetName(HWY_TARGET);
 }

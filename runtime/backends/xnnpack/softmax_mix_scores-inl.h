@@ -155,43 +155,263 @@ HWY_INLINE void ScoreTileI16(const uint8_t* rows, size_t row_bytes, size_t width
 }
 #endif  // HR_MIX_I16
 
+// As ScoreTile for rows in blocks: each block's codes times its scale. scales: [row][block].
+template <RowCodec kCodec, size_t kQueries, size_t kQuads>
+HWY_INLINE void ScoreTileBlocks(const uint8_t* rows, size_t row_bytes, size_t blocks,
+                                const float* scales, const float* q, size_t q_stride,
+                                float* scores) {
+  constexpr size_t kRows = 4 * kQuads;
+  constexpr size_t kBlockBytes = RowDataBytes(kCodec, kRowBlock);
+  const DF df;
+  VF acc[kRows][kQueries];
+  HR_UNROLL
+  for (size_t r = 0; r < kRows; ++r) {
+    HR_UNROLL
+    for (size_t h = 0; h < kQueries; ++h) acc[r][h] = hn::Zero(df);
+  }
+  for (size_t b = 0; b < blocks; ++b) {
+    HR_UNROLL
+    for (size_t v = 0; v < kBlockVectors; ++v) {
+      VF query[kQueries];
+      HR_UNROLL
+      for (size_t h = 0; h < kQueries; ++h) {
+        query[h] = hn::Load(df, q + h * q_stride + b * kRowBlock + v * kLanes);
+      }
+      HR_UNROLL
+      for (size_t r = 0; r < kRows; ++r) {
+        const VF codes = LoadBlockCodes<kCodec>(rows + r * row_bytes + b * kBlockBytes, v);
+        const VF key = hn::Mul(codes, hn::Set(df, scales[r * blocks + b]));
+        HR_UNROLL
+        for (size_t h = 0; h < kQueries; ++h) acc[r][h] = hn::MulAdd(key, query[h], acc[r][h]);
+      }
+    }
+  }
+  StoreSums<kQueries, kQuads>(acc, scores);
+}
+
+#if HR_MIX_I16
+// As above in integers inside a block, in float across blocks.
+template <RowCodec kCodec, size_t kQueries, size_t kQuads>
+HWY_INLINE void ScoreTileBlocksI16(const uint8_t* rows, size_t row_bytes, size_t blocks,
+                                   const float* scales, const int16_t* q, size_t q_stride,
+                                   float* scores) {
+  constexpr size_t kRows = 4 * kQuads, kVectors = kRowBlock / kLanes16;
+  constexpr size_t kBlockBytes = RowDataBytes(kCodec, kRowBlock);
+  const DF df;
+  const DI di;
+  const DI16 d16;
+  VF acc[kRows][kQueries];
+  VI unused = hn::Zero(di);
+  HR_UNROLL
+  for (size_t r = 0; r < kRows; ++r) {
+    HR_UNROLL
+    for (size_t h = 0; h < kQueries; ++h) acc[r][h] = hn::Zero(df);
+  }
+  for (size_t b = 0; b < blocks; ++b) {
+    hn::Vec<DI16> query[kVectors][kQueries];
+    HR_UNROLL
+    for (size_t v = 0; v < kVectors; ++v) {
+      HR_UNROLL
+      for (size_t h = 0; h < kQueries; ++h) {
+        query[v][h] = hn::Load(d16, q + h * q_stride + b * kRowBlock + v * kLanes16);
+      }
+    }
+    HR_UNROLL
+    for (size_t r = 0; r < kRows; ++r) {
+      const VF scale = hn::Set(df, scales[r * blocks + b]);
+      VI sums[kQueries];
+      HR_UNROLL
+      for (size_t v = 0; v < kVectors; ++v) {
+        const auto key = LoadBlockCodes16<kCodec>(rows + r * row_bytes + b * kBlockBytes, v);
+        HR_UNROLL
+        for (size_t h = 0; h < kQueries; ++h) {
+          sums[h] = hn::ReorderWidenMulAccumulate(di, key, query[v][h],
+                                                  v == 0 ? hn::Zero(di) : sums[h], unused);
+        }
+      }
+      HR_UNROLL
+      for (size_t h = 0; h < kQueries; ++h) {
+        acc[r][h] = hn::MulAdd(hn::ConvertTo(df, sums[h]), scale, acc[r][h]);
+      }
+    }
+  }
+  StoreSums<kQueries, kQuads>(acc, scores);
+}
+#endif  // HR_MIX_I16
+
+// Rows of one block of the cache, and where their scales lie.
+struct KeyRows {
+  const uint8_t* rows;
+  size_t row_bytes;
+  size_t width;
+  const float* scales;  // of rows in blocks: [row][scales_per_row]
+  size_t scales_per_row;
+};
+
+template <RowCodec kCodec, size_t kQueries, size_t kQuads>
+HWY_INLINE void ScoreAnyTile(const KeyRows& keys, const DecodeState& state, size_t first_query,
+                             float* scores) {
+  const float* q = state.q + first_query * state.q_stride;
+#if HR_MIX_I16
+  const int16_t* q16 = reinterpret_cast<const int16_t*>(state.q) + first_query * state.q_stride;
+  if constexpr (kInBlocks<kCodec>) {
+    ScoreTileBlocksI16<kCodec, kQueries, kQuads>(keys.rows, keys.row_bytes, keys.scales_per_row,
+                                                 keys.scales, q16, state.q_stride, scores);
+    return;
+  } else if constexpr (kIntegerRows<kCodec>) {
+    ScoreTileI16<kQueries, kQuads>(keys.rows, keys.row_bytes, keys.width, q16, state.q_stride,
+                                   scores);
+    return;
+  }
+#endif
+  if constexpr (kInBlocks<kCodec>) {
+    ScoreTileBlocks<kCodec, kQueries, kQuads>(keys.rows, keys.row_bytes, keys.scales_per_row,
+                                              keys.scales, q, state.q_stride, scores);
+  } else {
+    ScoreTile<kCodec, kQueries, kQuads>(keys.rows, keys.row_bytes, keys.width, q, state.q_stride,
+                                        scores);
+  }
+}
+
 // Scores of all rows of a block with kQueries queries. `ahead`: rows that will be read next,
 // fetched meanwhile; null for none.
 template <RowCodec kCodec, size_t kQueries>
-HWY_NOINLINE void ScoreRows(const uint8_t* rows, size_t row_bytes, size_t width, size_t count,
-                            const DecodeState& state, size_t first_query, const uint8_t* ahead,
-                            size_t ahead_row_bytes) {
+HWY_NOINLINE void ScoreRows(KeyRows keys, size_t count, const DecodeState& state,
+                            size_t first_query, const uint8_t* ahead, size_t ahead_row_bytes) {
   constexpr size_t kQuads = HWY_MAX(kQueryBlock / kQueries, 1);
   constexpr size_t kRows = 4 * kQuads;
   float* scores = state.scores + first_query * kMixBlockRows;
-  const auto tile = [&](const uint8_t* from, float* to) HWY_ATTR {
-#if HR_MIX_I16
-    if constexpr (kIntegerRows<kCodec>) {
-      const int16_t* q = reinterpret_cast<const int16_t*>(state.q) + first_query * state.q_stride;
-      ScoreTileI16<kQueries, kQuads>(from, row_bytes, width, q, state.q_stride, to);
-      return;
-    }
-#endif
-    const float* q = state.q + first_query * state.q_stride;
-    ScoreTile<kCodec, kQueries, kQuads>(from, row_bytes, width, q, state.q_stride, to);
-  };
   if (count < kRows) {  // too few to tile: work on a copy, rows behind `count` repeat the last
     for (size_t r = 0; r < kRows; ++r) {
-      std::memcpy(state.spare_rows + r * row_bytes, rows + std::min(r, count - 1) * row_bytes,
-                  row_bytes);
+      std::memcpy(state.spare_rows + r * keys.row_bytes,
+                  keys.rows + std::min(r, count - 1) * keys.row_bytes, keys.row_bytes);
     }
-    tile(state.spare_rows, scores);
+    keys.rows = state.spare_rows;
+    ScoreAnyTile<kCodec, kQueries, kQuads>(keys, state, first_query, scores);
     return;
   }
-  size_t r = 0;
-  for (; r + kRows <= count; r += kRows) {
-    if (ahead != nullptr) {
+  for (size_t r = 0; r < count; r += kRows) {
+    if (ahead != nullptr && r + kRows <= count) {
       const uint8_t* from = ahead + r * ahead_row_bytes;
       for (size_t byte = 0; byte < kRows * ahead_row_bytes; byte += 64) hwy::Prefetch(from + byte);
     }
-    tile(rows + r * row_bytes, scores + r);
+    const size_t at = std::min(r, count - kRows);
+    KeyRows tile = keys;
+    tile.rows += at * keys.row_bytes;
+    tile.scales += at * keys.scales_per_row;
+    ScoreAnyTile<kCodec, kQueries, kQuads>(tile, state, first_query, scores + at);
   }
-  if (r < count) tile(rows + (count - kRows) * row_bytes, scores + (count - kRows));
+}
+
+// Scores of int8 rows from dot products of codes: times the row's scale, plus its minimum times sum
+// q.
+HWY_INLINE void ScaleCodes(const DecodeState& state, size_t h, size_t rows) {
+  const DF df;
+  const VF q_sum = hn::Set(df, state.q_sum[h]);
+  float* scores = state.scores + h * kMixBlockRows;
+  for (size_t r = 0; r < rows; r += kLanes) {
+    VF x = hn::Load(df, scores + r);
+    if constexpr (kIntegerRows<RowCodec::kI8Token>) {
+      x = hn::Mul(hn::ConvertTo(df, hn::BitCast(DI(), x)), hn::Set(df, state.q_scale[h]));
+    }
+    const VF offset = hn::Mul(hn::Load(df, state.key_minimum + r), q_sum);
+    hn::Store(hn::MulAdd(x, hn::Load(df, state.key_scale + r), offset), df, scores + r);
+  }
+}
+
+// Scores of rows in blocks, summed with the queries' codes.
+HWY_INLINE void ScaleQueries(const DecodeState& state, size_t h, size_t rows) {
+  const DF df;
+  float* scores = state.scores + h * kMixBlockRows;
+  for (size_t r = 0; r < rows; r += kLanes) {
+    hn::Store(hn::Mul(hn::Load(df, scores + r), hn::Set(df, state.q_scale[h])), df, scores + r);
+  }
+}
+
+// Calls fn<n>(first) for queries in groups of at most kQueryBlock.
+template <class Fn>
+HWY_INLINE void ForQueryBlocks(size_t queries, const Fn& fn) {
+  for (size_t h = 0; h < queries; h += kQueryBlock) {
+    const size_t count = std::min(queries - h, kQueryBlock);
+    if (count == 1) fn(std::integral_constant<size_t, 1>(), h);
+    if (count == 2) fn(std::integral_constant<size_t, 2>(), h);
+    if constexpr (kQueryBlock > 2) {
+      if (count == 3) fn(std::integral_constant<size_t, 3>(), h);
+      if (count == 4) fn(std::integral_constant<size_t, 4>(), h);
+    }
+  }
+}
+
+// What decode does with keys of one codec.
+struct KeyPart {
+  // Brings query h into the form that the dot products take.
+  void (*prepare)(const DecodeState& state, size_t h, const float* from, size_t width,
+                  float factor);
+  // Dot products of a block's rows with all queries into state.scores. Hidden rows may score
+  // anything. `ahead`: rows that will be read next.
+  void (*score)(const RowArray& keys, const RowBlock& block, const DecodeState& state,
+                const uint8_t* ahead, size_t ahead_row_bytes);
+};
+
+// Queries of integer rows in 15 bits; fewer for rows so wide that their sums would leave 32 bits.
+template <RowCodec kCodec>
+HWY_NOINLINE void PrepareQuery(const DecodeState& state, size_t h, const float* from, size_t width,
+                               float factor) {
+  const DF df;
+  VF sum = hn::Zero(df), largest = hn::Zero(df);
+  for (size_t d = 0; d < width; d += kLanes) {
+    const VF x = hn::LoadN(df, from + d, width - d);
+    sum = hn::Add(sum, x);
+    largest = hn::Max(largest, hn::Abs(x));
+  }
+  state.q_sum[h] = hn::ReduceSum(df, sum) * factor;
+  const bool fits = width <= 512 || kInBlocks<kCodec>;
+  const float steps = fits ? 32767.0f : 16777216.0f / static_cast<float>(width + 1);
+  const float most = hn::ReduceMax(df, largest);
+  state.q_scale[h] = most / steps * factor;
+  const VF multiplier =
+      hn::Set(df, kIntegerRows<kCodec> ? (most > 0.0f ? steps / most : 0.0f) : factor);
+  for (size_t d = 0; d < state.q_stride; d += kLanes) {
+    const VF x = d < width ? hn::Mul(hn::LoadN(df, from + d, width - d), multiplier) : hn::Zero(df);
+    if constexpr (kIntegerRows<kCodec>) {
+      const hn::Rebind<int16_t, DF> d16;
+      int16_t* to = reinterpret_cast<int16_t*>(state.q) + h * state.q_stride;
+      hn::Store(hn::DemoteTo(d16, hn::NearestInt(x)), d16, to + d);
+    } else {
+      hn::Store(x, df, state.q + h * state.q_stride + d);
+    }
+  }
+}
+
+template <RowCodec kCodec>
+HWY_NOINLINE void ScoreKeys(const RowArray& keys, const RowBlock& block, const DecodeState& state,
+                            const uint8_t* ahead, size_t ahead_row_bytes) {
+  if constexpr (kCodec == RowCodec::kI8Token) {
+    LoadRowMeta(keys.meta + 2 * uint64_t{block.begin}, block.rows, state.key_scale,
+                state.key_minimum);
+  }
+  if constexpr (kInBlocks<kCodec>) {
+    LoadBlockScales(keys, block.begin, block.rows, state.key_scale);
+  }
+  const KeyRows rows = {RowAt<kCodec>(keys, block.begin), RowDataBytes(kCodec, keys.width),
+                        keys.width, state.key_scale, (keys.width + kRowBlock - 1) / kRowBlock};
+  ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
+    ScoreRows<kCodec, n()>(rows, block.rows, state, h, h == 0 ? ahead : nullptr, ahead_row_bytes);
+  });
+  for (size_t h = 0; h < state.queries; ++h) {
+    if constexpr (kCodec == RowCodec::kI8Token) ScaleCodes(state, h, block.rows);
+    if constexpr (kInBlocks<kCodec> && kIntegerRows<kCodec>) ScaleQueries(state, h, block.rows);
+  }
+}
+
+HWY_INLINE const KeyPart& KeyPartOf(RowCodec codec) {
+  static constexpr KeyPart kParts[kRowCodecs] = {
+      {PrepareQuery<RowCodec::kF32>, ScoreKeys<RowCodec::kF32>},
+      {PrepareQuery<RowCodec::kF32>, ScoreKeys<RowCodec::kF16>},
+      {PrepareQuery<RowCodec::kI8Token>, ScoreKeys<RowCodec::kI8Token>},
+      {PrepareQuery<RowCodec::kBlock8>, ScoreKeys<RowCodec::kBlock8>},
+      {PrepareQuery<RowCodec::kBlock8>, ScoreKeys<RowCodec::kBlock4>}};
+  return kParts[static_cast<int>(codec)];
 }
 
 }  // namespace HWY_NAMESPACE

@@ -6,7 +6,7 @@
 #define HR_SOFTMAX_MIX_STATE_INL_H_
 #endif
 
-#include "backends/xnnpack/softmax_mix-inl.h"
+#include "backends/xnnpack/softmax_mix_rows-inl.h"
 
 #undef HR_MIX_I16
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
@@ -25,7 +25,8 @@ inline constexpr size_t kQueryBlock = HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM ? 4
 inline constexpr size_t kBlocksPerVector = kLanes / 4;  // 128-bit blocks
 
 template <RowCodec kCodec>
-inline constexpr bool kIntegerRows = kCodec == RowCodec::kI8Token&& HR_MIX_I16;
+inline constexpr bool kIntegerRows = HR_MIX_I16 &&
+                                     (kCodec == RowCodec::kI8Token || kInBlocks<kCodec>);
 
 // Everything that lives across blocks, carved out of the caller's scratch.
 struct DecodeState {
@@ -42,17 +43,17 @@ struct DecodeState {
     q = take(kDecodeQueries * q_stride);
     o = take(kDecodeQueries * o_stride);
     scores = take(kDecodeQueries * kMixBlockRows);
-    weights = reinterpret_cast<int16_t*>(take(kDecodeQueries * kMixBlockRows / 2));
+    weights = take(kDecodeQueries * kMixBlockRows);
     sums = take(kDecodeQueries * kLanes);
     offsets = take(kDecodeQueries * kLanes);
     maxima = take(kDecodeQueries);
     q_scale = take(kDecodeQueries);
     q_sum = take(kDecodeQueries);
     weight_scale = take(kDecodeQueries);
-    key_scale = take(kMixBlockRows);
+    key_scale = take(ScaleFloats(key_width));
     key_minimum = take(kMixBlockRows);
-    value_scale = take(kMixBlockRows);
-    value_minimum = take(kMixBlockRows);
+    value_scale = take(ScaleFloats(value_width));
+    row_scale = take(ScaleFloats(value_width));
     visible = reinterpret_cast<int32_t*>(take(kMixBlockRows));
     spare_rows = reinterpret_cast<uint8_t*>(take(16 * q_stride));
   }
@@ -63,17 +64,17 @@ struct DecodeState {
   float* q;             // [queries, q_stride] scaled and padded with 0; int16 for integer rows
   float* o;             // [queries, o_stride] not normalised; order of lanes: see AddValuesI16
   float* scores;        // [queries, kMixBlockRows], then the weights p
-  int16_t* weights;     // [queries, kMixBlockRows] for integer rows
+  float* weights;       // [queries, kMixBlockRows] p times scales; int16 for integer rows
   float* sums;          // l, per lane
   float* offsets;       // sum of p times the rows' minimum, per lane
   float* maxima;        // m, log2 domain
   float* q_scale;       // integer rows: value of one step of q
   float* q_sum;         // int8 rows: sum of q, for the rows' minimum
   float* weight_scale;  // integer rows: value of one step of the weights; 0: block unseen
-  float* key_scale;     // [kMixBlockRows]
-  float* key_minimum;
-  float* value_scale;
-  float* value_minimum;
+  float* key_scale;     // [kMixBlockRows, scales per row]
+  float* key_minimum;   // [kMixBlockRows]
+  float* value_scale;   // [scales per row, kMixBlockRows]
+  float* row_scale;     // values' scales or minimums as they lie
   int32_t* visible;     // [kMixBlockRows] position, or -1 where nobody looks
   uint8_t* spare_rows;  // a copy of rows when there are fewer than a tile takes
 };
@@ -81,6 +82,28 @@ struct DecodeState {
 #if HR_MIX_I16
 using DI16 = hn::Repartition<int16_t, DI>;
 inline constexpr size_t kLanes16 = 2 * kLanes;
+
+// Vector v of the kRowBlock / kLanes16 that make a block, as int16.
+template <RowCodec kCodec>
+HWY_INLINE hn::Vec<DI16> LoadBlockCodes16(const uint8_t* block, size_t v) {
+  const DI16 d16;
+  if constexpr (kCodec == RowCodec::kBlock8) {
+    const hn::Rebind<int8_t, DI16> d8;
+    return hn::PromoteTo(d16, hn::LoadU(d8, reinterpret_cast<const int8_t*>(block) + v * kLanes16));
+  } else {
+    const hn::FixedTag<uint8_t, kRowBlock / 2> d8;
+    const auto pairs = hn::LoadU(d8, block);
+    const auto low = hn::And(pairs, hn::Set(d8, uint8_t{15})), high = hn::ShiftRight<4>(pairs);
+    const auto eight = hn::Set(d16, int16_t{8});
+#if HWY_TARGET <= HWY_AVX3  // kLanes16 is a whole block
+    (void)v;
+    const hn::FixedTag<uint8_t, kRowBlock> both;
+    return hn::Sub(hn::PromoteTo(d16, hn::Combine(both, high, low)), eight);
+#else
+    return hn::Sub(hn::PromoteTo(d16, v == 0 ? low : high), eight);
+#endif
+  }
+}
 #endif
 
 }  // namespace HWY_NAMESPACE

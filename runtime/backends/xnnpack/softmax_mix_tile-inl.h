@@ -15,7 +15,7 @@
 
 #include <cstring>
 
-#include "backends/xnnpack/softmax_mix-inl.h"
+#include "backends/xnnpack/softmax_mix_rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace headroom::xnnpack {
@@ -55,11 +55,9 @@ struct TileScratch {
     next += kMixBlockRows * value_floats;
     visible = reinterpret_cast<int32_t*>(next);
     next += kMixBlockRows;
-    scales = next;
-    next += kMixBlockRows;
-    minimums = next;
-    next += kMixBlockRows;
     rescale = next;
+    next += kPanelQueries;
+    scales = next;  // ScaleFloats of the widest rows
   }
 
   size_t PanelFloats() const { return kPanelQueries * (key_floats + value_floats + 3); }
@@ -85,9 +83,8 @@ struct TileScratch {
   float* keys;       // [kMixBlockRows][key_floats] decoded
   float* values;     // [kMixBlockRows][value_floats]
   int32_t* visible;  // [kMixBlockRows] position, or -1 where nobody looks
-  float* scales;     // [kMixBlockRows] of int8 rows
-  float* minimums;
-  float* rescale;  // [kPanelQueries]
+  float* rescale;    // [kPanelQueries]
+  float* scales;     // of rows being decoded
 };
 
 // --- the two products
@@ -210,6 +207,23 @@ HWY_INLINE void MaskColumn(const MixSpec& spec, const int32_t* visible, VI query
   }
 }
 
+// Dot products become logits in the log2 domain: cap, then bias, then sight.
+HWY_NOINLINE void FinishTileScores(const LaneView& lane, const MixSpec& spec, const RowBlock& block,
+                                   const int32_t* visible, size_t vectors,
+                                   const TileScratch& scratch, const Panel& panel) {
+  const DI di;
+  for (size_t lane0 = 0; lane0 < vectors * kLanes && spec.softcap > 0.0f; lane0 += kLanes) {
+    CapScores(spec.softcap, block.rows, kPanelQueries, scratch.scores + lane0);
+  }
+  if (lane.bias != nullptr) {
+    BiasRows(lane.bias + block.begin, block.rows, vectors, kPanelQueries, scratch.scores);
+  }
+  for (size_t lane0 = 0; lane0 < vectors * kLanes && visible != nullptr; lane0 += kLanes) {
+    MaskColumn(spec, visible, hn::Load(di, panel.positions + lane0), block.rows,
+               scratch.scores + lane0);
+  }
+}
+
 // Online softmax of one vector of queries: scores become weights in place, m and l move on.
 HWY_INLINE void SoftmaxColumn(size_t rows, float* scores, float* maxima, float* sums,
                               float* rescale) {
@@ -239,54 +253,50 @@ struct BlockRows {
   size_t stride;
 };
 
-template <RowCodec kCodec>
-HWY_NOINLINE BlockRows DecodeRows(const std::byte* base, const uint16_t* meta, size_t width,
-                                  const RowBlock& block, const int32_t* visible,
-                                  const TileScratch& scratch, size_t stride, float* out) {
-  const DF df;
-  const size_t row_bytes = RowDataBytes(kCodec, static_cast<uint32_t>(width));
-  const uint8_t* rows = reinterpret_cast<const uint8_t*>(base) + uint64_t{block.begin} * row_bytes;
-  if constexpr (kCodec == RowCodec::kF32) {
-    if (visible == nullptr) return {reinterpret_cast<const float*>(rows), width};
+// Keys of one block, both parts behind one another.
+HWY_INLINE BlockRows DecodeKeys(const LaneView& lane, const RowBlock& block, const int32_t* visible,
+                                const TileScratch& scratch) {
+  const RowArray &body = lane.keys, &tail = lane.key_tail;
+  if (body.codec == RowCodec::kF32 && visible == nullptr && tail.width == 0) {
+    return {reinterpret_cast<const float*>(body.data) + uint64_t{block.begin} * body.width,
+            body.width};
   }
-  if constexpr (kCodec == RowCodec::kI8Token) {
-    LoadRowMeta(meta + 2 * uint64_t{block.begin}, block.rows, scratch.scales, scratch.minimums);
+  const size_t stride = scratch.key_floats;
+  DecodeRowsOf(body.codec)(body, block, visible, scratch.scales, scratch.keys, stride);
+  if (tail.width > 0) {
+    DecodeRowsOf(tail.codec)(tail, block, visible, scratch.scales, scratch.keys + body.width,
+                             stride);
   }
-  for (size_t r = 0; r < block.rows; ++r, rows += row_bytes, out += stride) {
-    if (visible != nullptr && visible[r] < 0) {  // may hold anything; its weight of 0 must stay 0
-      std::memset(out, 0, stride * sizeof(float));
-      continue;
-    }
-    for (size_t d = 0; d < width; d += kLanes) {
-      VF x =
-          width - d < kLanes ? LoadRowTail<kCodec>(rows, d, width - d) : LoadRow<kCodec>(rows, d);
-      if constexpr (kCodec == RowCodec::kI8Token) {
-        x = hn::MulAdd(x, hn::Set(df, scratch.scales[r]), hn::Set(df, scratch.minimums[r]));
-      }
-      hn::Store(x, df, out + d);
-    }
+  return {scratch.keys, stride};
+}
+
+// Values of one block: rows of their own, or the first elements of the keys.
+HWY_INLINE BlockRows DecodeValues(const LaneView& lane, const RowBlock& block,
+                                  const int32_t* visible, BlockRows keys,
+                                  const TileScratch& scratch) {
+  const RowArray& values = lane.values;
+  if (values.data == nullptr) return keys;
+  if (values.codec == RowCodec::kF32 && visible == nullptr) {
+    return {reinterpret_cast<const float*>(values.data) + uint64_t{block.begin} * values.width,
+            values.width};
   }
-  return {out - block.rows * stride, stride};
+  DecodeRowsOf(values.codec)(values, block, visible, scratch.scales, scratch.values,
+                             scratch.value_floats);
+  return {scratch.values, scratch.value_floats};
 }
 
 template <size_t kVectors>
 HWY_NOINLINE void TileBlock(const LaneView& lane, const MixSpec& spec, const RowBlock& block,
                             const int32_t* visible, BlockRows keys, BlockRows values,
                             const TileScratch& scratch, const Panel& panel) {
-  const DI di;
-  ScoreBlock<kVectors>(keys.data, keys.stride, lane.keys.width, block.rows, panel.q,
+  ScoreBlock<kVectors>(keys.data, keys.stride, lane.key_width(), block.rows, panel.q,
                        scratch.scores);
-  for (size_t v = 0; v < kVectors; ++v) {
-    const size_t lane0 = v * kLanes;
-    float* scores = scratch.scores + lane0;
-    if (spec.softcap > 0.0f) CapScores(spec.softcap, block.rows, kPanelQueries, scores);
-    if (visible != nullptr) {
-      MaskColumn(spec, visible, hn::Load(di, panel.positions + lane0), block.rows, scores);
-    }
-    SoftmaxColumn(block.rows, scores, panel.maxima + lane0, panel.sums + lane0,
+  FinishTileScores(lane, spec, block, visible, kVectors, scratch, panel);
+  for (size_t lane0 = 0; lane0 < kVectors * kLanes; lane0 += kLanes) {
+    SoftmaxColumn(block.rows, scratch.scores + lane0, panel.maxima + lane0, panel.sums + lane0,
                   scratch.rescale + lane0);
   }
-  AddBlock<kVectors>(values.data, values.stride, lane.values.width, block.rows, scratch.scores,
+  AddBlock<kVectors>(values.data, values.stride, lane.value_width(), block.rows, scratch.scores,
                      scratch.rescale, panel.o);
 }
 
@@ -320,65 +330,62 @@ HWY_INLINE void EndPanel(const Panel& panel, uint32_t value_width, float* partia
   }
 }
 
-// DecodeRows of the lane's codec.
-using DecodeRowsFn = BlockRows (*)(const std::byte* base, const uint16_t* meta, size_t width,
-                                   const RowBlock& block, const int32_t* visible,
-                                   const TileScratch& scratch, size_t stride, float* out);
-
-HWY_INLINE void TileBlockAllPanels(const LaneView& lane, const MixSpec& spec, const RowBlock& block,
-                                   const PositionRange& queries, uint32_t query_count,
-                                   DecodeRowsFn decode, const TileScratch& scratch) {
-  const bool masked = SightOf(spec, block, queries) == Sight::kSome;
-  const int32_t* visible = nullptr;
-  if (masked) {
-    const uint32_t seen = VisiblePositions(spec, block, queries, scratch.visible);
-    if (seen == 0) return;
-    if (seen < block.rows) visible = scratch.visible;
+// Calls fn(block, visible) for the blocks of rows that some query sees; visible: null when every
+// row is seen by somebody, else its positions.
+template <class Fn>
+HWY_INLINE void ForVisibleBlocks(const LaneView& lane, const MixSpec& spec,
+                                 const PositionRange& queries, uint32_t row_begin, uint32_t row_end,
+                                 const TileScratch& scratch, const Fn& fn) {
+  for (uint32_t begin = row_begin; begin < row_end; begin += kMixBlockRows) {
+    const RowBlock block = MakeRowBlock(lane, begin, std::min(row_end - begin, kMixBlockRows));
+    const Sight sight = SightOf(spec, block, queries);
+    if (sight == Sight::kNone) continue;
+    const uint32_t seen =
+        sight == Sight::kAll ? block.rows : VisiblePositions(spec, block, queries, scratch.visible);
+    if (seen > 0) fn(block, seen < block.rows ? scratch.visible : nullptr);
   }
-  const BlockRows keys = decode(lane.keys.data, lane.keys.meta, lane.keys.width, block, visible,
-                                scratch, scratch.key_floats, scratch.keys);
-  const BlockRows values = decode(lane.values.data, lane.values.meta, lane.values.width, block,
-                                  visible, scratch, scratch.value_floats, scratch.values);
+}
+
+// Calls fn<vectors>(mask, panel) for the panels of queries that see something of a block; mask:
+// null when its queries see all of it.
+template <class Fn>
+HWY_INLINE void ForPanels(const MixSpec& spec, const RowBlock& block, uint32_t queries,
+                          const TileScratch& scratch, const Fn& fn) {
   for (size_t i = 0; i < scratch.panels; ++i) {
-    const Panel panel = scratch.At(i, query_count);
-    const PositionRange range = RangeOf(panel.positions, panel.queries);
-    const Sight sight = SightOf(spec, block, range);
+    const Panel panel = scratch.At(i, queries);
+    const Sight sight = SightOf(spec, block, RangeOf(panel.positions, panel.queries));
     if (sight == Sight::kNone) continue;
     const int32_t* mask = sight == Sight::kAll ? nullptr : scratch.visible;
-    switch (panel.vectors) {
-      case 1:
-        TileBlock<1>(lane, spec, block, mask, keys, values, scratch, panel);
-        break;
-      case 2:
-        TileBlock<2>(lane, spec, block, mask, keys, values, scratch, panel);
-        break;
-      case 3:
-        TileBlock<HWY_MIN(3, kPanelVectors)>(lane, spec, block, mask, keys, values, scratch, panel);
-        break;
-      default:
-        TileBlock<kPanelVectors>(lane, spec, block, mask, keys, values, scratch, panel);
-        break;
+    if (panel.vectors == 1) fn(std::integral_constant<size_t, 1>(), mask, panel);
+    if (panel.vectors == 2) fn(std::integral_constant<size_t, 2>(), mask, panel);
+    if constexpr (kPanelVectors > 2) {
+      if (panel.vectors == 3) fn(std::integral_constant<size_t, 3>(), mask, panel);
+      if (panel.vectors == 4) fn(std::integral_constant<size_t, 4>(), mask, panel);
     }
   }
 }
 
-HWY_NOINLINE void TileMix(DecodeRowsFn decode, const LaneView& lane, const MixSpec& spec,
-                          const float* q, uint32_t q_stride, const int32_t* query_positions,
-                          uint32_t queries, uint32_t row_begin, uint32_t row_end, float* partials,
+HWY_NOINLINE void TileMix(const LaneView& lane, const MixSpec& spec, const float* q,
+                          uint32_t q_stride, const int32_t* query_positions, uint32_t queries,
+                          uint32_t row_begin, uint32_t row_end, float* partials,
                           std::byte* scratch_bytes) {
-  const TileScratch scratch(queries, lane.keys.width, lane.values.width, scratch_bytes);
+  const TileScratch scratch(queries, lane.key_width(), lane.value_width(), scratch_bytes);
   for (size_t i = 0; i < scratch.panels; ++i) {
-    BeginPanel(spec, q, q_stride, query_positions, lane.keys.width, lane.values.width,
+    BeginPanel(spec, q, q_stride, query_positions, lane.key_width(), lane.value_width(),
                scratch.At(i, queries));
   }
-  const PositionRange range = RangeOf(query_positions, queries);
-  for (uint32_t begin = row_begin; begin < row_end; begin += kMixBlockRows) {
-    const RowBlock block = MakeRowBlock(lane, begin, std::min(row_end - begin, kMixBlockRows));
-    if (SightOf(spec, block, range) == Sight::kNone) continue;
-    TileBlockAllPanels(lane, spec, block, range, queries, decode, scratch);
-  }
+  ForVisibleBlocks(lane, spec, RangeOf(query_positions, queries), row_begin, row_end, scratch,
+                   [&](const RowBlock& block, const int32_t* visible) HWY_ATTR {
+                     const BlockRows keys = DecodeKeys(lane, block, visible, scratch);
+                     const BlockRows values = DecodeValues(lane, block, visible, keys, scratch);
+                     ForPanels(spec, block, queries, scratch,
+                               [&](auto n, const int32_t* mask, const Panel& panel) HWY_ATTR {
+                                 TileBlock<n()>(lane, spec, block, mask, keys, values, scratch,
+                                                panel);
+                               });
+                   });
   for (size_t i = 0; i < scratch.panels; ++i) {
-    EndPanel(scratch.At(i, queries), lane.values.width, partials);
+    EndPanel(scratch.At(i, queries), lane.value_width(), partials);
   }
 }
 

@@ -8,7 +8,7 @@
 
 #include <cstring>
 
-#include "backends/xnnpack/softmax_mix_state-inl.h"
+#include "backends/xnnpack/softmax_mix_scores-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace headroom::xnnpack {
@@ -51,10 +51,12 @@ HWY_INLINE void AddColumns(const uint8_t* rows, size_t row_bytes, size_t count, 
   }
 }
 
+// Rows of float or int8 elements; the weights p stand in state.scores.
 template <RowCodec kCodec, size_t kQueries>
 HWY_NOINLINE void AddValues(const uint8_t* rows, size_t row_bytes, size_t width, size_t first_row,
                             size_t count, const DecodeState& state, size_t first_query) {
-  const float* p = state.scores + first_query * kMixBlockRows + first_row;
+  const float* p = kCodec == RowCodec::kI8Token ? state.weights : state.scores;
+  p += first_query * kMixBlockRows + first_row;
   float* o = state.o + first_query * state.o_stride;
   rows += first_row * row_bytes;
   size_t column = 0;
@@ -71,18 +73,50 @@ HWY_NOINLINE void AddValues(const uint8_t* rows, size_t row_bytes, size_t width,
 }
 
 #if HR_MIX_I16
-// As AddColumns for int8 rows, two at a time: pairs of codes of the same channel times pairs of
+// Weights of one query in 15 bits, relative to the block's largest; the rest of the block becomes
+// 0.
+HWY_INLINE void QuantiseWeights(const DecodeState& state, size_t h, size_t rows) {
+  const DF df;
+  const hn::Rebind<int16_t, DF> d16;
+  const float* p = state.weights + h * kMixBlockRows;
+  VF most = hn::Zero(df);
+  for (size_t r = 0; r < rows; r += kLanes) most = hn::Max(most, hn::Abs(hn::Load(df, p + r)));
+  const float largest = hn::ReduceMax(df, most);
+  // A weight so small that its inverse overflows adds nothing to any f32 sum.
+  state.weight_scale[h] = largest > 1e-30f ? largest / 32767.0f : 0.0f;
+  const VF factor = hn::Set(df, largest > 1e-30f ? 32767.0f / largest : 0.0f);
+  int16_t* codes = reinterpret_cast<int16_t*>(state.weights + h * kMixBlockRows);
+  for (size_t r = 0; r < kMixBlockRows; r += kLanes) {  // in place: codes are the shorter
+    const VI code =
+        r < rows ? hn::NearestInt(hn::Mul(hn::Load(df, p + r), factor)) : hn::Zero(DI());
+    hn::Store(hn::DemoteTo(d16, code), d16, codes + r);
+  }
+}
+
+// kLanes16 codes of an int8 row, or vector v of a block; `count` < kLanes16: only so many exist.
+template <RowCodec kCodec>
+HWY_INLINE hn::Vec<DI16> LoadCodes16(const uint8_t* at, size_t v, size_t count) {
+  if constexpr (kInBlocks<kCodec>) {
+    return LoadBlockCodes16<kCodec>(at, v);
+  } else {
+    const hn::Rebind<int8_t, DI16> d8;
+    const int8_t* codes = reinterpret_cast<const int8_t*>(at) + v * kLanes16;
+    return hn::PromoteTo(
+        DI16(), HWY_LIKELY(count >= kLanes16) ? hn::LoadU(d8, codes) : hn::LoadN(d8, codes, count));
+  }
+}
+
+// As AddColumns for rows of codes, two at a time: pairs of codes of the same channel times pairs of
 // weights. A group of kLanes16 channels fills two vectors of sums in the order that InterleaveLower
 // and InterleaveUpper leave; ValueOrder says which channel a lane holds. Hidden rows have weight 0.
-template <size_t kQueries, size_t kGroups>
+// `rows` points at the first channel; `tail` > 0: only so many channels of the last group exist.
+template <RowCodec kCodec, size_t kQueries, size_t kGroups>
 HWY_INLINE void AddColumnsI16(const uint8_t* rows, size_t row_bytes, size_t count,
                               const DecodeState& state, size_t first_query, size_t column,
                               size_t tail) {
   const DF df;
   const DI di;
   const DI16 d16;
-  const hn::Rebind<int8_t, DI16> d8;
-  const int16_t* weights = state.weights + first_query * kMixBlockRows;
   VI acc[kQueries][2 * kGroups];
   VI unused = hn::Zero(di);
   HR_UNROLL
@@ -91,24 +125,22 @@ HWY_INLINE void AddColumnsI16(const uint8_t* rows, size_t row_bytes, size_t coun
     for (size_t c = 0; c < 2 * kGroups; ++c) acc[h][c] = hn::Zero(di);
   }
   for (size_t r = 0; r < count; r += 2) {
-    const int8_t* first = reinterpret_cast<const int8_t*>(rows + r * row_bytes) + column;
-    const int8_t* second = r + 1 < count ? first + row_bytes : first;  // its weight is then 0
+    const uint8_t* first = rows + r * row_bytes;
+    const uint8_t* second = r + 1 < count ? first + row_bytes : first;  // its weight is then 0
     hn::Vec<DI16> pairs[2 * kGroups];
     HR_UNROLL
     for (size_t g = 0; g < kGroups; ++g) {
-      const size_t d = g * kLanes16;
-      const bool partial = HWY_UNLIKELY(tail > 0) && g + 1 == kGroups;
-      const auto a =
-          hn::PromoteTo(d16, partial ? hn::LoadN(d8, first + d, tail) : hn::LoadU(d8, first + d));
-      const auto b =
-          hn::PromoteTo(d16, partial ? hn::LoadN(d8, second + d, tail) : hn::LoadU(d8, second + d));
+      const size_t exist = tail > 0 && g + 1 == kGroups ? tail : kLanes16;
+      const auto a = LoadCodes16<kCodec>(first, g, exist);
+      const auto b = LoadCodes16<kCodec>(second, g, exist);
       pairs[2 * g] = hn::InterleaveLower(d16, a, b);
       pairs[2 * g + 1] = hn::InterleaveUpper(d16, a, b);
     }
     HR_UNROLL
     for (size_t h = 0; h < kQueries; ++h) {
       int32_t pair;
-      std::memcpy(&pair, weights + h * kMixBlockRows + r, sizeof(pair));
+      const float* weights = state.weights + (first_query + h) * kMixBlockRows;
+      std::memcpy(&pair, reinterpret_cast<const int16_t*>(weights) + r, sizeof(pair));
       const auto weight = hn::BitCast(d16, hn::Set(di, pair));
       HR_UNROLL
       for (size_t c = 0; c < 2 * kGroups; ++c) {
@@ -131,27 +163,182 @@ HWY_INLINE void AddColumnsI16(const uint8_t* rows, size_t row_bytes, size_t coun
 template <size_t kQueries>
 HWY_NOINLINE void AddValuesI16(const uint8_t* rows, size_t row_bytes, size_t width, size_t count,
                                const DecodeState& state, size_t first_query) {
+  constexpr RowCodec kCodec = RowCodec::kI8Token;
   size_t column = 0;
   for (; column + 2 * kLanes16 <= width; column += 2 * kLanes16) {
-    AddColumnsI16<kQueries, 2>(rows, row_bytes, count, state, first_query, column, 0);
+    AddColumnsI16<kCodec, kQueries, 2>(rows + column, row_bytes, count, state, first_query, column,
+                                       0);
   }
   for (; column < width; column += kLanes16) {
     const size_t tail = width - column < kLanes16 ? width - column : 0;
-    AddColumnsI16<kQueries, 1>(rows, row_bytes, count, state, first_query, column, tail);
+    AddColumnsI16<kCodec, kQueries, 1>(rows + column, row_bytes, count, state, first_query, column,
+                                       tail);
   }
 }
 #endif  // HR_MIX_I16
 
-// Where the sum of channel c lies in o.
+// The channels of one block of 32, whose scales are already in state.weights. `rows` points at it.
+template <RowCodec kCodec, size_t kQueries>
+HWY_NOINLINE void AddBlockColumns(const uint8_t* rows, size_t row_bytes, size_t count,
+                                  const DecodeState& state, size_t first_query, size_t column) {
+#if HR_MIX_I16
+  AddColumnsI16<kCodec, kQueries, kRowBlock / kLanes16>(rows, row_bytes, count, state, first_query,
+                                                        column, 0);
+#else
+  const DF df;
+  const float* p = state.weights + first_query * kMixBlockRows;
+  float* o = state.o + first_query * state.o_stride + column;
+  for (size_t v = 0; v < kBlockVectors; v += 2, o += 2 * kLanes) {
+    VF acc[kQueries][2];
+    HR_UNROLL
+    for (size_t h = 0; h < kQueries; ++h) {
+      acc[h][0] = hn::Load(df, o + h * state.o_stride);
+      acc[h][1] = hn::Load(df, o + h * state.o_stride + kLanes);
+    }
+    for (size_t r = 0; r < count; ++r) {
+      const VF first = LoadBlockCodes<kCodec>(rows + r * row_bytes, v);
+      const VF second = LoadBlockCodes<kCodec>(rows + r * row_bytes, v + 1);
+      HR_UNROLL
+      for (size_t h = 0; h < kQueries; ++h) {
+        const VF weight = hn::Set(df, p[h * kMixBlockRows + r]);
+        acc[h][0] = hn::MulAdd(weight, first, acc[h][0]);
+        acc[h][1] = hn::MulAdd(weight, second, acc[h][1]);
+      }
+    }
+    HR_UNROLL
+    for (size_t h = 0; h < kQueries; ++h) {
+      hn::Store(acc[h][0], df, o + h * state.o_stride);
+      hn::Store(acc[h][1], df, o + h * state.o_stride + kLanes);
+    }
+  }
+#endif
+}
+
+// --- the part of decode that knows the values' codec
+// ----------------------------------------------
+
+// state.weights of query h: p times the rows' scales.
+HWY_INLINE void WeighRows(const DecodeState& state, size_t h, const float* scales, size_t rows) {
+  const DF df;
+  const float* p = state.scores + h * kMixBlockRows;
+  float* weights = state.weights + h * kMixBlockRows;
+  for (size_t r = 0; r < rows; r += kLanes) {
+    hn::Store(hn::Mul(hn::Load(df, p + r), hn::Load(df, scales + r)), df, weights + r);
+  }
+#if HR_MIX_I16
+  QuantiseWeights(state, h, rows);
+#endif
+}
+
+// Rows that nobody sees may hold anything: keep their scales and minimums out of the sums. Lanes
+// behind the last row are cleared too.
+HWY_INLINE void ClearHidden(const int32_t* visible, size_t rows, float* scales) {
+  for (size_t r = 0; r < RoundUp(rows, kLanes); ++r) {
+    if (r >= rows || (visible != nullptr && visible[r] < 0)) scales[r] = 0.0f;
+  }
+}
+
 template <RowCodec kCodec>
-HWY_INLINE size_t ValueOrder(size_t c) {
-  if constexpr (kIntegerRows<kCodec>) {
+HWY_NOINLINE void AddFloatValues(const RowArray& values, const RowBlock& block,
+                                 const int32_t* visible, const DecodeState& state) {
+  const uint8_t* rows = RowAt<kCodec>(values, block.begin);
+  const size_t row_bytes = RowDataBytes(kCodec, values.width);
+  for (size_t first = 0, end; first < block.rows; first = end) {
+    end = block.rows;
+    if (visible != nullptr) {  // the next run of rows that somebody sees
+      while (first < block.rows && visible[first] < 0) ++first;
+      for (end = first; end < block.rows && visible[end] >= 0;) ++end;
+      if (first == end) break;
+    }
+    ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
+      AddValues<kCodec, n()>(rows, row_bytes, values.width, first, end - first, state, h);
+    });
+  }
+}
+
+HWY_NOINLINE void AddI8TokenValues(const RowArray& values, const RowBlock& block,
+                                   const int32_t* visible, const DecodeState& state) {
+  const DF df;
+  constexpr RowCodec kCodec = RowCodec::kI8Token;
+  float *scales = state.value_scale, *minimums = state.row_scale;
+  LoadRowMeta(values.meta + 2 * uint64_t{block.begin}, block.rows, scales, minimums);
+  ClearHidden(visible, block.rows, scales);
+  ClearHidden(visible, block.rows, minimums);
+  for (size_t h = 0; h < state.queries; ++h) {
+    const float* p = state.scores + h * kMixBlockRows;
+    VF offset = hn::Load(df, state.offsets + h * kLanes);
+    for (size_t r = 0; r < block.rows; r += kLanes) {
+      offset = hn::MulAdd(hn::Load(df, p + r), hn::Load(df, minimums + r), offset);
+    }
+    hn::Store(offset, df, state.offsets + h * kLanes);
+    WeighRows(state, h, scales, block.rows);
+  }
+  const uint8_t* rows = RowAt<kCodec>(values, block.begin);
+  const size_t row_bytes = RowDataBytes(kCodec, values.width);
+  ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
+#if HR_MIX_I16
+    AddValuesI16<n()>(rows, row_bytes, values.width, block.rows, state, h);
+#else
+    AddValues<kCodec, n()>(rows, row_bytes, values.width, 0, block.rows, state, h);
+#endif
+  });
+}
+
+// [row][block] to [block][row].
+HWY_INLINE void TransposeScales(const float* from, size_t rows, size_t blocks, float* to) {
+  const DF df;
+  if (blocks == 2) {
+    for (size_t r = 0; r < rows; r += kLanes) {
+      VF even, odd;
+      hn::LoadInterleaved2(df, from + 2 * r, even, odd);
+      hn::Store(even, df, to + r);
+      hn::Store(odd, df, to + kMixBlockRows + r);
+    }
+    return;
+  }
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t b = 0; b < blocks; ++b) to[b * kMixBlockRows + r] = *from++;
+  }
+}
+
+template <RowCodec kCodec>
+HWY_NOINLINE void AddBlockValues(const RowArray& values, const RowBlock& block,
+                                 const int32_t* visible, const DecodeState& state) {
+  const size_t blocks = (values.width + kRowBlock - 1) / kRowBlock;
+  const size_t row_bytes = RowDataBytes(kCodec, values.width);
+  const uint8_t* rows = RowAt<kCodec>(values, block.begin);
+  LoadBlockScales(values, block.begin, block.rows, state.row_scale);
+  TransposeScales(state.row_scale, block.rows, blocks, state.value_scale);
+  for (size_t b = 0; b < blocks; ++b, rows += RowDataBytes(kCodec, kRowBlock)) {
+    float* scales = state.value_scale + b * kMixBlockRows;
+    ClearHidden(visible, block.rows, scales);
+    for (size_t h = 0; h < state.queries; ++h) WeighRows(state, h, scales, block.rows);
+    ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
+      AddBlockColumns<kCodec, n()>(rows, row_bytes, block.rows, state, h, b * kRowBlock);
+    });
+  }
+}
+
+// What decode does with values of one codec: adds a block's rows, weighted with p in state.scores
+// (0 behind the last row), to state.o and state.offsets. visible: null when every row is seen.
+using AddValuesFn = void (*)(const RowArray& values, const RowBlock& block, const int32_t* visible,
+                             const DecodeState& state);
+
+HWY_INLINE AddValuesFn AddValuesOf(RowCodec codec) {
+  constexpr AddValuesFn kParts[kRowCodecs] = {
+      AddFloatValues<RowCodec::kF32>, AddFloatValues<RowCodec::kF16>, AddI8TokenValues,
+      AddBlockValues<RowCodec::kBlock8>, AddBlockValues<RowCodec::kBlock4>};
+  return kParts[static_cast<int>(codec)];
+}
+
+// Where the sum of channel c lies in o.
+HWY_INLINE size_t ValueOrder(RowCodec codec, size_t c) {
+  if (HR_MIX_I16 && codec >= RowCodec::kI8Token) {
     // Inside a group of 2 * kLanes channels: block of 8 channels, then which half of it, then lane.
     const size_t group = c / (2 * kLanes) * (2 * kLanes), k = c % (2 * kLanes);
     return group + (k % 8 / 4) * kLanes + k / 8 * 4 + k % 4;
-  } else {
-    return c;
   }
+  return c;
 }
 
 }  // namespace HWY_NAMESPACE
