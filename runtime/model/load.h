@@ -103,6 +103,10 @@ Status CheckFactor(const Where& where, const char* what, float factor);
 Status LoadMixture(const LoadContext& context, const Where& where, const fb::MixtureOp& from,
                    uint32_t width, MixtureSpec* out);
 
+// Which vectors an attention makes, what is cached of them, and which head reads which.
+Status LoadProjection(LoadContext& context, const Where& where, const fb::Projection* projection,
+                      AttentionSpec* out);
+
 // The steps, in this order.
 Status LoadTensors(LoadContext& context);     // segments and tensors
 Status LoadMetadata(LoadContext& context);    // names, limits, sampling

@@ -104,7 +104,9 @@ Status LoadAttentionOp(const LoadContext& context, const Where& where, const fb:
       CheckIndex(where, "attention", from.attention(), context.model.attentions.size()));
   op->attention = static_cast<int32_t>(from.attention());
   const AttentionSpec& spec = context.model.attentions[from.attention()];
-  const TensorView& query = context.model.tensors[static_cast<size_t>(spec.query.weight.tensor)];
+  const WeightRef& first =
+      spec.query.kind == QueryKind::kLowRank ? spec.query.down : spec.query.weight;
+  const TensorView& query = context.model.tensors[static_cast<size_t>(first.tensor)];
   return CheckWidths(where, shape, query.columns(), spec.output.rows);
 }
 

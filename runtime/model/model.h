@@ -55,6 +55,8 @@ struct RopeSpec {
   float attention_factor = 1.0f;        // multiplies cos and sin (YaRN)
 };
 
+enum class Activation : uint8_t { kSilu, kGeluErf, kGeluTanh, kRelu, kQuickGelu, kSigmoid };
+
 // A row vector per token and head that is cached.
 struct StreamSpec {
   uint32_t heads = 0;  // 0: there is no such stream
@@ -65,10 +67,31 @@ struct StreamSpec {
   bool present() const { return heads != 0; }
 };
 
+// schema/headroom.fbs, Query, says what each kind computes.
+enum class QueryKind : uint8_t { kDense, kLowRank, kGated };
+
+// A matrix for every head, which neighbouring heads may share: head h has block h / (H / blocks).
+// Blocks are neighbouring rows of one tensor.
+struct HeadMatrix {
+  WeightRef weight;     // [blocks * rows, columns]
+  uint32_t blocks = 0;  // a divisor of H; 0: no matrix
+  uint32_t rows = 0;    // of one
+  bool present() const { return blocks != 0; }
+};
+
+// What is made of the input for each head: [a part that meets `key`][a part that meets `tail`].
 struct QuerySpec {
-  WeightRef weight;  // [H * Dk, C]
-  NormSpec norm;     // before RoPE; per head over Dk, or whole_row
+  QueryKind kind = QueryKind::kDense;
+  uint32_t width = 0;  // of a head
+  WeightRef weight;    // what the input, or of kLowRank the normed low-rank row, is multiplied by
+  WeightRef down;      // kLowRank: [rank, C]; kGated: [H * width, F]
+  NormSpec down_norm;  // kLowRank; may be absent
+  WeightRef gate, up;  // kGated: [F, rows of weight]
+  Activation activation = Activation::kSilu;  // kGated
+  NormSpec norm;                              // before RoPE; per head over its width, or whole_row
   RopeSpec rope;
+  int32_t factors = kNone;  // f32 [width]: multiply the rotated query
+  HeadMatrix matrix;        // makes the part for `key` as wide as a row of it
 };
 
 // Which heads of the streams make one row of keys and values. Heads without a stream are 0.
@@ -80,16 +103,26 @@ struct ViewHeads {
 // One attention layer in its five parts (projection, store, view, mix, output), restricted to what
 // this build executes.
 struct AttentionSpec {
-  // Projection. A key is a row of `key` followed by one of `tail` when there is one.
+  // Projection. A key is a row of `key` followed by one of `tail` when there is one. Without heads
+  // of `value`, values are the first value.width numbers of the rows of `key`.
   uint32_t query_heads = 0;  // H
   QuerySpec query;
   StreamSpec key, tail, value;
+  HeadMatrix value_matrix;  // multiplies what a head has mixed
   WeightRef output;
   std::vector<ViewHeads> views;    // [G]: the KV heads as queries see them
   std::vector<uint16_t> head_map;  // [H]: view read by each query head
+  // An earlier attention whose rows of keys and values this one reads; its streams have no weights.
+  int32_t source_attention = kNone;
   uint32_t kv_heads() const { return static_cast<uint32_t>(views.size()); }  // G
   uint32_t key_width() const { return key.width + tail.width; }              // Dk
   uint32_t value_width() const { return value.width; }                       // Dv
+  // Of a head's query between its projection and its matrix.
+  uint32_t query_part() const { return query.width - tail.width; }
+  // Of a head as the output projection reads it.
+  uint32_t mixed_width() const {
+    return value_matrix.present() ? value_matrix.rows : value_width();
+  }
   // View
   uint32_t left = kUnlimited;  // rows visible before self, excluding self
   uint32_t sinks = 0;          // first rows that stay visible whatever the window
@@ -98,8 +131,6 @@ struct AttentionSpec {
   float softcap = 0.0f;         // 0 = none
   int32_t sink_logits = kNone;  // f32 [H], learned sinks
 };
-
-enum class Activation : uint8_t { kSilu, kGeluErf, kGeluTanh, kRelu, kQuickGelu, kSigmoid };
 
 // What turns router logits into weights: a softmax over all experts or over the chosen ones, or a
 // sigmoid of each.

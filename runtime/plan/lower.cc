@@ -15,9 +15,9 @@ bool Adjacent(const WeightRef& a, const WeightRef& b) {
   return a.tensor == b.tensor && a.bias == b.bias && a.row_begin + a.rows == b.row_begin;
 }
 
-bool SameRope(const RopeSpec& a, const RopeSpec& b) {
-  return a.dims == b.dims && a.offset == b.offset && a.layout == b.layout &&
-         a.inverse_frequencies == b.inverse_frequencies && a.attention_factor == b.attention_factor;
+bool SameAngles(const RopeSpec& a, const RopeSpec& b) {
+  return a.dims == b.dims && a.inverse_frequencies == b.inverse_frequencies &&
+         a.attention_factor == b.attention_factor;
 }
 
 class Lowering {
@@ -81,7 +81,7 @@ class Lowering {
     if (rope.dims == 0) return kNone;
     auto& ropes = result_.ropes;
     auto found = std::find_if(ropes.begin(), ropes.end(),
-                              [&](const RopeSpec& other) { return SameRope(rope, other); });
+                              [&](const RopeSpec& other) { return SameAngles(rope, other); });
     if (found == ropes.end()) found = ropes.insert(ropes.end(), rope);
     return static_cast<int32_t>(found - ropes.begin());
   }
@@ -97,9 +97,7 @@ class Lowering {
         AddStep(StepKind::kEmbed, index, kNone, OutputOf(op));
         return {};
       case OpKind::kNorm:
-        ReadDirectly(op.norm.weight);
-        ReadDirectly(op.norm.bias);
-        AddStep(StepKind::kNorm, index, input(0), OutputOf(op));
+        AddNorm(index, {input(0)}, OutputOf(op), op.norm);
         return {};
       case OpKind::kProjection:
         AddDense(index, input(0), OutputOf(op), op.weight, op.weight.rows);
@@ -108,7 +106,8 @@ class Lowering {
         return LowerAttention(index, input(0));
       case OpKind::kGatedActivation:
       case OpKind::kActivation:
-        AddStep(StepKind::kActivation, index, input(0), OutputOf(op));
+        AddActivation(index, input(0), OutputOf(op), op.activation,
+                      op.kind == OpKind::kGatedActivation);
         return {};
       case OpKind::kAdd: {
         const int32_t a = input(0), b = input(1);
@@ -134,9 +133,29 @@ class Lowering {
                         static_cast<int>(op.kind), index);
   }
 
-  // Dense q, k and v: one layer where their rows are neighbours, so the input is read once.
+  void AddNorm(int32_t op, const Slice& input, int32_t output, const model::NormSpec& norm) {
+    ReadDirectly(norm.weight);
+    ReadDirectly(norm.bias);
+    Step& step = AddStep(StepKind::kNorm, op, input.buffer, output);
+    step.column = input.column;
+    step.norm = norm;
+  }
+
+  void AddActivation(int32_t op, int32_t input, int32_t output, model::Activation activation,
+                     bool gated) {
+    Step& step = AddStep(StepKind::kActivation, op, input, output);
+    step.activation = activation;
+    step.gated = gated;
+  }
+
+  // Dense q, k and v: one layer where their rows are neighbours, so the input is read once. What
+  // goes straight into another dense layer stays by itself.
   void LowerProjections(int32_t op, int32_t input, const AttentionSpec& spec, Step* append) {
-    std::vector<WeightRef> refs = {spec.query.weight};
+    const model::QuerySpec& query = spec.query;
+    const bool low_rank = query.kind == model::QueryKind::kLowRank;
+    const bool alone =
+        query.kind == model::QueryKind::kGated || (low_rank && !query.down_norm.present());
+    std::vector<WeightRef> refs = {low_rank ? query.down : query.weight};
     std::vector<Slice*> slices = {&append->query};
     for (int i = 0; i < kStreams; ++i) {
       if (!StreamOf(spec, i).present()) continue;
@@ -146,13 +165,49 @@ class Lowering {
     for (size_t begin = 0; begin < refs.size();) {
       size_t end = begin + 1;
       uint32_t rows = refs[begin].rows;
-      while (end < refs.size() && Adjacent(refs[end - 1], refs[end])) rows += refs[end++].rows;
+      while (end < refs.size() && Adjacent(refs[end - 1], refs[end]) && !(alone && begin == 0)) {
+        rows += refs[end++].rows;
+      }
       const int32_t buffer = AddBuffer(rows);
       AddDense(op, input, buffer, refs[begin], rows);
       for (uint32_t column = 0; begin < end; column += refs[begin++].rows) {
         *slices[begin] = {buffer, column};
       }
     }
+  }
+
+  // From the first product of the input to the queries of all heads.
+  void LowerQuery(int32_t op, const model::QuerySpec& spec, Slice* query) {
+    if (spec.kind == model::QueryKind::kLowRank) {
+      int32_t inner = query->buffer;
+      if (spec.down_norm.present()) {
+        inner = AddBuffer(spec.down.rows);
+        AddNorm(op, *query, inner, spec.down_norm);
+      }
+      *query = {AddBuffer(spec.weight.rows)};
+      AddDense(op, inner, query->buffer, spec.weight, spec.weight.rows);
+    } else if (spec.kind == model::QueryKind::kGated) {
+      const uint32_t width = spec.gate.rows;
+      const int32_t gate_up = AddBuffer(2 * width), inner = AddBuffer(width);
+      AddDense(op, query->buffer, gate_up, spec.gate, 2 * width);
+      AddActivation(op, gate_up, inner, spec.activation, true);
+      *query = {AddBuffer(spec.down.rows)};
+      AddDense(op, inner, query->buffer, spec.down, spec.down.rows);
+    }
+    query->head_stride = spec.width;
+  }
+
+  // Every head's vectors times the head's matrix.
+  Slice LowerHeadMatrix(int32_t op, uint32_t heads, const model::HeadMatrix& matrix,
+                        const Slice& input) {
+    if (!matrix.present()) return input;
+    const WeightRef& weight = matrix.weight;
+    result_.dense.push_back(
+        {weight.tensor, weight.row_begin, matrix.rows, kNone, matrix.blocks, matrix.blocks});
+    Step& step = AddStep(StepKind::kHeadDense, op, input.buffer, AddBuffer(heads * matrix.rows));
+    step.query = input;
+    step.dense = static_cast<int32_t>(result_.dense.size() - 1);
+    return {step.output, 0, matrix.rows};
   }
 
   Status LowerAttention(int32_t index, int32_t input) {
@@ -172,13 +227,24 @@ class Lowering {
       append.stream_ropes[i] = RopeIndex(stream.rope);
     }
     LowerProjections(index, input, spec, &append);
+    LowerQuery(index, spec.query, &append.query);
+    ReadDirectly(spec.query.factors);
     result_.steps.push_back(append);
 
-    Step mix = append;
+    Step mix;
     mix.kind = StepKind::kMix;
+    mix.op = index;
+    mix.attention = op.attention;
+    if (spec.tail.present()) {
+      mix.query_tail = append.query;
+      mix.query_tail.column += spec.query_part();
+    }
+    mix.query = LowerHeadMatrix(index, spec.query_heads, spec.query.matrix, append.query);
     mix.output = AddBuffer(spec.query_heads * spec.value_width());
     result_.steps.push_back(mix);
-    AddDense(index, mix.output, OutputOf(op), spec.output, spec.output.rows);
+    const Slice mixed = LowerHeadMatrix(index, spec.query_heads, spec.value_matrix,
+                                        {mix.output, 0, spec.value_width()});
+    AddDense(index, mixed.buffer, OutputOf(op), spec.output, spec.output.rows);
     return {};
   }
 
@@ -214,8 +280,8 @@ class Lowering {
   template <typename Visit>
   static void ForEachBuffer(const Step& step, Visit visit) {
     for (int32_t buffer :
-         {step.inputs[0], step.inputs[1], step.query.buffer, step.streams[0].buffer,
-          step.streams[1].buffer, step.streams[2].buffer, step.output}) {
+         {step.inputs[0], step.inputs[1], step.query.buffer, step.query_tail.buffer,
+          step.streams[0].buffer, step.streams[1].buffer, step.streams[2].buffer, step.output}) {
       if (buffer != kNone) visit(buffer);
     }
   }

@@ -38,6 +38,7 @@ struct Buffer {
 struct Slice {
   int32_t buffer = kNone;
   uint32_t column = 0;
+  uint32_t head_stride = 0;  // of queries: columns from one head to the next
 };
 
 // What is cached of a token: keys, the second part of keys, values.
@@ -56,8 +57,9 @@ enum class StepKind : uint8_t {
   kAdd,
   kScale,
   kSoftcap,
-  kExperts,   // chooses by the router's logits (second input) and runs the chosen experts
-  kMultiply,  // by one factor a row
+  kExperts,    // chooses by the router's logits (second input) and runs the chosen experts
+  kMultiply,   // by one factor a row
+  kHeadDense,  // out[T, h, :] = block of head h * in[T, h, :]
 };
 
 struct Step {
@@ -68,9 +70,14 @@ struct Step {
   int32_t dense = kNone;  // kDense; kExperts: gate and up; index into Lowered::dense
   int32_t down = kNone;   // kExperts: likewise
   int32_t attention =
-      kNone;  // kAppend, kMix: index into Model::attentions and of the store's layer
-  // kAppend, kMix; ropes: index into Lowered::ropes
+      kNone;             // kAppend, kMix: index into Model::attentions and of the store's layer
+  uint32_t column = 0;   // kNorm: first one of the first input
+  model::NormSpec norm;  // kNorm
+  model::Activation activation = model::Activation::kSilu;  // kActivation
+  bool gated = false;                                       // kActivation
+  // kAppend, kMix, kHeadDense; ropes: index into Lowered::ropes
   Slice query;
+  Slice query_tail;  // kMix: what meets the second part of keys
   int32_t query_rope = kNone;
   Slice streams[kStreams];
   int32_t stream_ropes[kStreams] = {kNone, kNone, kNone};

@@ -27,12 +27,25 @@ uint32_t LongestRows(const std::vector<store::LayerSpec>& layers) {
 
 store::LayerSpec LayerOf(const model::AttentionSpec& spec, RowCodec codec, uint32_t context,
                          uint32_t chunk) {
-  store::LaneSpec lane;
-  lane.key = {codec, spec.key.width};
-  lane.value = {codec, spec.value.width};
-  lane.left = spec.left;
-  lane.sinks = spec.sinks;
-  return {{{spec.kv_heads(), store::PlanLane(lane, context, chunk)}}, -1};
+  // Lanes with the same arrays are neighbours: a stream's heads are in the first of them.
+  store::LayerSpec layer;
+  for (uint32_t begin = 0;;) {
+    uint32_t end = UINT32_MAX;
+    store::LaneSpec lane;
+    const auto take = [&](const model::StreamSpec& stream, store::LaneArray* array) {
+      if (stream.heads <= begin) return;
+      *array = {codec, stream.width};
+      end = std::min(end, stream.heads);
+    };
+    take(spec.key, &lane.key);
+    take(spec.tail, &lane.tail);
+    take(spec.value, &lane.value);
+    if (end == UINT32_MAX) return layer;
+    lane.left = spec.left;
+    lane.sinks = spec.sinks;
+    layer.groups.push_back({end - begin, store::PlanLane(lane, context, chunk)});
+    begin = end;
+  }
 }
 
 uint64_t InputRegionBytes(const model::Model& model, const Lowered& lowered,
@@ -43,6 +56,19 @@ uint64_t InputRegionBytes(const model::Model& model, const Lowered& lowered,
     const uint32_t columns = model.tensors[lowered.dense[step.dense].tensor].columns();
     const uint32_t rows = lowered.buffers[step.output].tail ? 1 : chunk;
     bytes = std::max(bytes, facts.input_bytes(facts.input_kinds[step.dense], rows, columns));
+  }
+  return bytes;
+}
+
+// What the busiest thread holds while heads are multiplied by matrices of their own.
+uint64_t HeadBytes(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
+                   uint32_t chunk) {
+  uint64_t bytes = 0;
+  for (const Step& step : lowered.steps) {
+    if (step.kind != StepKind::kHeadDense) continue;
+    for (const uint32_t tokens : {1u, lowered.buffers[step.output].tail ? 1u : chunk}) {
+      bytes = std::max(bytes, HeadScratchOf(model, lowered, step, facts, tokens).bytes);
+    }
   }
   return bytes;
 }
@@ -102,7 +128,8 @@ void LayOutArena(const model::Model& model, const Lowered& lowered, const Backen
     rope_bytes += RoundUp(uint64_t{plan->chunk} * rope.dims * sizeof(float), 64);
   }
   place(&plan->rope_region, rope_bytes);
-  plan->worker_bytes = WorkerBytes(model, facts);
+  plan->worker_bytes =
+      std::max(WorkerBytes(model, facts), HeadBytes(model, lowered, facts, plan->chunk));
   place(&plan->worker_region, plan->worker_bytes * limits.threads);
   place(&plan->partial_region, PartialBytes(model, plan->layers));
   place(&plan->expert_region, ExpertBytes(model, lowered, facts, plan->chunk));
@@ -273,6 +300,13 @@ ExpertScratch ExpertScratchOf(const model::Model& model, const Lowered& lowered,
   const ExpertInputs inputs{facts.input_kinds[step.dense], facts.input_kinds[step.down],
                             facts.input_bytes};
   return LayOutExperts(spec, lowered.buffers[step.output].width, tokens, inputs);
+}
+
+HeadScratch HeadScratchOf(const model::Model& model, const Lowered& lowered, const Step& step,
+                          const BackendFacts& facts, uint32_t tokens) {
+  const DenseLayer& dense = lowered.dense[step.dense];
+  return LayOutHeadDense(model.tensors[dense.tensor].columns(), dense.rows, tokens,
+                         facts.input_kinds[step.dense], facts.input_bytes);
 }
 
 Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "plan/experts.h"
+#include "plan/head_dense.h"
 #include "plan/lower.h"
 #include "plan/offsets.h"
 #include "store/kv_store.h"
@@ -78,6 +79,10 @@ struct Plan {
 // Plan::expert_region.
 ExpertScratch ExpertScratchOf(const model::Model& model, const Lowered& lowered, const Step& step,
                               const BackendFacts& facts, uint32_t tokens);
+
+// The scratch of one thread in step kHeadDense for `tokens` rows; Plan::worker_region holds it.
+HeadScratch HeadScratchOf(const model::Model& model, const Lowered& lowered, const Step& step,
+                          const BackendFacts& facts, uint32_t tokens);
 
 // The best plan inside the limits, or the smallest one with fits == false and missing_bytes. AUTO
 // takes f16 while the context asked for (or the trained maximum) fits, else int8; chunks of at

@@ -35,6 +35,7 @@ void Executor::Bind() {
     BindStep(step, &bound);
     steps_.push_back(bound);
     if (step.kind == StepKind::kAppend) BindAttention(step);
+    if (step.kind == StepKind::kMix) BindMix(step);
   }
 }
 
@@ -46,9 +47,10 @@ float* Executor::BufferData(int32_t buffer) const {
 
 void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
   static constexpr Status (Executor::*kRun[])(const BoundStep&) = {
-      &Executor::RunEmbed, &Executor::RunNorm,       &Executor::RunDense,   &Executor::RunAppend,
-      &Executor::RunMix,   &Executor::RunActivation, &Executor::RunAdd,     &Executor::RunUnary,
-      &Executor::RunUnary, &Executor::RunExperts,    &Executor::RunMultiply};  // by StepKind
+      &Executor::RunEmbed,   &Executor::RunNorm,     &Executor::RunDense,
+      &Executor::RunAppend,  &Executor::RunMix,      &Executor::RunActivation,
+      &Executor::RunAdd,     &Executor::RunUnary,    &Executor::RunUnary,
+      &Executor::RunExperts, &Executor::RunMultiply, &Executor::RunHeadDense};  // by StepKind
   const model::Op& op = b_.model->ops[step.op];
   const auto& tensors = b_.model->tensors;
   const auto& kernels = b_.kernels->pointwise;
@@ -69,18 +71,21 @@ void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
     bound->release = b_.release_embeddings && !ReadByDense(op.weight.tensor);
   }
   if (step.kind == StepKind::kNorm) {
-    bound->norm = op.norm.kind == model::NormKind::kRms ? kernels.rms_norm : kernels.layer_norm;
-    bound->norm_weight = tensors[op.norm.weight].f32();
-    if (op.norm.bias != kNone) bound->norm_bias = tensors[op.norm.bias].f32();
-    bound->epsilon = op.norm.epsilon;
+    const model::NormSpec& norm = step.norm;
+    bound->norm = norm.kind == model::NormKind::kRms ? kernels.rms_norm : kernels.layer_norm;
+    bound->norm_weight = tensors[norm.weight].f32();
+    if (norm.bias != kNone) bound->norm_bias = tensors[norm.bias].f32();
+    bound->epsilon = norm.epsilon;
+    bound->inputs[0] += step.column;
   }
   if (step.kind == StepKind::kExperts) bound->experts = BindExperts(step);
+  if (step.kind == StepKind::kHeadDense) bound->head_dense = BindHeadDense(step);
   if (step.kind == StepKind::kMultiply) bound->unary = kernels.scale;
   if (step.kind == StepKind::kScale) bound->unary = kernels.scale;
   if (step.kind == StepKind::kSoftcap) bound->unary = kernels.softcap;
   if (step.kind == StepKind::kActivation) {
-    bound->activation = kernels.activation[static_cast<int>(op.activation)];
-    bound->gated = op.kind == model::OpKind::kGatedActivation;
+    bound->activation = kernels.activation[static_cast<int>(step.activation)];
+    bound->gated = step.gated;
   }
 }
 
@@ -104,7 +109,10 @@ void Executor::BindAttention(const plan::Step& step) {
   };
   bound.spec = &spec;
   bound.query = {&spec.query.norm, &spec.query.rope, nullptr, nullptr, 0,
-                 spec.query_heads, spec.key_width()};
+                 spec.query_heads, spec.query.width};
+  if (spec.query.factors != kNone) {
+    bound.query.factors = b_.model->tensors[spec.query.factors].f32();
+  }
   bind(step.query, step.query_rope, &bound.query);
   for (int i = 0; i < plan::kStreams; ++i) {
     const model::StreamSpec& stream = plan::StreamOf(spec, i);
@@ -130,6 +138,19 @@ void Executor::BindAttention(const plan::Step& step) {
     bound.largest_group = std::max(bound.largest_group, group);
   }
   bound.view_begin.push_back(static_cast<uint32_t>(bound.view_heads.size()));
+}
+
+Executor::BoundHeads Executor::BindHeads(const plan::Slice& slice, uint32_t width) const {
+  const plan::Buffer& buffer = b_.lowered->buffers[slice.buffer];
+  return {BufferData(slice.buffer) + slice.column, buffer.width, slice.head_stride, width,
+          buffer.tail};
+}
+
+void Executor::BindMix(const plan::Step& step) {
+  BoundAttention& bound = attentions_[step.attention];
+  bound.parts[0] = BindHeads(step.query, bound.spec->key.width);
+  if (step.query_tail.buffer == kNone) return;
+  bound.parts[1] = BindHeads(step.query_tail, bound.spec->tail.width);
 }
 
 const float* Executor::Input(const BoundStep& step, int i) const {
@@ -206,10 +227,10 @@ Status Executor::RunEmbed(const BoundStep& step) {
 
 Status Executor::RunNorm(const BoundStep& step) {
   const float* x = Input(step, 0);
+  const uint32_t stride = step.input_widths[0];
   ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
-    const uint64_t offset = uint64_t{begin} * step.width;
-    step.norm(x + offset, step.width, step.output + offset, step.width, end - begin, step.width,
-              step.norm_weight, step.norm_bias, step.epsilon);
+    step.norm(x + uint64_t{begin} * stride, stride, step.output + uint64_t{begin} * step.width,
+              step.width, end - begin, step.width, step.norm_weight, step.norm_bias, step.epsilon);
   });
   return {};
 }

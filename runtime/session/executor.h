@@ -13,6 +13,7 @@
 #include "model/model.h"
 #include "ops/mixture.h"
 #include "plan/experts.h"
+#include "plan/head_dense.h"
 #include "plan/lower.h"
 #include "plan/solve.h"
 #include "store/kv_store.h"
@@ -82,6 +83,7 @@ class Executor {
     bool release = false;            // kEmbed: drop the table's pages from time to time
     mutable uint32_t looked_up = 0;  // kEmbed: rows since then
     size_t experts = 0;              // kExperts: index into experts_
+    size_t head_dense = 0;           // kHeadDense: index into head_dense_
   };
   // The vectors [heads, width] of a chunk's tokens, and how they become what is compared or cached.
   struct BoundRows {
@@ -91,18 +93,36 @@ class Executor {
     float* data = nullptr;          // null: there are none
     uint32_t stride = 0;            // floats
     uint32_t heads = 0, width = 0;
+    const float* factors = nullptr;  // [width]: what a rotated vector is multiplied by; or null
     float* row(uint32_t index) const { return data + uint64_t{index} * stride; }
+  };
+  // Vectors [heads, width] of a chunk's tokens as they are read: of row r and head h from
+  // data + r * stride + h * head_stride on. One row of them stands for the tail's.
+  struct BoundHeads {
+    const float* data = nullptr;  // null: there are none
+    uint32_t stride = 0, head_stride = 0, width = 0;
+    bool is_tail = false;
   };
   // An attention layer with everything looked up.
   struct BoundAttention {
     const model::AttentionSpec* spec = nullptr;
     BoundRows query;
+    BoundHeads parts[2];  // of queries: what meets the two parts of keys
     BoundRows streams[plan::kStreams];
     std::vector<attention::MixSpec> mix;  // by view
     const float* sink_logits = nullptr;
     std::vector<uint16_t> view_heads;  // query heads in order of their views
     std::vector<uint32_t> view_begin;  // [G + 1] into view_heads
     uint32_t largest_group = 1;        // query heads of the busiest view
+  };
+  // A matrix for each head with everything looked up.
+  struct BoundHeadDense {
+    BoundHeads input;
+    size_t layer = 0;  // dense layer
+    xnnpack::InputKind kind = xnnpack::InputKind::kF32;
+    uint32_t heads = 0, group = 1;  // neighbouring heads of one block
+    uint32_t rows = 0;              // of a block
+    plan::HeadScratch chunk, token;
   };
   // A mixture of experts with everything looked up; for a whole chunk or for one token.
   struct BoundExperts {
@@ -120,7 +140,10 @@ class Executor {
   void Bind();
   void BindStep(const plan::Step& step, BoundStep* bound);
   void BindAttention(const plan::Step& step);
+  void BindMix(const plan::Step& step);
+  BoundHeads BindHeads(const plan::Slice& slice, uint32_t width) const;
   size_t BindExperts(const plan::Step& step);
+  size_t BindHeadDense(const plan::Step& step);
   bool ReadByDense(int32_t tensor) const;
   float* BufferData(int32_t buffer) const;
   // Row 0 of input i as the running step sees it.
@@ -137,7 +160,15 @@ class Executor {
   Status RunUnary(const BoundStep& step);
   Status RunMultiply(const BoundStep& step);
   Status RunExperts(const BoundStep& step);
+  Status RunHeadDense(const BoundStep& step);
   Status RunSteps(size_t begin, size_t end);
+  // Vector of a head for row `row` of the step.
+  const float* HeadOf(const BoundHeads& heads, uint32_t row, uint32_t head) const {
+    const uint32_t at = row + (tail_ && !heads.is_tail ? row_ : 0);
+    return heads.data + uint64_t{at} * heads.stride + uint64_t{head} * heads.head_stride;
+  }
+  struct HeadTasks;
+  Status RunHead(const HeadTasks& tasks, std::byte* worker, uint32_t head);
 
   // Shows what is about to meet the weights of a dense layer to whoever looks.
   void Observe(size_t layer, const float* x, uint32_t rows, uint32_t columns) const;
@@ -177,6 +208,7 @@ class Executor {
   std::vector<BoundStep> steps_;
   std::vector<BoundAttention> attentions_;
   std::vector<BoundExperts> experts_;
+  std::vector<BoundHeadDense> head_dense_;
   std::vector<float*> rope_tables_;
   std::byte* input_scratch_ = nullptr;
   size_t logits_step_ = 0;  // the first that writes where the logits lie

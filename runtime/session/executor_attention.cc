@@ -43,6 +43,8 @@ float* Executor::PreparedRow(const BoundRows& rows, uint32_t row) const {
   const float* angles =
       rows.angles == nullptr ? nullptr : rows.angles + uint64_t{row} * rows.rope->dims;
   NormAndRotate(*b_.kernels, *b_.model, *rows.norm, *rows.rope, angles, rows.heads, rows.width, x);
+  if (rows.factors == nullptr) return x;
+  for (uint32_t i = 0; i < rows.heads * rows.width; ++i) x[i] *= rows.factors[i % rows.width];
   return x;
 }
 
@@ -77,9 +79,8 @@ struct Executor::MixTasks {
   void (Executor::*task)(const MixTasks&, std::byte*, size_t) = nullptr;
   const BoundAttention* layer = nullptr;
   size_t index = 0;
-  const float* query = nullptr;  // row 0 of this step
-  float* output = nullptr;       // [rows, H * Dv]
-  uint32_t position = 0;         // of row 0
+  float* output = nullptr;  // [rows, H * Dv]
+  uint32_t position = 0;    // of row 0
   uint32_t rows = 0;
   uint32_t tile_tokens = 0;  // prefill
   uint32_t tiles = 0;
@@ -134,18 +135,24 @@ uint32_t SplitsOf(const LaneView* segments, uint32_t count, const attention::Mix
 uint32_t Executor::ViewOf(const MixTasks& tasks, uint32_t view, uint32_t tokens,
                           LaneView* segments) const {
   const model::ViewHeads& heads = tasks.layer->spec->views[view];
-  return b_.store->View(tasks.index, {heads.key, heads.tail, heads.value}, tokens, segments);
+  const uint32_t count =
+      b_.store->View(tasks.index, {heads.key, heads.tail, heads.value}, tokens, segments);
+  // Values without rows of their own are the first numbers of the keys'.
+  for (uint32_t i = 0; i < count; ++i) segments[i].values.width = tasks.layer->spec->value_width();
+  return count;
 }
 
 // The queries of a view's heads, for rows [begin, end) of the step.
 void Executor::GatherQueries(const MixTasks& tasks, uint32_t view, uint32_t begin, uint32_t end,
                              float* query, int32_t* positions) const {
   const BoundAttention& layer = *tasks.layer;
-  const uint32_t width = layer.spec->key_width();
   for (uint32_t row = begin; row < end; ++row) {
-    const float* from = tasks.query + uint64_t{row} * layer.query.stride;
-    for (uint32_t i = layer.view_begin[view]; i < layer.view_begin[view + 1]; ++i, query += width) {
-      std::memcpy(query, from + layer.view_heads[i] * width, width * sizeof(float));
+    for (uint32_t i = layer.view_begin[view]; i < layer.view_begin[view + 1]; ++i) {
+      for (const BoundHeads& part : layer.parts) {
+        if (part.data == nullptr) continue;
+        std::memcpy(query, HeadOf(part, row, layer.view_heads[i]), part.width * sizeof(float));
+        query += part.width;
+      }
       *positions++ = static_cast<int32_t>(tasks.position + row);
     }
   }
@@ -250,7 +257,6 @@ Status Executor::RunMix(const BoundStep& step) {
   tasks.layer = &attentions_[tasks.index];
   const BoundAttention& layer = *tasks.layer;
   tasks.rows = rows_;
-  tasks.query = layer.query.row(tail_ ? row_ : 0);
   tasks.position = position_ + (tail_ ? row_ : 0);
   tasks.output = step.output;
   const uint32_t views = layer.spec->kv_heads();

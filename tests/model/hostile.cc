@@ -19,9 +19,9 @@ void ExpectStatus(const char* what, const Status& status, StatusCode code, const
   CHECK(std::string(status.message()).find(fact) != std::string::npos);
 }
 
-void ExpectRefused(std::span<const Bend> bends) {
+void ExpectRefused(std::span<const Bend> bends, const AlignedBytes& made) {
   for (const Bend& bend : bends) {
-    OpenedFile file;
+    OpenedFile file(made);
     bend.change(file.graph);
     ExpectStatus(bend.what, OpenStatus(file.Assemble().span()), bend.code, bend.fact);
   }

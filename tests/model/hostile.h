@@ -24,8 +24,8 @@ struct Bend {
   const char* fact;
   std::function<void(fb::ModelT& graph)> change;
 };
-// Applies each bend to a fresh tiny file and expects its refusal.
-void ExpectRefused(std::span<const Bend> bends);
+// Applies each bend to a fresh file, the tiny one unless another is given, and expects its refusal.
+void ExpectRefused(std::span<const Bend> bends, const AlignedBytes& made = TinyFile());
 inline void ExpectRefused(std::initializer_list<Bend> bends) {
   ExpectRefused(std::span(bends.begin(), bends.size()));
 }

@@ -299,8 +299,8 @@ const AlignedBytes& TinyFile() {
   return file;
 }
 
-OpenedFile::OpenedFile() {
-  const std::span<const std::byte> file = TinyFile().span();
+OpenedFile::OpenedFile(const AlignedBytes& made) {
+  const std::span<const std::byte> file = made.span();
   const Result<model::Header> header = model::ReadHeader(file);
   Check(header.status());
   fb::GetModel(file.data() + header.value().graph_offset)->UnPackTo(&graph);

@@ -47,11 +47,11 @@ AlignedBytes WriteToMemory(const convert::ModelDescription& description);
 // WriteToMemory(TinyDescription()), made once.
 const AlignedBytes& TinyFile();
 
-// The tiny file taken apart: change `graph` or `payload`, then Assemble. Header and graph checksums
-// are made right, the segments' are not touched. Segments move only when the graph no longer fits
-// before them.
+// A file, else the tiny one, taken apart: change `graph` or `payload`, then Assemble. Header and
+// graph checksums are made right, the segments' are not touched. Segments move only when the graph
+// no longer fits before them.
 struct OpenedFile {
-  OpenedFile();
+  explicit OpenedFile(const AlignedBytes& made = TinyFile());
   fb::ModelT graph;
   std::vector<std::byte> payload;  // everything from the first segment on
   AlignedBytes Assemble() const;

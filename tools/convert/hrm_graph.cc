@@ -147,35 +147,113 @@ std::unique_ptr<fb::OpT> ToSchema(const ModelDescription& model, const OpDescrip
   return out;
 }
 
+// Index of the rope in `graph.ropes`, added when new; -1 when there is no rotation.
+int32_t AddRope(const model::RopeSpec& rope, fb::ModelT& graph) {
+  if (rope.dims == 0) return model::kNone;
+  auto entry = std::make_unique<fb::RopeT>();
+  entry->dims = rope.dims;
+  entry->offset = rope.offset;
+  entry->layout = rope.layout == model::RopeLayout::kHalfSplit ? fb::RopeLayout::HalfSplit
+                                                               : fb::RopeLayout::Interleaved;
+  entry->inverse_frequencies = rope.inverse_frequencies;
+  entry->attention_factor = rope.attention_factor;
+  for (size_t i = 0; i < graph.ropes.size(); ++i) {
+    const fb::RopeT& other = *graph.ropes[i];
+    if (other.dims == entry->dims && other.offset == entry->offset &&
+        other.layout == entry->layout && other.inverse_frequencies == entry->inverse_frequencies &&
+        other.attention_factor == entry->attention_factor) {
+      return static_cast<int32_t>(i);
+    }
+  }
+  graph.ropes.push_back(std::move(entry));
+  return static_cast<int32_t>(graph.ropes.size()) - 1;
+}
+
 std::unique_ptr<fb::StreamT> MakeStream(const char* name, const model::StreamSpec& spec,
-                                        int32_t rope) {
+                                        fb::ModelT& graph) {
   auto out = std::make_unique<fb::StreamT>();
   out->name = name;
   out->heads = spec.heads;
   out->width = spec.width;
   out->weight = ToSchema(spec.weight);
   out->norm = ToSchema(spec.norm);
-  out->rope = rope;
+  out->rope = AddRope(spec.rope, graph);
   return out;
 }
 
-std::unique_ptr<fb::ProjectionT> MakeProjection(const model::AttentionSpec& spec, int32_t rope) {
+std::unique_ptr<fb::WeightT> ToSchema(const model::HeadMatrix& matrix) {
+  return matrix.present() ? ToSchema(matrix.weight) : nullptr;
+}
+
+std::unique_ptr<fb::QueryT> MakeQuery(const model::QuerySpec& spec, fb::ModelT& graph) {
+  auto out = std::make_unique<fb::QueryT>();
+  out->weight = ToSchema(spec.weight);
+  switch (spec.kind) {
+    case model::QueryKind::kDense:
+      out->kind = fb::QueryKind::Dense;
+      break;
+    case model::QueryKind::kLowRank:
+      out->kind = fb::QueryKind::LowRank;
+      out->down = ToSchema(spec.down);
+      out->down_norm = ToSchema(spec.down_norm);
+      break;
+    case model::QueryKind::kGated:
+      out->kind = fb::QueryKind::Gated;
+      out->down = ToSchema(spec.down);
+      out->gate = ToSchema(spec.gate);
+      out->up = ToSchema(spec.up);
+      out->activation = ToSchema(spec.activation);
+      break;
+  }
+  out->norm = ToSchema(spec.norm);
+  out->rope = AddRope(spec.rope, graph);
+  out->factors = spec.factors;
+  return out;
+}
+
+// What the rows of `stream` are scored against; `offset`: in a head's query.
+void AddScore(uint32_t stream, uint32_t offset, uint32_t width, const model::HeadMatrix& matrix,
+              fb::ProjectionT& out) {
+  auto score = std::make_unique<fb::ScoreSegmentT>();
+  score->stream = stream;
+  score->width = width;
+  score->query_offset = offset;
+  score->query_matrix = ToSchema(matrix);
+  out.scores.push_back(std::move(score));
+}
+
+// For each query head the head of keys, and of values where those differ.
+void MakeMaps(const model::AttentionSpec& spec, fb::ProjectionT& out) {
+  bool same = true;
+  for (const uint16_t view : spec.head_map) {
+    const model::ViewHeads& heads = spec.views[view];
+    out.key_map.push_back(std::max(heads.key, heads.tail));
+    out.value_map.push_back(heads.value);
+    same = same && (out.key_map.back() == heads.value || !spec.value.present());
+  }
+  if (same) out.value_map.clear();
+}
+
+std::unique_ptr<fb::ProjectionT> MakeProjection(const model::AttentionSpec& spec,
+                                                fb::ModelT& graph) {
   auto out = std::make_unique<fb::ProjectionT>();
   out->query_heads = spec.query_heads;
   out->kv_heads = spec.kv_heads();
-  out->query = std::make_unique<fb::QueryT>();
-  out->query->kind = fb::QueryKind::Dense;
-  out->query->weight = ToSchema(spec.query.weight);
-  out->query->norm = ToSchema(spec.query.norm);
-  out->query->rope = rope;
-  out->streams.push_back(MakeStream("key", spec.key, rope));
-  out->streams.push_back(MakeStream("value", spec.value, model::kNone));
-  auto score = std::make_unique<fb::ScoreSegmentT>();
-  score->width = spec.key_width();
-  out->scores.push_back(std::move(score));
-  out->value_stream = 1;
+  out->query = MakeQuery(spec.query, graph);
   out->value_width = spec.value_width();
-  out->key_map = spec.head_map;
+  const bool own = spec.source_attention == model::kNone;
+  AddScore(0, 0, spec.key.width, spec.query.matrix, *out);
+  if (own) out->streams.push_back(MakeStream("key", spec.key, graph));
+  if (spec.tail.present()) {
+    AddScore(1, spec.query_part(), spec.tail.width, {}, *out);
+    if (own) out->streams.push_back(MakeStream("tail", spec.tail, graph));
+  }
+  if (spec.value.present()) {
+    out->value_stream = static_cast<uint32_t>(out->scores.size());
+    if (own) out->streams.push_back(MakeStream("value", spec.value, graph));
+  }
+  MakeMaps(spec, *out);
+  out->value_matrix = ToSchema(spec.value_matrix);
   out->output = ToSchema(spec.output);
   return out;
 }
@@ -204,9 +282,14 @@ std::unique_ptr<fb::ViewT> MakeView(const model::AttentionSpec& spec) {
   return out;
 }
 
-std::unique_ptr<fb::AttentionPlanT> ToSchema(const model::AttentionSpec& spec, int32_t rope) {
+std::unique_ptr<fb::AttentionPlanT> ToSchema(const model::AttentionSpec& spec, fb::ModelT& graph) {
   auto out = std::make_unique<fb::AttentionPlanT>();
-  out->projection = MakeProjection(spec, rope);
+  out->projection = MakeProjection(spec, graph);
+  if (spec.source_attention != model::kNone) {
+    out->store = std::make_unique<fb::StoreT>();
+    out->store->source = fb::KvSourceKind::Alias;
+    out->store->source_attention = spec.source_attention;
+  }
   out->view = MakeView(spec);
   fb::SoftmaxMixT mix;
   mix.scale = spec.scale;
@@ -214,28 +297,6 @@ std::unique_ptr<fb::AttentionPlanT> ToSchema(const model::AttentionSpec& spec, i
   mix.sink_logits = spec.sink_logits;
   out->mix.Set(std::move(mix));
   return out;
-}
-
-// Index of the rope in `graph.ropes`, added when new; -1 when there is no rotation.
-int32_t AddRope(const model::RopeSpec& rope, fb::ModelT& graph) {
-  if (rope.dims == 0) return model::kNone;
-  auto entry = std::make_unique<fb::RopeT>();
-  entry->dims = rope.dims;
-  entry->offset = rope.offset;
-  entry->layout = rope.layout == model::RopeLayout::kHalfSplit ? fb::RopeLayout::HalfSplit
-                                                               : fb::RopeLayout::Interleaved;
-  entry->inverse_frequencies = rope.inverse_frequencies;
-  entry->attention_factor = rope.attention_factor;
-  for (size_t i = 0; i < graph.ropes.size(); ++i) {
-    const fb::RopeT& other = *graph.ropes[i];
-    if (other.dims == entry->dims && other.offset == entry->offset &&
-        other.layout == entry->layout && other.inverse_frequencies == entry->inverse_frequencies &&
-        other.attention_factor == entry->attention_factor) {
-      return static_cast<int32_t>(i);
-    }
-  }
-  graph.ropes.push_back(std::move(entry));
-  return static_cast<int32_t>(graph.ropes.size()) - 1;
 }
 
 Status AddMerges(const TokenizerDescription& from, fb::TokenizerT& to) {
@@ -429,8 +490,7 @@ Result<fb::ModelT> BuildGraph(const ModelDescription& description) {
     graph.ops.push_back(ToSchema(description, op));
   }
   for (const model::AttentionSpec& spec : description.attentions) {
-    const int32_t rope = AddRope(spec.query.rope, graph);
-    graph.attentions.push_back(ToSchema(spec, rope));
+    graph.attentions.push_back(ToSchema(spec, graph));
   }
   graph.logits = description.logits;
   HR_RETURN_IF_ERROR(AddTokenizer(description.tokenizer, graph));

@@ -114,8 +114,20 @@ Result<uint64_t> HrmWriter::Impl::LayOut(const ModelDescription& description) {
   return file_bytes;
 }
 
-// What older readers must refuse rather than overlook.
-uint64_t RequiredFeatures(const fb::ModelT& graph) {
+// What older readers must refuse rather than overlook: of the attention plans, of the tokenizer.
+uint64_t RequiredByAttentions(const fb::ModelT& graph) {
+  uint64_t features = 0;
+  for (const auto& plan : graph.attentions) {
+    const fb::ProjectionT& projection = *plan->projection;
+    bool matrices = projection.value_matrix != nullptr;
+    for (const auto& score : projection.scores) matrices |= score->query_matrix != nullptr;
+    if (matrices) features |= model::kFeatureHeadMatrices;
+    if (projection.query->factors != model::kNone) features |= model::kFeatureQueryFactors;
+  }
+  return features;
+}
+
+uint64_t RequiredByTokenizer(const fb::ModelT& graph) {
   if (!graph.tokenizer) return 0;
   const fb::TokenizerT& tokenizer = *graph.tokenizer;
   const auto& added = tokenizer.added_tokens;
@@ -134,7 +146,7 @@ Result<std::vector<std::byte>> HrmWriter::Impl::Head(uint64_t file_bytes) const 
                         static_cast<unsigned long long>(graph_bytes), serialised.size());
   }
   model::Header header;
-  header.required_features = RequiredFeatures(graph);
+  header.required_features = RequiredByAttentions(graph) | RequiredByTokenizer(graph);
   header.graph_bytes = serialised.size();
   header.file_bytes = file_bytes;
   header.graph_checksum = model::Checksum(serialised);

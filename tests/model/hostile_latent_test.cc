@@ -1,0 +1,209 @@
+// Hostile files: latent attention and the other shapes of projections. Layer 1 of the tiny model
+// with low-rank queries of 4 heads of 6 + 2, a latent of 16 with a rotated part of 2, values of 5.
+#include <catch2/catch_test_macros.hpp>
+
+#include "model/hostile_graph.h"
+
+namespace headroom::test {
+namespace {
+
+constexpr uint32_t kHeads = 4, kRank = 12, kLatent = 16, kPart = 6, kTail = 2, kValue = 5;
+constexpr uint32_t kInput = 32;
+
+int32_t AddTensor(convert::ModelDescription& d, const char* name, std::vector<uint32_t> extents) {
+  d.tensors.push_back({name, DType::kF32, 0, std::move(extents)});
+  return static_cast<int32_t>(d.tensors.size()) - 1;
+}
+
+model::WeightRef AddMatrix(convert::ModelDescription& d, const char* name, uint32_t rows,
+                           uint32_t columns) {
+  model::WeightRef weight;
+  weight.tensor = AddTensor(d, name, {rows, columns});
+  weight.rows = rows;
+  return weight;
+}
+
+model::NormSpec AddNorm(convert::ModelDescription& d, const char* name, uint32_t width) {
+  model::NormSpec norm;
+  norm.weight = AddTensor(d, name, {width});
+  return norm;
+}
+
+convert::ModelDescription LatentDescription() {
+  convert::ModelDescription d = TinyDescription();
+  model::AttentionSpec spec;
+  spec.query_heads = kHeads;
+  spec.scale = 0.4f;
+  spec.query.kind = model::QueryKind::kLowRank;
+  spec.query.width = kPart + kTail;
+  spec.query.down = AddMatrix(d, "q_down", kRank, kInput);
+  spec.query.down_norm = AddNorm(d, "q_down_norm", kRank);
+  spec.query.weight = AddMatrix(d, "q_up", kHeads * (kPart + kTail), kRank);
+  spec.query.factors = AddTensor(d, "q_factors", {kPart + kTail});
+  spec.query.matrix = {AddMatrix(d, "q_matrix", kHeads * kLatent, kPart), kHeads, kLatent};
+  spec.query.rope = {kTail, kPart, model::RopeLayout::kInterleaved,
+                     AddTensor(d, "tail.frequencies", {kTail / 2}), 1.0f};
+  const model::WeightRef latent = AddMatrix(d, "latent", kLatent + kTail, kInput);
+  spec.key = {
+      1, kLatent, {latent.tensor, 0, kLatent, model::kNone}, AddNorm(d, "c_norm", kLatent), {}};
+  spec.tail = {1, kTail, {latent.tensor, kLatent, kTail, model::kNone}, {}, spec.query.rope};
+  spec.tail.rope.offset = 0;
+  spec.value.width = kLatent;
+  // Two neighbouring heads share a block.
+  spec.value_matrix = {AddMatrix(d, "v_matrix", kHeads / 2 * kValue, kLatent), kHeads / 2, kValue};
+  spec.output = AddMatrix(d, "o", kInput, kHeads * kValue);
+  spec.views = {{0, 0, 0}};
+  spec.head_map.assign(kHeads, 0);
+  AddTensor(d, "spare", {kHeads * kLatent});
+  d.attentions[1] = std::move(spec);
+  return d;
+}
+
+const AlignedBytes& LatentFile() {
+  static const AlignedBytes file = WriteToMemory(LatentDescription());
+  return file;
+}
+
+void ExpectLatentRefused(std::initializer_list<Bend> bends) {
+  ExpectRefused(std::span(bends.begin(), bends.size()), LatentFile());
+}
+
+fb::ProjectionT& Latent(fb::ModelT& graph) { return *graph.attentions[1]->projection; }
+fb::QueryT& LatentQuery(fb::ModelT& graph) { return *Latent(graph).query; }
+fb::ScoreSegmentT& Score(fb::ModelT& graph, size_t i) { return *Latent(graph).scores[i]; }
+
+TEST_CASE("a latent with a rotated part, shared matrices and factors opens as it was written",
+          "[model]") {
+  const auto opened = model::Model::OpenMemory(LatentFile().data(), LatentFile().size(), {});
+  REQUIRE(opened.ok());
+  const model::AttentionSpec& spec = opened.value()->attentions[1];
+  CHECK(spec.query.kind == model::QueryKind::kLowRank);
+  CHECK(spec.query.width == kPart + kTail);
+  CHECK(spec.query.down_norm.present());
+  CHECK(spec.query.factors != model::kNone);
+  CHECK(spec.query.matrix.blocks == kHeads);
+  CHECK(spec.query.matrix.rows == kLatent);
+  CHECK(spec.query.rope.offset == kPart);
+  CHECK(spec.tail.rope.offset == 0);
+  CHECK(spec.key_width() == kLatent + kTail);
+  CHECK_FALSE(spec.value.present());
+  CHECK(spec.value_width() == kLatent);
+  CHECK(spec.value_matrix.blocks == kHeads / 2);
+  CHECK(spec.mixed_width() == kValue);
+  CHECK(spec.views == std::vector<model::ViewHeads>{{0, 0, 0}});
+}
+
+TEST_CASE("group 14: matrices of heads that do not fit their heads are refused",
+          "[model][hostile]") {
+  ExpectLatentRefused({
+      {"one row short", kCorrupt, "query matrix of 63 rows is no matrix of 16 rows for each of 4",
+       [](auto& g) { Score(g, 0).query_matrix->rows = 63; }},
+      {"three blocks", kCorrupt, "query matrix of 48 rows is no matrix",
+       [](auto& g) { Score(g, 0).query_matrix->rows = 48; }},
+      {"rows beyond", kCorrupt, "query matrix takes rows 16 + 64 of 64",
+       [](auto& g) { Score(g, 0).query_matrix->row_begin = 16; }},
+      {"another part of the query", kCorrupt, "query matrix has 12 columns, its input has 6",
+       [](auto& g) {
+         Score(g, 0).query_matrix = std::make_unique<fb::WeightT>(*LatentQuery(g).weight);
+       }},
+      {"no tensor", kCorrupt, "query matrix -1 is not in",
+       [](auto& g) { Score(g, 0).query_matrix->tensor = -1; }},
+      {"missing", kCorrupt, "query weight has 32 rows, its heads take 72",
+       [](auto& g) { Score(g, 0).query_matrix.reset(); }},
+      {"values one row short", kCorrupt, "value matrix of 9 rows is no matrix of 5 rows",
+       [](auto& g) { Latent(g).value_matrix->rows = 9; }},
+      {"values of a wider latent", kCorrupt, "value matrix has 6 columns, its input has 16",
+       [](auto& g) { Latent(g).value_matrix->tensor = Score(g, 0).query_matrix->tensor; }},
+      {"values without their matrix", kCorrupt, "output weight has 20 columns, its input has 64",
+       [](auto& g) { Latent(g).value_matrix.reset(); }},
+      {"output of five heads", kCorrupt, "output weight has 6 columns for 4 heads",
+       [](auto& g) { Latent(g).output->tensor = Score(g, 0).query_matrix->tensor; }},
+      {"bias", kUnsupported, "query matrix with a bias",
+       [](auto& g) {
+         Score(g, 0).query_matrix->bias = static_cast<int32_t>(g.tensors.size()) - 1;
+       }},
+      {"for the rotated part", kUnsupported, "a matrix for the second part",
+       [](auto& g) {
+         Score(g, 1).query_matrix = std::make_unique<fb::WeightT>(*Score(g, 0).query_matrix);
+       }},
+  });
+}
+
+TEST_CASE("group 14: queries whose parts do not fit are refused", "[model][hostile]") {
+  ExpectLatentRefused({
+      {"no down", kCorrupt, "query down is missing", [](auto& g) { LatentQuery(g).down.reset(); }},
+      {"rank", kCorrupt, "low-rank query norm is f32 of rank 1, 12 long, not f32 [11]",
+       [](auto& g) { LatentQuery(g).down->rows = 11; }},
+      {"heads", kCorrupt, "31 rows of queries for 4 heads",
+       [](auto& g) { LatentQuery(g).weight->rows = 31; }},
+      {"no part for the latent", kCorrupt, "8 rows of queries for 4 heads",
+       [](auto& g) { LatentQuery(g).weight->rows = 8; }},
+      {"factors", kCorrupt, "query factors is f32 of rank 1, 12 long",
+       [](auto& g) { LatentQuery(g).factors = LatentQuery(g).down_norm->weight; }},
+      {"factors beyond", kCorrupt, "query factors 999 is not in",
+       [](auto& g) { LatentQuery(g).factors = 999; }},
+      {"rotation beyond the head", kCorrupt, "of a head of 8",
+       [](auto& g) { g.ropes[static_cast<size_t>(LatentQuery(g).rope)]->offset = 7; }},
+      {"offset of the second part", kUnsupported, "another part of the query",
+       [](auto& g) { Score(g, 1).query_offset = 5; }},
+      {"offset of the first part", kUnsupported, "another part of the query",
+       [](auto& g) { Score(g, 0).query_offset = 1; }},
+      {"gated without a gate", kCorrupt, "no activation",
+       [](auto& g) {
+         LatentQuery(g).kind = fb::QueryKind::Gated;
+         LatentQuery(g).weight = std::make_unique<fb::WeightT>(*LatentQuery(g).down);
+       }},
+      {"kind of tomorrow", kUnsupported, "query kind 200 is unknown",
+       [](auto& g) { LatentQuery(g).kind = Unknown<fb::QueryKind>(); }},
+  });
+}
+
+TEST_CASE("group 14: streams and maps that do not fit are refused", "[model][hostile]") {
+  ExpectLatentRefused({
+      {"values of nothing", kCorrupt, "values of 0 numbers",
+       [](auto& g) { Latent(g).value_width = 0; }},
+      {"values beyond the latent", kCorrupt, "values of 17 numbers from a stream of 16",
+       [](auto& g) { Latent(g).value_width = 17; }},
+      {"values are the rotated part", kUnsupported, "values that are the rotated keys",
+       [](auto& g) { Latent(g).value_stream = 1; }},
+      {"a rotated latent", kUnsupported, "rotated values",
+       [](auto& g) { Latent(g).streams[0]->rope = Latent(g).streams[1]->rope; }},
+      {"latent rows", kCorrupt, "key weight has 15 rows, its heads take 16",
+       [](auto& g) { Latent(g).streams[0]->weight->rows = 15; }},
+      {"KV heads", kCorrupt, "2 KV heads, the maps make 1",
+       [](auto& g) { Latent(g).kv_heads = 2; }},
+      {"a head that is not there", kCorrupt, "key map names KV head 1 of 1",
+       [](auto& g) { Latent(g).key_map[2] = 1; }},
+      {"parts of two and three heads", kUnsupported, "keys of 2 and of 3 heads",
+       [](auto& g) {
+         Latent(g).streams[0]->heads = 2;
+         Latent(g).streams[1]->heads = 3;
+       }},
+      {"three segments", kUnsupported, "3 score segments",
+       [](auto& g) {
+         Latent(g).scores.push_back(std::make_unique<fb::ScoreSegmentT>(Score(g, 1)));
+       }},
+  });
+  ExpectRefused({{"value map beyond", kCorrupt, "value map names KV head 2 of 2",
+                  [](auto& g) {
+                    Projection(g).value_map = {0, 0, 1, 2};
+                  }},
+                 {"value map of fewer heads", kCorrupt, "value map for 1 heads, there are 4",
+                  [](auto& g) { Projection(g).value_map = {0}; }}});
+}
+
+TEST_CASE("values of other heads than the keys are views of their own", "[model]") {
+  OpenedFile file;
+  Projection(file.graph).value_map = {1, 0, 0, 1};
+  Projection(file.graph).kv_heads = 4;
+  const AlignedBytes bytes = file.Assemble();
+  const auto opened = model::Model::OpenMemory(bytes.data(), bytes.size(), {});
+  INFO(opened.status().message());
+  REQUIRE(opened.ok());
+  const model::AttentionSpec& spec = opened.value()->attentions[0];
+  CHECK(spec.views == std::vector<model::ViewHeads>{{0, 0, 1}, {0, 0, 0}, {1, 0, 0}, {1, 0, 1}});
+  CHECK(spec.head_map == std::vector<uint16_t>{0, 1, 2, 3});
+}
+
+}  // namespace
+}  // namespace headroom::test
