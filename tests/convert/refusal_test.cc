@@ -207,13 +207,13 @@ TEST_CASE("random presets: same seed, same file; names are listed on a mistake",
   options.preset = "llama-9";
   options.out = "/nonexistent/x.hrm";
   CHECK(Says(convert::Convert(options).status(),
-             "llama-3.2-1b qwen2.5-0.5b gemma-3-1b granite-3.0-1b-a400m qwen3-30b-a3b"));
+             "llama-3.2-1b qwen2.5-0.5b gemma-3-1b granite-3.0-1b-a400m mla-1b qwen3-30b-a3b"));
   options.source = "also";
   CHECK(Says(convert::Convert(options).status(), "either"));
   options.preset.clear();
   options.block = 48;
   CHECK(Says(convert::Convert(options).status(), "block 48"));
-  CHECK(convert::PresetNames().size() == 5);
+  CHECK(convert::PresetNames().size() == 6);
   CHECK(convert::ArchitectureNames().size() >= 16);
   CHECK(convert::ParseWeightFormat("int4").value() == WeightFormat::kInt4);
   CHECK(Says(convert::ParseWeightFormat("int5").status(), "int5"));

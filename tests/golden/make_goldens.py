@@ -23,6 +23,12 @@ BASE = dict(vocab_size=VOCAB, hidden_size=64, intermediate_size=32, num_hidden_l
 GQA = dict(BASE, num_key_value_heads=2, tie_word_embeddings=False)
 
 
+# Latent attention. Every width is another number, so that none can stand for a second one.
+MLA = dict(BASE, hidden_size=48, num_key_value_heads=4, kv_lora_rank=20, q_lora_rank=None,
+           qk_nope_head_dim=12, qk_rope_head_dim=8, v_head_dim=10, tie_word_embeddings=False)
+MLA_MOE = dict(MLA, hidden_size=32, intermediate_size=24, moe_intermediate_size=16,
+               first_k_dense_replace=1, n_shared_experts=2, experts_implementation="eager")
+
 MOE = dict(GQA, hidden_size=32, intermediate_size=24, output_router_logits=False,
            experts_implementation="eager")
 
@@ -128,6 +134,28 @@ CASES = {
                                                           beta_fast=2.0, beta_slow=0.25,
                                                           truncate=False,
                                                           original_max_position_embeddings=16))),
+    "youtu": ("Youtu", dict(MLA, q_lora_rank=28, attention_bias=True, rms_norm_eps=1e-2,
+                            tie_word_embeddings=True, rope_parameters=rope())),
+    "deepseek-v2": ("DeepseekV2", dict(MLA_MOE, n_routed_experts=5, num_experts_per_tok=2,
+                                       n_group=1, topk_group=1, topk_method="greedy",
+                                       routed_scaling_factor=1.0, rope_parameters=rope())),
+    "deepseek-v2-groups": ("DeepseekV2", dict(
+        MLA_MOE, q_lora_rank=28, n_routed_experts=6, num_experts_per_tok=3, n_group=3,
+        topk_group=2, topk_method="group_limited_greedy", routed_scaling_factor=1.7,
+        rope_parameters=rope(rope_type="yarn", factor=4.0, beta_fast=2.0, beta_slow=0.25,
+                             original_max_position_embeddings=16, mscale=1.4,
+                             mscale_all_dim=0.7))),
+    "deepseek-v3": ("DeepseekV3", dict(
+        MLA_MOE, q_lora_rank=28, n_routed_experts=6, num_experts_per_tok=3, n_group=3,
+        topk_group=2, n_shared_experts=1, norm_topk_prob=True, routed_scaling_factor=2.5,
+        rope_parameters=rope(rope_type="yarn", factor=4.0, beta_fast=2.0, beta_slow=0.25,
+                             original_max_position_embeddings=16, mscale=1.0,
+                             mscale_all_dim=1.0))),
+    # Halves instead of neighbours make a rotation pair, no experts.
+    "deepseek-v3-dense": ("DeepseekV3", dict(MLA, first_k_dense_replace=2, rope_interleave=False,
+                                             rope_parameters=rope())),
+    "hunyuan": ("HunYuanDenseV1", dict(GQA, hidden_size=32, head_dim=24, rope_parameters=rope(
+        rope_type="dynamic", alpha=3.0, factor=1.0))),
     "cohere": ("Cohere", dict(BASE, num_key_value_heads=2, logit_scale=0.25, use_qk_norm=False,
                               tie_word_embeddings=True, rope_parameters=rope())),
 }
@@ -140,7 +168,7 @@ HEADS = {"GPT2": "LMHeadModel"}
 # Saved with the field names that most published checkpoints still carry.
 OLD_NAMES = {"llama-gqa", "llama-yarn", "llama-mqa", "qwen2", "gemma2", "gemma3", "mistral",
              "stablelm", "gpt-neox", "phi3-short", "granite", "mixtral", "qwen3-moe",
-             "gpt-oss-mxfp4"}
+             "gpt-oss-mxfp4", "deepseek-v2-groups", "deepseek-v3"}
 
 
 def build(name):
@@ -166,15 +194,33 @@ def build(name):
                 noise(p, 0.4 if gemma else 1.0)
             elif "gate_up" in key and family == "GptOss":
                 noise(p, 0.5)                             # some beyond the limit of 7
-            elif stem in ("q_proj", "k_proj", "query_key_value", "qkv_proj", "c_attn"):
+            elif stem in ("q_proj", "k_proj", "query_key_value", "qkv_proj", "c_attn", "q_b_proj"):
                 noise(p, 0.2)
             else:
                 noise(p, 0.3)
+        for key, p in model.named_buffers():
+            if key.endswith("e_score_correction_bias"):
+                noise(p, 0.3)
         if name.endswith("mxfp4"):
             to_mxfp4(model, g)
+    as_published(name, model)
     tokens = torch.randint(3, VOCAB, (TOKENS,), generator=g)
     tokens[TOKENS // 2] = tokens[3]                       # a repeat: equal token, other position
     return model, tokens
+
+
+def as_published(name, model):
+    """The code that came with DeepSeek-V2 multiplies the scores by the square of YaRN's magnitude
+    for mscale_all_dim; the library does so for V3 alone, and its V2 lacks a number that choosing
+    among groups needs."""
+    for module in model.modules():
+        if type(module).__name__ == "DeepseekV2Moe":
+            module.num_experts = model.config.n_routed_experts
+    rope = model.config.rope_parameters if name.startswith("deepseek-v2") else {}
+    if rope.get("mscale_all_dim"):
+        magnitude = 0.1 * rope["mscale_all_dim"] * np.log(rope["factor"]) + 1.0
+        for layer in model.model.layers:
+            layer.self_attn.scaling *= magnitude ** 2
 
 
 def to_mxfp4(model, g):
@@ -217,6 +263,8 @@ def logits_of(model, tokens):
 
 def check_experts(name, model, tokens):
     """Every expert is chosen by some token, and no choice is so close that rounding may turn it."""
+    if name.startswith("deepseek"):
+        return check_groups(name, model, tokens)
     routers = [m for n, m in model.named_modules() if hasattr(m, "top_k") and "Router" in
                type(m).__name__ or type(m).__name__ == "GraniteMoeTopKGating"]
     seen = []
@@ -231,6 +279,41 @@ def check_experts(name, model, tokens):
         gap = (order.values[:, top_k - 1] - order.values[:, top_k]).min().item()
         assert used == logits.shape[-1], f"{name}: {used} of {logits.shape[-1]} experts used"
         assert gap > 1e-3, f"{name}: a choice is {gap:.1e} wide"
+    return len(seen)
+
+
+def check_groups(name, model, tokens):
+    """As check_experts, where the choice is a method; and the groups' limit decides some choice."""
+    mixtures = [m for m in model.modules() if hasattr(m, "route_tokens_to_experts")]
+    seen = []
+    for m in mixtures:
+        def route(logits, m=m, choose=m.route_tokens_to_experts):
+            seen.append((m, logits, choose(logits)))
+            return seen[-1][2]
+        m.route_tokens_to_experts = route
+    logits_of(model, tokens)
+    for m, logits, (indices, _) in seen:
+        del m.route_tokens_to_experts
+        count = logits.shape[-1]
+        bias = getattr(m.gate, "e_score_correction_bias", None)
+        logits = logits.reshape(-1, count)
+        score = logits.softmax(-1) if bias is None else logits.sigmoid() + bias
+        best = 1 if bias is None else 2
+        groups = m.n_group if bias is not None else m.num_group
+        by_group = score.view(len(score), groups, -1).topk(best, -1)[0].sum(-1)
+        order = by_group.sort(dim=-1, descending=True)
+        gap = 1.0
+        if m.topk_group < groups:
+            gap = (order.values[:, m.topk_group - 1] - order.values[:, m.topk_group]).min().item()
+            free = score.topk(m.top_k, -1)[1].sort(-1)[0]
+            assert (free != indices.sort(-1)[0]).any(), f"{name}: the groups limit nothing"
+        open_groups = torch.zeros_like(by_group).scatter(1, order.indices[:, :m.topk_group], 1.0)
+        allowed = open_groups.repeat_interleave(count // groups, 1).bool()
+        inside = score.masked_fill(~allowed, -1e9).sort(dim=-1, descending=True)
+        gap = min(gap, (inside.values[:, m.top_k - 1] - inside.values[:, m.top_k]).min().item())
+        assert torch.equal(inside.indices[:, :m.top_k].sort(-1)[0], indices.sort(-1)[0]), name
+        assert indices.unique().numel() == count, f"{name}: {indices.unique().numel()} of {count}"
+        assert gap > 1e-4, f"{name}: a choice is {gap:.1e} wide"
     return len(seen)
 
 
@@ -311,6 +394,7 @@ def make(name, out):
             f.write("\n")
     again = hf.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager",
                                                     dtype=torch.float32)
+    as_published(name, again)
     drift = (logits_of(again.eval(), tokens) - ref).abs().max().item()
     assert drift < 1e-5, f"{name}: the saved folder computes something else ({drift})"
     if name.endswith("mxfp4"):

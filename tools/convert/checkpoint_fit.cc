@@ -36,8 +36,12 @@ class Fitter {
     uint64_t mixtures = 0;
     for (const LayerShape& layer : shape_.layers) mixtures += layer.mixture;
     const uint64_t heads = ByHead() ? uint64_t{shape_.layers.size()} * shape_.query_heads : 0;
+    uint64_t latents = 0;
+    for (const LayerShape& layer : shape_.layers) latents += layer.latent.rank != 0;
     const uint64_t experts = mixtures * shape_.mixture.experts;
-    for (const auto& [pieces, of] : {std::pair(heads, "heads"), std::pair(experts, "experts")}) {
+    for (const auto& [pieces, of] :
+         {std::pair(heads, "heads"), std::pair(latents * shape_.query_heads, "heads"),
+          std::pair(experts, "experts")}) {
       if (pieces <= kMaxPieces) continue;
       return Status::Make(StatusCode::kUnsupported, "%llu %s in all layers together > %llu",
                           static_cast<unsigned long long>(pieces), of,

@@ -28,6 +28,9 @@ struct RowPart {
   uint64_t matrices = 0;  // 0: the source has no such extent
   uint64_t matrix = 0;
   bool mxfp4 = false;  // source + "_blocks" and source + "_scales", see safetensors.h
+  // Of a transposed source with more rows there than the tensor has columns: how many, and which is
+  // the first. 0: it has as many.
+  uint64_t source_columns = 0, column_begin = 0;
 };
 
 enum class TensorRole : uint8_t { kMatrix, kNorm, kBias, kFixed };
@@ -35,9 +38,10 @@ enum class TensorRole : uint8_t { kMatrix, kNorm, kBias, kFixed };
 // How to make tensor i of ModelDescription::tensors.
 struct TensorPlan {
   TensorRole role = TensorRole::kMatrix;
-  std::vector<RowPart> parts;  // one below the other
-  float add = 0.0f;            // added to every element
-  std::vector<float> fixed;    // kFixed: the numbers themselves
+  std::vector<RowPart> parts;       // one below the other
+  float add = 0.0f;                 // added to every element
+  std::vector<float> fixed;         // kFixed: the numbers themselves
+  std::vector<RowPart> times = {};  // vectors of one length: multiply the numbers of `parts`
 };
 
 struct GraphPlan {

@@ -125,6 +125,45 @@ constexpr MixtureRecipe kGptOssMixture = {.names = kGptOssExperts,
 constexpr std::string_view kGptOssNeutralKeys[] = {"initial_context_length", "experts_per_token",
                                                    "router_aux_loss_coef", "output_router_logits"};
 
+// ---- Latent attention
+
+constexpr SharedExpert kDeepseekShared = {.gate = "mlp.shared_experts.gate_proj",
+                                          .up = "mlp.shared_experts.up_proj",
+                                          .down = "mlp.shared_experts.down_proj",
+                                          .count_key = "n_shared_experts"};
+constexpr MixtureRecipe kDeepseekV2Mixture = {.names = kQwenExperts,
+                                              .shared = kDeepseekShared,
+                                              .experts_key = "n_routed_experts",
+                                              .dense_layers_key = "first_k_dense_replace",
+                                              .scale_key = "routed_scaling_factor",
+                                              .group_method = "group_limited_greedy",
+                                              .plain_method = "greedy",
+                                              .score_name = "softmax"};
+constexpr MixtureRecipe kDeepseekV3Mixture = {.names = kQwenExperts,
+                                              .score = model::ExpertScore::kSigmoid,
+                                              .renormalise = {"norm_topk_prob", true},
+                                              .shared = kDeepseekShared,
+                                              .experts_key = "n_routed_experts",
+                                              .dense_layers_key = "first_k_dense_replace",
+                                              .scale_key = "routed_scaling_factor",
+                                              .group_method = "noaux_tc",
+                                              .score_name = "sigmoid",
+                                              .group_best = 2,
+                                              .choice_bias = "mlp.gate.e_score_correction_bias"};
+constexpr LatentRecipe kDeepseekLatent = {.interleaved = {"rope_interleave", true},
+                                          .query_down_bias = {"attention_bias", false}};
+// How training balanced the experts and where they ran; code to load the model with.
+constexpr std::string_view kDeepseekNeutralKeys[] = {"aux_loss_alpha", "seq_aux", "ep_size",
+                                                     "auto_map"};
+constexpr std::string_view kHunYuanNeutralKeys[] = {"eod_token_id", "auto_map"};
+constexpr std::string_view kYoutuNeutralKeys[] = {"embedding_initializer_range", "auto_map"};
+// Weights over the chosen experts' sum are scaled by some of its codes and not by others.
+constexpr std::string_view kDeepseekV2FalseOnlyKeys[] = {"norm_topk_prob"};
+
+// What the models that were made latent by TransMLA keep of the configuration they come from.
+constexpr std::string_view kTransMlaNeutralKeys[] = {
+    "auto_map", "sliding_window", "use_sliding_window", "max_window_layers", "layer_types"};
+
 // Losses of the router belong to training; some files carry windows that nothing reads.
 constexpr std::string_view kMixtureNeutralKeys[] = {"router_aux_loss_coef", "router_jitter_noise",
                                                     "output_router_logits", "sliding_window",
@@ -327,6 +366,39 @@ constexpr Recipe kRecipes[] = {
      .default_head_dim = 64,
      .default_rope_base = 150000.0,
      .neutral_keys = kGptOssNeutralKeys},
+    {.architecture = "DeepseekV2ForCausalLM",
+     .mixture = kDeepseekV2Mixture,
+     .latent = kDeepseekLatent,
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .mlp_bias = {"mlp_bias", false},
+     .neutral_keys = kDeepseekNeutralKeys,
+     .false_only_keys = kDeepseekV2FalseOnlyKeys},
+    {.architecture = "DeepseekV3ForCausalLM",
+     .mixture = kDeepseekV3Mixture,
+     .latent = kDeepseekLatent,
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .neutral_keys = kDeepseekNeutralKeys},
+    {.architecture = "YoutuForCausalLM",
+     .latent = kDeepseekLatent,
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .tied_by_default = true,
+     .neutral_keys = kYoutuNeutralKeys},
+    {.architecture = "LlamaMLAForCausalLM",
+     .latent = LatentRecipe{.norms = {"qk_latent_layernorm", true},
+                            .query_bias = {"attention_bias", false},
+                            .yarn_scale = false},
+     .query_key_value_bias = {"attention_bias", false},
+     .mlp_bias = {"mlp_bias", false},
+     .neutral_keys = kTransMlaNeutralKeys},
+    {.architecture = "HunYuanDenseV1ForCausalLM",
+     .names = {.query_norm = "self_attn.query_layernorm", .key_norm = "self_attn.key_layernorm"},
+     .head_norms_rotated = true,
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .neutral_keys = kHunYuanNeutralKeys},
     {.architecture = "CohereForCausalLM",
      .norm = NormKind::kLayer,
      .parallel = kYes,

@@ -58,11 +58,12 @@ struct ExpertNames {
   bool mxfp4 = false;  // NAME_blocks and NAME_scales, see safetensors.h; never transposed
 };
 
-// A shared expert beside the routed ones: out += sigmoid(weight x) * mlp(x).
+// A shared expert beside the routed ones: out += sigmoid(weight x) * mlp(x), or mlp(x) itself.
 struct SharedExpert {
-  std::string_view weight = "";  // of one row: the gate above; empty: no shared expert
-  std::string_view gate = "", up = "", down = "";
+  std::string_view weight = "";                    // of one row: the gate above; empty: none
+  std::string_view gate = "", up = "", down = "";  // empty: no shared expert
   std::string_view inner_key = "";
+  std::string_view count_key = "";  // instead: how many routed experts it is as wide as
 };
 
 struct MixtureRecipe {
@@ -72,6 +73,15 @@ struct MixtureRecipe {
   model::ExpertScore score = model::ExpertScore::kSoftmax;
   Flag renormalise = {};
   SharedExpert shared = {};
+  std::string_view experts_key = "";       // empty: num_local_experts or num_experts
+  std::string_view dense_layers_key = "";  // so many layers come first that have none
+  std::string_view scale_key = "";         // of the experts' weights
+  // Experts are chosen from the topk_group best of n_group groups, where topk_method has this name.
+  std::string_view group_method = "";
+  std::string_view plain_method = "";  // the name for choosing from all
+  std::string_view score_name = "";    // what scoring_func may say
+  uint32_t group_best = 1;             // see model::MixtureSpec
+  std::string_view choice_bias = "";   // [E], the name in full
   // By decoder_sparse_step and mlp_only_layers; else every layer has experts.
   bool some_layers = false;
   // Gate and up are limited, the gate's activation is x sigmoid(1.702 x), up is offset by 1.
@@ -83,6 +93,21 @@ struct MixtureRecipe {
 enum class FusedRows : uint8_t {
   kByHead,  // of head h its D query rows, its D key rows, its D value rows; as many KV heads
   kByKind,  // all query rows, all key rows, all value rows
+};
+
+// Latent attention. Names as in TensorNames; queries in one step are TensorNames::query.
+struct LatentRecipe {
+  std::string_view query_down = "self_attn.q_a_proj";
+  std::string_view query_down_norm = "self_attn.q_a_layernorm";
+  std::string_view query_up = "self_attn.q_b_proj";
+  std::string_view down = "self_attn.kv_a_proj_with_mqa";  // latent rows above rotated ones
+  std::string_view norm = "self_attn.kv_a_layernorm";
+  std::string_view up = "self_attn.kv_b_proj";  // of head h its key rows, its value rows
+  Flag norms = {"", true};
+  double epsilon = 1e-6;  // of these norms
+  Flag interleaved = {"", true};
+  Flag query_down_bias = {}, query_bias = {};
+  bool yarn_scale = true;  // scores are multiplied by the square of YaRN's magnitude
 };
 
 enum class WindowRule : uint8_t {
@@ -110,12 +135,14 @@ struct Recipe {
   TensorNames names = {};
   SizeKeys sizes = {};
   std::optional<MixtureRecipe> mixture = {};
+  std::optional<LatentRecipe> latent = {};
   std::string_view optional_prefix = "";  // of tensor names: some files leave it out
   bool layers_transposed = false;         // the layers' matrices are stored [K, N]
   model::NormKind norm = model::NormKind::kRms;
   bool norm_bias = false;
   bool norm_plus_one = false;        // the file holds w where the norm multiplies by 1 + w
   bool head_norms_over_row = false;  // query_norm, key_norm: over all heads together
+  bool head_norms_rotated = false;   // they come behind the rotation
   FusedRows fused_rows = FusedRows::kByHead;
   // x + attention(norm(x)) + mlp(norm'(x)) instead of one after the other; without a tensor for
   // mlp_norm the two share one norm.

@@ -5,6 +5,11 @@
 #include <numbers>
 
 namespace headroom::convert {
+
+double YarnMagnitude(double factor, double scale) {
+  return factor <= 1.0 ? 1.0 : 0.1 * scale * std::log(factor) + 1.0;
+}
+
 namespace {
 
 double Llama3(double frequency, const RopeParameters& p) {
@@ -21,10 +26,6 @@ double Llama3(double frequency, const RopeParameters& p) {
 double YarnDimension(double turns, const RopeParameters& p) {
   return p.dims * std::log(p.original_context / (turns * 2 * std::numbers::pi)) /
          (2 * std::log(p.base));
-}
-
-double YarnMagnitude(double factor, double scale) {
-  return factor <= 1.0 ? 1.0 : 0.1 * scale * std::log(factor) + 1.0;
 }
 
 double YarnAttentionFactor(const RopeParameters& p) {

@@ -47,4 +47,7 @@ struct RopeFrequencies {
 //   divisors  divided by divisor i: any of the above, worked out by who wrote the file
 RopeFrequencies ComputeRope(const RopeParameters& parameters);
 
+// What YaRN multiplies by when the context grows `factor` times: 0.1 scale ln(factor) + 1.
+double YarnMagnitude(double factor, double scale);
+
 }  // namespace headroom::convert

@@ -3,21 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "convert/shape_parts.h"
+
 namespace headroom::convert {
 namespace {
 
-constexpr uint32_t kMaxChannels = 1u << 20;
-constexpr uint32_t kMaxLayers = 4096;
 constexpr uint32_t kMaxHeads = 4096;
-constexpr uint32_t kMaxHeadWidth = 4096;
-constexpr double kHuge = 1e12;
-
-std::string Key(std::string_view name) { return std::string(name); }
-
-Status Unsupported(const Config& config, const char* key, const std::string& value) {
-  return Status::Make(StatusCode::kUnsupported, "%s: \"%s\" is \"%s\", which no recipe executes",
-                      config.what().c_str(), key, Printable(value).c_str());
-}
 
 Result<const Recipe*> ReadArchitecture(Config& config) {
   HR_ASSIGN_OR_RETURN(const auto names, config.Strings("architectures"));
@@ -30,12 +21,6 @@ Result<const Recipe*> ReadArchitecture(Config& config) {
                       "architecture \"%s\" has no recipe; `headroom convert --help` lists those "
                       "that have one",
                       Printable(names->front()).c_str());
-}
-
-Result<bool> ReadFlag(Config& config, const Flag& flag) {
-  if (flag.key.empty()) return flag.otherwise;
-  HR_ASSIGN_OR_RETURN(const auto value, config.Bool(Key(flag.key)));
-  return value.value_or(flag.otherwise);
 }
 
 Result<model::Activation> ReadActivation(Config& config, const Recipe& recipe) {
@@ -139,74 +124,6 @@ Status ReadScalars(Config& config, ModelShape& shape) {
     return {};
   }
   return optional(recipe.logit_scale_key, recipe.default_logit_scale, &shape.logit_scale);
-}
-
-// ---- Mixtures of experts
-
-// The one way of storing weights that is not their type's.
-Status ReadQuantization(Config& config) {
-  HR_ASSIGN_OR_RETURN(const auto method, config.String("quant_method"));
-  if (method.value_or("") != "mxfp4") {
-    return Unsupported(config, "quant_method", method.value_or(""));
-  }
-  config.Ignore("modules_to_not_convert");  // the tensors say it
-  return config.RefuseUnused();
-}
-
-// Every decoder_sparse_step-th layer, counted from 1, but those of mlp_only_layers.
-Status ReadMixtureLayers(Config& config, ModelShape& shape) {
-  const size_t layers = shape.layers.size();
-  uint32_t step = 1;
-  std::vector<double> without;
-  if (shape.recipe->mixture->some_layers) {
-    HR_ASSIGN_OR_RETURN(const auto given, config.Count("decoder_sparse_step", 1, kMaxLayers));
-    HR_ASSIGN_OR_RETURN(const auto listed, config.Numbers("mlp_only_layers", 0, kMaxLayers));
-    step = given.value_or(1);
-    without = listed.value_or(std::vector<double>());
-  }
-  for (size_t i = 0; i < layers; ++i) {
-    const bool only_mlp = std::find(without.begin(), without.end(), i) != without.end();
-    shape.layers[i].mixture = (i + 1) % step == 0 && !only_mlp;
-  }
-  return {};
-}
-
-// The number has two names; one architecture's files may have either.
-Result<uint32_t> ReadExperts(Config& config) {
-  HR_ASSIGN_OR_RETURN(const auto local, config.Count("num_local_experts", 1, model::kMaxExperts));
-  if (!local) return config.NeedCount("num_experts", 1, model::kMaxExperts);
-  HR_ASSIGN_OR_RETURN(const auto all, config.Count("num_experts", 1, model::kMaxExperts));
-  if (all.value_or(*local) == *local) return *local;
-  return Status::Make(StatusCode::kCorrupt, "%s: %u num_experts and %u num_local_experts",
-                      config.what().c_str(), *all, *local);
-}
-
-Status ReadMixture(Config& config, ModelShape& shape) {
-  if (!shape.recipe->mixture) return {};
-  const MixtureRecipe& recipe = *shape.recipe->mixture;
-  MixtureShape& mixture = shape.mixture;
-  HR_ASSIGN_OR_RETURN(mixture.experts, ReadExperts(config));
-  HR_ASSIGN_OR_RETURN(
-      mixture.chosen,
-      config.NeedCount("num_experts_per_tok", 1, std::min(mixture.experts, model::kMaxChosen)));
-  HR_ASSIGN_OR_RETURN(mixture.inner, config.NeedCount(Key(recipe.inner_key), 1, kMaxChannels));
-  HR_ASSIGN_OR_RETURN(mixture.renormalise, ReadFlag(config, recipe.renormalise));
-  if (!recipe.shared.weight.empty()) {
-    HR_ASSIGN_OR_RETURN(mixture.shared_inner,
-                        config.NeedCount(Key(recipe.shared.inner_key), 1, kMaxChannels));
-  }
-  if (!recipe.limit_key.empty()) {
-    HR_ASSIGN_OR_RETURN(const auto limit, config.Number(Key(recipe.limit_key), 1e-3, kHuge));
-    mixture.limit = static_cast<float>(limit.value_or(recipe.default_limit));
-    HR_ASSIGN_OR_RETURN(auto quantization, config.Object("quantization_config"));
-    if (quantization) HR_RETURN_IF_ERROR(ReadQuantization(*quantization));
-  }
-  if (uint64_t{mixture.experts} * 2 * mixture.inner > UINT32_MAX ||
-      uint64_t{mixture.experts} * shape.channels > UINT32_MAX) {
-    return Status::Make(StatusCode::kUnsupported, "%u experts of %u are more rows than 2^32",
-                        mixture.experts, mixture.inner);
-  }
-  return ReadMixtureLayers(config, shape);
 }
 
 // ---- Layers without rotation
@@ -388,12 +305,28 @@ Status ReadLongRope(Config& rope, const ModelShape& shape, RopeParameters& p) {
   return {};
 }
 
+// "dynamic" with an `alpha` is another base once and for all; its other keys say nothing.
+Result<bool> ReadRaisedBase(Config& rope, RopeParameters& p) {
+  HR_ASSIGN_OR_RETURN(const auto alpha, rope.Number("alpha", 1e-3, kHuge));
+  HR_ASSIGN_OR_RETURN(const auto type, rope.String("rope_type"));
+  HR_ASSIGN_OR_RETURN(const auto old_type, rope.String("type"));
+  if (!alpha || (type ? *type : old_type.value_or("")) != "dynamic" || p.dims <= 2) return false;
+  p.base *= std::pow(*alpha, p.dims / (p.dims - 2.0));
+  for (const char* key : {"factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim",
+                          "original_max_position_embeddings"}) {
+    rope.Ignore(key);
+  }
+  return true;
+}
+
 // Reads the scaling object (`rope_scaling`, `rope_parameters` or one of its parts) over `p`.
 Status ReadRopeObject(Config& rope, const ModelShape& shape, double share, RopeParameters& p) {
   HR_ASSIGN_OR_RETURN(const auto base, rope.Number("rope_theta", 1.0001, kHuge));
   p.base = base.value_or(p.base);
   HR_ASSIGN_OR_RETURN(const auto own_share, rope.Number("partial_rotary_factor", 0.0, 1.0));
   p.dims = static_cast<uint32_t>(shape.head_width * own_share.value_or(share));
+  HR_ASSIGN_OR_RETURN(const bool raised, ReadRaisedBase(rope, p));
+  if (raised) return rope.RefuseUnused();
   HR_ASSIGN_OR_RETURN(p.scaling, ReadScalingKind(rope));
   if (p.scaling == RopeScaling::kLong) {
     HR_RETURN_IF_ERROR(ReadLongRope(rope, shape, p));
@@ -521,10 +454,13 @@ Result<ModelShape> ReadShape(Config& config, uint32_t context, const Recipe* rec
   HR_RETURN_IF_ERROR(SetContext(context, shape));
   HR_RETURN_IF_ERROR(ReadScalars(config, shape));
   HR_RETURN_IF_ERROR(ReadMixture(config, shape));
+  shape.rope_layout = shape.recipe->rope_layout;
+  HR_RETURN_IF_ERROR(ReadLatent(config, shape));
   HR_ASSIGN_OR_RETURN(const std::vector<bool> unrotated, ReadUnrotatedLayers(config, shape));
   std::vector<bool> windowed;
   HR_RETURN_IF_ERROR(ReadWindows(config, unrotated, shape, &windowed));
   HR_RETURN_IF_ERROR(AssignRopes(config, windowed, unrotated, shape));
+  ScaleLatent(shape);
   HR_ASSIGN_OR_RETURN(shape.end_tokens, config.Tokens("eos_token_id"));
   HR_RETURN_IF_ERROR(RefuseOthers(config, *shape.recipe));
   return shape;

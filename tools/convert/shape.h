@@ -16,10 +16,22 @@ namespace headroom::convert {
 
 inline constexpr uint32_t kMaxContext = 1u << 30;  // tokens
 
+// How latent attention is cut. rank 0: there is none.
+struct LatentShape {
+  uint32_t rank = 0;        // r
+  uint32_t query_rank = 0;  // 0: queries are made of the input in one step
+  uint32_t part = 0;        // of a head's query that meets the latent
+  uint32_t tail = 0;        // of a head's query that is rotated
+  uint32_t value = 0;       // of a head's values
+  bool norms = true;
+  bool query_down_bias = false, query_bias = false;
+};
+
 struct LayerShape {
   uint32_t left = kUnlimited;  // rows visible before self
   size_t rope = 0;             // index into ModelShape::ropes
   bool mixture = false;        // experts in place of the MLP
+  LatentShape latent;
 };
 
 struct MixtureShape {
@@ -28,6 +40,8 @@ struct MixtureShape {
   uint32_t inner = 0;         // F of one
   uint32_t shared_inner = 0;  // F of the shared expert
   bool renormalise = false;
+  float scale = 1.0f;
+  uint32_t groups = 1, top_groups = 1;
   float limit = 0.0f;
   size_t names = 0;  // which of MixtureRecipe::names; the checkpoint says
 };
@@ -40,9 +54,11 @@ struct ModelShape {
   uint32_t kv_heads = 0;        // G
   uint32_t head_width = 0;      // D
   uint32_t vocabulary = 0;      // V
+  uint32_t further_layers = 0;  // behind the last, which nothing reads
   uint32_t trained_tokens = 0;  // trained maximum
   uint32_t context_tokens = 0;  // what the file will allow
   float epsilon = 0.0f;
+  model::RopeLayout rope_layout = model::RopeLayout::kHalfSplit;
   model::Activation activation = model::Activation::kSilu;
   bool parallel = false;
   bool query_key_value_bias = false, attention_output_bias = false, mlp_bias = false;

@@ -48,6 +48,7 @@ Status CheckFinite(const std::string& source, uint64_t row, size_t columns,
 struct Source {
   const SourceTensor* entry = nullptr;
   const SourceTensor* scales = nullptr;  // of mxfp4
+  const Checkpoint* checkpoint = nullptr;
 };
 
 std::string EntryName(const RowPart& part) { return part.source + (part.mxfp4 ? "_blocks" : ""); }
@@ -55,7 +56,7 @@ std::string ScalesName(const RowPart& part) { return part.source + "_scales"; }
 
 Source FindSource(const RowPart& part, const Checkpoint& checkpoint) {
   return {checkpoint.Find(EntryName(part)),
-          part.mxfp4 ? checkpoint.Find(ScalesName(part)) : nullptr};
+          part.mxfp4 ? checkpoint.Find(ScalesName(part)) : nullptr, &checkpoint};
 }
 
 // Elements [begin, begin + out.size()) of the source as it lies there.
@@ -63,6 +64,11 @@ Status ReadElements(const RowPart& part, const Source& source, uint64_t begin,
                     std::span<float> out) {
   if (part.mxfp4) return ReadMxfp4(part.source, *source.entry, *source.scales, begin, out);
   return ReadFloats(part.source, *source.entry, begin, out);
+}
+
+// How many rows a transposed source has in the checkpoint.
+uint64_t SourceColumns(const RowPart& part, uint64_t columns) {
+  return part.source_columns != 0 ? part.source_columns : columns;
 }
 
 // Where row `first` of a part begins in its source, whose rows lie one behind another.
@@ -73,7 +79,8 @@ uint64_t FirstElement(const RowPart& part, uint64_t first, size_t columns) {
 // Rows [first, first + out.size() / columns) of the part.
 Status ReadRows(const RowPart& part, const Source& source, uint64_t first, size_t columns,
                 std::span<float> out) {
-  const uint64_t matrix = part.matrix * part.source_rows * columns;
+  const uint64_t matrix =
+      (part.matrix * SourceColumns(part, columns) + part.column_begin) * part.source_rows;
   const uint64_t begin = part.begin + first * part.step;
   const size_t rows = out.size() / columns;
   if (!part.transposed && part.step == 1) {
@@ -98,7 +105,7 @@ Status ReadRows(const RowPart& part, const Source& source, uint64_t first, size_
 // slice.
 void ReleaseRows(const RowPart& part, const Source& source, uint64_t first, uint64_t rows,
                  size_t columns) {
-  const uint64_t matrix = part.source_rows * columns;
+  const uint64_t matrix = part.source_rows * SourceColumns(part, columns);
   const uint64_t begin =
       part.transposed ? part.matrix * matrix : FirstElement(part, first, columns);
   const uint64_t end =
@@ -118,8 +125,16 @@ Status ReadChecked(const RowPart& part, const TensorPlan& plan, const Source& so
                    uint64_t first, size_t columns, std::span<float> values) {
   HR_RETURN_IF_ERROR(ReadRows(part, source, first, columns, values));
   HR_RETURN_IF_ERROR(CheckFinite(part.source, part.begin + first * part.step, columns, values));
-  if (plan.add == 0.0f) return {};
-  for (float& v : values) v += plan.add;
+  if (plan.add != 0.0f) {
+    for (float& v : values) v += plan.add;
+  }
+  std::vector<float> factors(plan.times.empty() ? 0 : values.size());
+  for (const RowPart& times : plan.times) {
+    const Source other = FindSource(times, *source.checkpoint);
+    HR_RETURN_IF_ERROR(ReadRows(times, other, first, columns, factors));
+    HR_RETURN_IF_ERROR(CheckFinite(times.source, first, columns, factors));
+    for (size_t i = 0; i < values.size(); ++i) values[i] *= factors[i];
+  }
   return {};
 }
 
@@ -193,6 +208,16 @@ bool IsNeutral(const std::string& name) {
   return false;
 }
 
+// Of the layers behind the last that only predict tokens further on.
+bool IsOfFurtherLayer(const std::string& name, const ModelShape& shape) {
+  for (uint32_t i = 0; i < shape.further_layers; ++i) {
+    std::string prefix(shape.recipe->names.layer);
+    prefix.replace(prefix.find("{}"), 2, std::to_string(shape.layers.size() + i));
+    if (name.starts_with(prefix)) return true;
+  }
+  return false;
+}
+
 std::string ShapeText(const std::vector<uint64_t>& shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
@@ -213,6 +238,7 @@ uint64_t TotalFloats(const GraphPlan& plan) {
 std::vector<uint64_t> SourceShape(const RowPart& part, const TensorDescription& tensor) {
   std::vector<uint64_t> shape = {part.source_rows};
   if (tensor.extents.size() > 1) shape.push_back(tensor.extents[1]);
+  if (part.source_columns != 0) shape[1] = part.source_columns;
   if (part.transposed) std::swap(shape[0], shape[1]);
   if (part.matrices != 0) shape.insert(shape.begin(), part.matrices);
   return shape;
@@ -254,7 +280,9 @@ Status CheckMxfp4(const RowPart& part, const Checkpoint& checkpoint,
 Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkpoint& checkpoint) {
   std::set<std::string> used;
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
-    for (const RowPart& part : plan.tensors[i].parts) {
+    std::vector<RowPart> parts = plan.tensors[i].parts;
+    parts.insert(parts.end(), plan.tensors[i].times.begin(), plan.tensors[i].times.end());
+    for (const RowPart& part : parts) {
       const std::vector<uint64_t> expected = SourceShape(part, plan.description.tensors[i]);
       used.insert(EntryName(part));
       if (part.mxfp4) {
@@ -268,6 +296,7 @@ Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkp
   const std::string tied_head = std::string(shape.recipe->names.head) + ".weight";
   for (const auto& [name, entry] : checkpoint.tensors()) {
     if (used.count(name) || IsNeutral(name) || (shape.tied && name == tied_head)) continue;
+    if (IsOfFurtherLayer(name, shape)) continue;
     return Status::Make(StatusCode::kUnsupported, "the recipe of %s does not use tensor \"%.80s\"",
                         std::string(shape.recipe->architecture).c_str(), name.c_str());
   }

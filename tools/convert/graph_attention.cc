@@ -1,0 +1,227 @@
+#include "convert/graph_attention.h"
+
+#include <string_view>
+
+namespace headroom::convert {
+namespace {
+
+using model::AttentionSpec;
+using model::RopeSpec;
+using model::WeightRef;
+
+class AttentionPlanner {
+ public:
+  AttentionPlanner(TensorPlanner& tensors, const std::vector<RopeSpec>& ropes,
+                   const LayerPlace& place)
+      : tensors_(tensors),
+        shape_(tensors.shape()),
+        layer_(shape_.layers[place.layer]),
+        place_(place),
+        rope_(ropes[layer_.rope]) {}
+
+  AttentionSpec Plan() {
+    spec_.query_heads = shape_.query_heads;
+    layer_.latent.rank != 0 ? Latent() : Grouped();
+    if (!names().sinks.empty()) {
+      spec_.sink_logits =
+          tensors_.AddVector(Name("sinks"), TensorRole::kBias,
+                             {{Source(names().sinks), shape_.query_heads, 0, shape_.query_heads}});
+    }
+    spec_.left = layer_.left;
+    spec_.scale = shape_.attention_scale;
+    spec_.softcap = shape_.attention_softcap;
+    return std::move(spec_);
+  }
+
+ private:
+  const Recipe& recipe() const { return *shape_.recipe; }
+  const TensorNames& names() const { return shape_.recipe->names; }
+  std::string Name(const char* part) const { return place_.name + "." + part; }
+  std::string Source(std::string_view name) const { return place_.source + std::string(name); }
+
+  WeightRef AddMatrix(const char* part, uint32_t columns, const std::vector<MatrixSource>& sources,
+                      bool bias) {
+    return tensors_.AddMatrix(Name(part), place_.source, columns, sources, bias);
+  }
+
+  void AddOutput(uint32_t columns) {
+    spec_.output = AddMatrix("output", columns,
+                             {{names().attention_output, shape_.channels, 0, shape_.channels}},
+                             shape_.attention_output_bias);
+  }
+
+  // ---- Queries, keys and values of equal heads in groups
+
+  std::vector<MatrixSource> QueryKeyValueSources() const {
+    const uint64_t query_rows = uint64_t{shape_.query_heads} * shape_.head_width;
+    const uint64_t kv_rows = uint64_t{shape_.kv_heads} * shape_.head_width;
+    if (names().query_key_value.empty()) {
+      return {{names().query, query_rows, 0, query_rows},
+              {names().key, kv_rows, 0, kv_rows},
+              {names().value, kv_rows, 0, kv_rows}};
+    }
+    if (recipe().fused_rows == FusedRows::kByKind) {
+      const uint64_t rows = query_rows + 2 * kv_rows;
+      return {{names().query_key_value, rows, 0, rows}};
+    }
+    std::vector<MatrixSource> sources;
+    const uint64_t width = shape_.head_width;
+    for (uint64_t part = 0; part < 3; ++part) {
+      for (uint64_t head = 0; head < shape_.query_heads; ++head) {
+        sources.push_back(
+            {names().query_key_value, 3 * query_rows, (head * 3 + part) * width, width});
+      }
+    }
+    return sources;
+  }
+
+  void Grouped() {
+    const uint32_t width = shape_.head_width;
+    const uint32_t query_rows = shape_.query_heads * width;
+    const uint32_t kv_rows = shape_.kv_heads * width;
+    spec_.query.width = width;
+    spec_.key.heads = spec_.value.heads = shape_.kv_heads;
+    spec_.key.width = spec_.value.width = width;
+    const WeightRef fused =
+        AddMatrix("qkv", shape_.channels, QueryKeyValueSources(), shape_.query_key_value_bias);
+    spec_.query.weight = {fused.tensor, 0, query_rows, fused.bias};
+    spec_.key.weight = {fused.tensor, query_rows, kv_rows, fused.bias};
+    spec_.value.weight = {fused.tensor, query_rows + kv_rows, kv_rows, fused.bias};
+    AddOutput(query_rows);
+    if (!names().query_norm.empty()) AddHeadNorms();
+    spec_.query.rope = spec_.key.rope = rope_;
+    AddViews();
+  }
+
+  void AddHeadNorms() {
+    if (recipe().head_norms_rotated) return AddRotatedNorms();
+    const bool over_row = recipe().head_norms_over_row;
+    const uint32_t width = shape_.head_width;
+    spec_.query.norm = tensors_.AddNorm(Name("query_norm"), Source(names().query_norm),
+                                        over_row ? shape_.query_heads * width : width, false);
+    spec_.key.norm = tensors_.AddNorm(Name("key_norm"), Source(names().key_norm),
+                                      over_row ? shape_.kv_heads * width : width, false);
+    spec_.query.norm.whole_row = spec_.key.norm.whole_row = over_row;
+  }
+
+  // Norms behind the rotation: it leaves the length of a head as it is, so that only the weights
+  // must stay behind it, and there those of queries and of keys can meet in the query.
+  void AddRotatedNorms() {
+    const uint32_t width = shape_.head_width;
+    spec_.query.norm = tensors_.AddUnitNorm(Name("query_norm"), width);
+    spec_.key.norm = spec_.query.norm;
+    spec_.query.factors = tensors_.AddProduct(
+        Name("query_factors"),
+        {Source(names().query_norm) + ".weight", Source(names().key_norm) + ".weight"}, width);
+  }
+
+  void AddViews() {
+    for (uint32_t g = 0; g < shape_.kv_heads; ++g) {
+      const auto head = static_cast<uint16_t>(g);
+      spec_.views.push_back({head, 0, head});
+    }
+    const uint32_t group = shape_.query_heads / shape_.kv_heads;
+    for (uint32_t h = 0; h < shape_.query_heads; ++h) {
+      spec_.head_map.push_back(static_cast<uint16_t>(h / group));
+    }
+  }
+
+  // ---- Latent attention: keys are [latent][one rotated key for all heads], values the latent
+
+  void Latent() {
+    const LatentShape& latent = layer_.latent;
+    const LatentRecipe& from = *recipe().latent;
+    spec_.query.width = latent.part + latent.tail;
+    spec_.key.heads = spec_.tail.heads = 1;
+    spec_.key.width = spec_.value.width = latent.rank;
+    spec_.tail.width = latent.tail;
+    AddLatentQueries();
+    if (latent.norms) {
+      spec_.key.norm = tensors_.AddNorm(Name("latent_norm"), Source(from.norm), latent.rank, false);
+      spec_.key.norm.epsilon = static_cast<float>(from.epsilon);
+    }
+    AddHeadMatrices();
+    AddOutput(shape_.query_heads * latent.value);
+    spec_.tail.rope = spec_.query.rope = rope_;
+    spec_.query.rope.offset = latent.part;
+    spec_.views = {{0, 0, 0}};
+    spec_.head_map.assign(shape_.query_heads, 0);
+  }
+
+  // The matrices that read the layer's input are one where all or none of their rows have biases.
+  void AddLatentQueries() {
+    const LatentShape& latent = layer_.latent;
+    const LatentRecipe& from = *recipe().latent;
+    const bool low_rank = latent.query_rank != 0;
+    const uint32_t heads_rows = shape_.query_heads * spec_.query.width;
+    const uint32_t first_rows = low_rank ? latent.query_rank : heads_rows;
+    const uint32_t kv_rows = latent.rank + latent.tail;
+    const bool first_bias = low_rank ? latent.query_down_bias : latent.query_bias;
+    const MatrixSource first = {low_rank ? from.query_down : names().query, first_rows, 0,
+                                first_rows};
+    const MatrixSource second = {from.down, kv_rows, 0, kv_rows};
+    WeightRef query, key;
+    if (first_bias == shape_.query_key_value_bias) {
+      query = AddMatrix("query_latent", shape_.channels, {first, second}, first_bias);
+      key = {query.tensor, first_rows, kv_rows, query.bias};
+      query.rows = first_rows;
+    } else {
+      query = AddMatrix("query", shape_.channels, {first}, first_bias);
+      key = AddMatrix("latent", shape_.channels, {second}, shape_.query_key_value_bias);
+    }
+    spec_.key.weight = {key.tensor, key.row_begin, latent.rank, key.bias};
+    spec_.tail.weight = {key.tensor, key.row_begin + latent.rank, latent.tail, key.bias};
+    spec_.query.weight = query;
+    if (!low_rank) return;
+    spec_.query.kind = model::QueryKind::kLowRank;
+    spec_.query.down = query;
+    if (latent.norms) {
+      spec_.query.down_norm = tensors_.AddNorm(
+          Name("query_down_norm"), Source(from.query_down_norm), latent.query_rank, false);
+      spec_.query.down_norm.epsilon = static_cast<float>(from.epsilon);
+    }
+    spec_.query.weight = AddMatrix("query_up", latent.query_rank,
+                                   {{from.query_up, heads_rows, 0, heads_rows}}, latent.query_bias);
+  }
+
+  // One matrix of the checkpoint makes keys and values of the latent, head by head [part + value,
+  // rank]. The first half meets the query instead of the latent, turned round; the second what the
+  // head has mixed.
+  void AddHeadMatrices() {
+    const LatentShape& latent = layer_.latent;
+    const std::string source = Source(recipe().latent->up) + ".weight";
+    const uint64_t both = latent.part + latent.value;
+    const uint64_t all = shape_.query_heads * both;
+    std::vector<RowPart> keys, values;
+    for (uint64_t h = 0; h < shape_.query_heads; ++h) {
+      RowPart key{source, latent.rank, 0, latent.rank, true};
+      key.source_columns = all;
+      key.column_begin = h * both;
+      keys.push_back(std::move(key));
+      values.push_back({source, all, h * both + latent.part, latent.value});
+    }
+    const WeightFormat format = tensors_.choice().format;
+    spec_.query.matrix = {
+        tensors_.AddParts(Name("query_matrix"), latent.part, std::move(keys), format),
+        shape_.query_heads, latent.rank};
+    spec_.value_matrix = {
+        tensors_.AddParts(Name("value_matrix"), latent.rank, std::move(values), format),
+        shape_.query_heads, latent.value};
+  }
+
+  TensorPlanner& tensors_;
+  const ModelShape& shape_;
+  const LayerShape& layer_;
+  const LayerPlace& place_;
+  const RopeSpec& rope_;
+  AttentionSpec spec_;
+};
+
+}  // namespace
+
+AttentionSpec PlanAttention(TensorPlanner& tensors, const std::vector<RopeSpec>& ropes,
+                            const LayerPlace& place) {
+  return AttentionPlanner(tensors, ropes, place).Plan();
+}
+
+}  // namespace headroom::convert
