@@ -3,10 +3,11 @@
 // time, so that a neighbour who takes the core does not count (he still counts in the caches, and
 // for two threads). Reports medians and best values; judges nothing.
 //
-//   kernel_bench [--json] [--rows N] [--seconds S]
+//   kernel_bench [--json] [--resident] [--rows N] [--only 'decode gqa int8 x1'] [--seconds S]
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -28,7 +29,24 @@ using attention::MixSpec;
 using test::GuardedMemory;
 using Clock = std::chrono::steady_clock;
 
-constexpr uint32_t kLanes = 8, kGroup = 4, kWidth = 64;  // Llama-3.2-1B: 32 query heads on 8 lanes
+// Lanes of one layer. A latent has its rotary key in a tail of f16 and its values in its keys.
+struct Shape {
+  const char* name;
+  uint32_t lanes, group, key_width, tail_width, value_width;
+  bool latent() const { return tail_width > 0; }
+  uint32_t query_width() const { return key_width + tail_width; }
+  uint64_t RowBytes(RowCodec codec) const {
+    const auto bytes = [](RowCodec c, uint32_t w) {
+      return RowDataBytes(c, w) + RowMetaBytes(c, w);
+    };
+    return bytes(codec, key_width) + bytes(RowCodec::kF16, tail_width) +
+           (latent() ? 0 : bytes(codec, value_width));
+  }
+};
+constexpr Shape kGrouped = {"gqa", 8, 4, 64, 0, 64};     // Llama-3.2-1B: 32 query heads
+constexpr Shape kLatent = {"mla", 1, 16, 512, 64, 512};  // DeepSeek-V2-Lite: 16 query heads
+constexpr RowCodec kCodecs[kRowCodecs] = {RowCodec::kF32, RowCodec::kF16, RowCodec::kI8Token,
+                                          RowCodec::kBlock8, RowCodec::kBlock4};
 
 // Processor time of this thread, or the clock on the wall where several threads work.
 class Timer {
@@ -67,45 +85,54 @@ double ReadStream(const std::vector<uint64_t>& buffer, size_t begin, size_t end,
   return static_cast<double>((end - begin) * sizeof(uint64_t)) / timer.Seconds() / 1e9;
 }
 
-// One lane of random rows, and room to attend to it.
+// One lane of random rows.
 struct Lane {
-  GuardedMemory keys, values, key_meta, value_meta;
+  GuardedMemory memory[3], meta[3];
   LaneView view;
 
-  Lane(const xnnpack::Kernels& kernels, RowCodec codec, uint32_t rows, uint32_t seed) {
-    const uint32_t row_bytes = RowDataBytes(codec, kWidth);
+  Lane(const xnnpack::Kernels& kernels, const Shape& shape, RowCodec codec, uint32_t rows,
+       uint32_t seed) {
     std::mt19937 random(seed);
-    std::normal_distribution<float> normal;
-    std::vector<float> row(kWidth);
-    const auto fill = [&](GuardedMemory& data, GuardedMemory& meta) {
-      data = GuardedMemory(uint64_t{rows} * row_bytes, 64);
-      meta = GuardedMemory(uint64_t{rows} * 4, 64);
-      for (uint32_t r = 0; r < rows; ++r) {
-        for (float& x : row) x = normal(random);
-        kernels.encode_row[static_cast<int>(codec)](row.data(), kWidth,
-                                                    data.data() + uint64_t{r} * row_bytes,
-                                                    meta.as<uint16_t>() + 2 * uint64_t{r});
-      }
-    };
-    fill(keys, key_meta);
-    fill(values, value_meta);
-    view.keys = {codec, kWidth, keys.data(), key_meta.as<uint16_t>()};
-    view.values = {codec, kWidth, values.data(), value_meta.as<uint16_t>()};
     view.rows = rows;
+    view.keys = Fill(kernels, 0, codec, shape.key_width, random);
+    if (shape.latent()) {
+      view.key_tail = Fill(kernels, 1, RowCodec::kF16, shape.tail_width, random);
+      view.values = {RowCodec::kF32, shape.value_width, nullptr, nullptr};
+    } else {
+      view.values = Fill(kernels, 2, codec, shape.value_width, random);
+    }
+  }
+
+  RowArray Fill(const xnnpack::Kernels& kernels, int array, RowCodec codec, uint32_t width,
+                std::mt19937& random) {
+    std::normal_distribution<float> normal;
+    std::vector<float> row(width);
+    const uint64_t bytes = RowDataBytes(codec, width), meta_bytes = RowMetaBytes(codec, width);
+    memory[array] = GuardedMemory(view.rows * bytes, 64);
+    meta[array] = GuardedMemory(view.rows * meta_bytes + 64, 64);
+    for (uint32_t r = 0; r < view.rows; ++r) {
+      for (float& x : row) x = normal(random);
+      kernels.encode_row[static_cast<int>(codec)](row.data(), width,
+                                                  memory[array].data() + r * bytes,
+                                                  meta[array].as<uint16_t>() + r * meta_bytes / 2);
+    }
+    return {codec, width, memory[array].data(), meta[array].as<uint16_t>()};
   }
 };
 
 // The buffers of one worker for calls of `queries` queries.
 struct Caller {
+  uint32_t width;
   std::vector<float> q, partials;
   std::vector<int32_t> positions;
   GuardedMemory scratch;
 
-  explicit Caller(uint32_t queries)
-      : q(queries * kWidth),
-        partials(queries * attention::PartialFloats(kWidth)),
+  Caller(const Shape& shape, uint32_t queries)
+      : width(shape.query_width()),
+        q(queries * width),
+        partials(queries * attention::PartialFloats(shape.value_width)),
         positions(queries),
-        scratch(attention::MixScratchBytes(queries, kWidth, kWidth), 64) {
+        scratch(attention::MixScratchBytes(queries, width, shape.value_width), 64) {
     std::mt19937 random(7);
     std::normal_distribution<float> normal;
     for (float& x : q) x = normal(random);
@@ -113,8 +140,8 @@ struct Caller {
 
   void Run(const xnnpack::Kernels& kernels, const LaneView& lane, uint32_t row_end) {
     MixSpec spec;
-    spec.scale = 0.125f;
-    kernels.mix(lane, spec, q.data(), kWidth, positions.data(),
+    spec.scale = 1.0f / std::sqrt(static_cast<float>(width));
+    kernels.mix(lane, spec, q.data(), width, positions.data(),
                 static_cast<uint32_t>(positions.size()), 0, row_end, partials.data(),
                 scratch.data());
   }
@@ -161,8 +188,16 @@ class Pair {
 
 struct Options {
   bool json = false;
-  uint32_t rows = 0;  // 0: 4096 and 16384
+  bool resident = false;  // rows stay in the caches: what computing alone takes
+  uint32_t rows = 0;      // 0: 4096 and 16384
   double seconds = 0.5;
+  std::string only;  // empty: everything; else the lines whose name contains it
+
+  bool Skips(const char* kernel, const char* shape, RowCodec codec, uint32_t threads) const {
+    const std::string name = std::string(kernel) + " " + shape + " " + RowCodecName(codec) + " x" +
+                             std::to_string(threads);
+    return name.find(only) == std::string::npos;
+  }
 };
 
 void Print(const Options& options, const std::string& text, const std::string& json) {
@@ -172,26 +207,29 @@ void Print(const Options& options, const std::string& text, const std::string& j
   first = false;
 }
 
-void BenchDecode(const Options& options, const xnnpack::Kernels& kernels, RowCodec codec,
-                 uint32_t rows, uint32_t threads, Pair& pair, const std::vector<uint64_t>& stream) {
-  const uint64_t lane_bytes =
-      uint64_t{rows} * 2 * (RowDataBytes(codec, kWidth) + RowMetaBytes(codec, kWidth));
+void BenchDecode(const Options& options, const xnnpack::Kernels& kernels, const Shape& shape,
+                 RowCodec codec, uint32_t rows, uint32_t threads, Pair& pair,
+                 const std::vector<uint64_t>& stream) {
+  if (options.Skips("decode", shape.name, codec, threads)) return;
+  const uint64_t layer_bytes = shape.lanes * rows * shape.RowBytes(codec);
   // Enough copies that each one has left the caches when its turn comes again.
-  const uint32_t copies = static_cast<uint32_t>(CeilDiv(uint64_t{160} << 20, kLanes * lane_bytes));
+  const uint32_t copies =
+      options.resident ? 1 : static_cast<uint32_t>(CeilDiv(uint64_t{160} << 20, layer_bytes)) + 1;
   std::vector<Lane> lanes;
-  for (uint32_t i = 0; i < std::max(copies, 2u) * kLanes; ++i)
-    lanes.emplace_back(kernels, codec, rows, i % kLanes);
+  for (uint32_t i = 0; i < copies * shape.lanes; ++i)
+    lanes.emplace_back(kernels, shape, codec, rows, i % shape.lanes);
   std::vector<Caller> callers;
-  for (int i = 0; i < 2; ++i) callers.emplace_back(kGroup);
-  for (Caller& caller : callers) caller.positions.assign(kGroup, static_cast<int32_t>(rows - 1));
+  for (int i = 0; i < 2; ++i) callers.emplace_back(shape, shape.group);
+  for (Caller& caller : callers)
+    caller.positions.assign(shape.group, static_cast<int32_t>(rows - 1));
   Samples mix;
   double best_stream = 0;
   const auto until = Clock::now() + std::chrono::duration<double>(options.seconds);
   for (uint32_t turn = 0; turn < 5 || Clock::now() < until; ++turn) {
-    const Lane* at = &lanes[turn % (lanes.size() / kLanes) * kLanes];
+    const Lane* at = &lanes[turn % (lanes.size() / shape.lanes) * shape.lanes];
     const Timer timer(threads > 1);
     pair.Run(threads, [&](uint32_t half) {
-      for (uint32_t i = half * kLanes / 2; i < (half + 1) * kLanes / 2; ++i)
+      for (uint32_t i = half * shape.lanes / 2; i < (half + 1) * shape.lanes / 2; ++i)
         callers[half].Run(kernels, at[i].view, rows);
     });
     mix.seconds.push_back(timer.Seconds());
@@ -205,29 +243,35 @@ void BenchDecode(const Options& options, const xnnpack::Kernels& kernels, RowCod
     if (threads == 2) pair.Run(2, read);
     best_stream = std::max(best_stream, rates[0] + rates[1]);
   }
-  const double bytes = static_cast<double>(kLanes * lane_bytes);
+  const double bytes = static_cast<double>(layer_bytes);
+  const double operations =
+      2.0 * shape.lanes * shape.group * rows * (shape.query_width() + shape.value_width);
   const double median = mix.Quantile(0.5), best = mix.Quantile(0);
   char text[256], json[384];
   std::snprintf(text, sizeof(text),
-                "decode  %-4s %6u rows %u thread%s  median %8.0f us  best %8.0f us  %6.1f GB/s  "
-                "stream %6.1f GB/s  share %.2f",
-                RowCodecName(codec), rows, threads, threads == 1 ? " " : "s", median * 1e6,
-                best * 1e6, bytes / best / 1e9, best_stream, bytes / best / 1e9 / best_stream);
+                "%s decode  %-7s %6u rows %u thread%s  median %8.0f us  best %8.0f us  %6.1f GB/s  "
+                "stream %6.1f GB/s  share %.2f  %6.1f GFLOP/s",
+                shape.name, RowCodecName(codec), rows, threads, threads == 1 ? " " : "s",
+                median * 1e6, best * 1e6, bytes / best / 1e9, best_stream,
+                bytes / best / 1e9 / best_stream, operations / best / 1e9);
   std::snprintf(json, sizeof(json),
-                "{\"kernel\":\"decode\",\"kv\":\"%s\",\"rows\":%u,\"threads\":%u,\"median_us\":%."
+                "{\"kernel\":\"decode\",\"shape\":\"%s\",\"kv\":\"%s\",\"rows\":%u,\"threads\":%u,"
+                "\"median_us\":%."
                 "1f,\"best_us\":%.1f,"
-                "\"gb_per_s\":%.2f,\"stream_gb_per_s\":%.2f}",
-                RowCodecName(codec), rows, threads, median * 1e6, best * 1e6, bytes / best / 1e9,
-                best_stream);
+                "\"gb_per_s\":%.2f,\"stream_gb_per_s\":%.2f,\"gflop_per_s\":%.1f}",
+                shape.name, RowCodecName(codec), rows, threads, median * 1e6, best * 1e6,
+                bytes / best / 1e9, best_stream, operations / best / 1e9);
   Print(options, text, json);
 }
 
 // The last 512 tokens of `rows` rows, in tiles of `queries` queries; one thread, one lane.
 void BenchPrefill(const Options& options, const xnnpack::Kernels& kernels, RowCodec codec,
                   uint32_t rows, uint32_t queries) {
-  const Lane lane(kernels, codec, rows, 1);
-  Caller caller(queries);
-  const uint32_t tokens = queries / kGroup, chunk = std::min(rows, 512u);
+  const Shape& shape = kGrouped;
+  if (options.Skips("prefill", shape.name, codec, 1)) return;
+  const Lane lane(kernels, shape, codec, rows, 1);
+  Caller caller(shape, queries);
+  const uint32_t tokens = queries / shape.group, chunk = std::min(rows, 512u);
   Samples samples;
   double operations = 0;
   const auto until = Clock::now() + std::chrono::duration<double>(options.seconds);
@@ -236,8 +280,8 @@ void BenchPrefill(const Options& options, const xnnpack::Kernels& kernels, RowCo
     const Timer timer;
     for (uint32_t token = rows - chunk; token + tokens <= rows; token += tokens) {
       for (uint32_t i = 0; i < queries; ++i) {
-        caller.positions[i] = static_cast<int32_t>(token + i / kGroup);
-        operations += 4.0 * kWidth * (caller.positions[i] + 1);
+        caller.positions[i] = static_cast<int32_t>(token + i / shape.group);
+        operations += 4.0 * shape.key_width * (caller.positions[i] + 1);
       }
       caller.Run(kernels, lane.view, token + tokens);
     }
@@ -293,36 +337,45 @@ int Main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--json") == 0) {
       options.json = true;
+    } else if (std::strcmp(argv[i], "--resident") == 0) {
+      options.resident = true;
     } else if (std::strcmp(argv[i], "--rows") == 0 && i + 1 < argc) {
       options.rows = static_cast<uint32_t>(std::strtoul(argv[++i], nullptr, 10));
+    } else if (std::strcmp(argv[i], "--only") == 0 && i + 1 < argc) {
+      options.only = argv[++i];
     } else if (std::strcmp(argv[i], "--seconds") == 0 && i + 1 < argc) {
       options.seconds = std::strtod(argv[++i], nullptr);
     } else {
-      std::fprintf(stderr, "usage: kernel_bench [--json] [--rows N] [--seconds S per line]\n");
+      std::fprintf(stderr,
+                   "usage: kernel_bench [--json] [--resident] [--rows N] [--only TEXT] [--seconds "
+                   "S per line]\n");
       return 2;
     }
   }
   const xnnpack::Kernels& kernels = xnnpack::BestKernels();
   if (options.json) std::printf("{\"isa\":\"%s\",\"results\":[\n", kernels.isa);
   if (!options.json)
-    std::printf("%s; 32 query heads on %u lanes of width %u\n", kernels.isa, kLanes, kWidth);
+    std::printf(
+        "%s; gqa: 32 query heads on 8 lanes of width 64; mla: 16 heads on a latent of 512 + 64\n",
+        kernels.isa);
   const std::vector<uint64_t> stream(size_t{32} << 20, 1);  // 256 MiB
   const std::vector<uint32_t> all_rows =
       options.rows > 0 ? std::vector<uint32_t>{options.rows} : std::vector<uint32_t>{4096, 16384};
   {
     Pair pair;
     for (const uint32_t rows : all_rows) {
-      for (const RowCodec codec : {RowCodec::kF32, RowCodec::kF16, RowCodec::kI8Token}) {
+      for (const RowCodec codec : kCodecs) {
         for (const uint32_t threads : {1u, 2u})
-          BenchDecode(options, kernels, codec, rows, threads, pair, stream);
+          BenchDecode(options, kernels, kGrouped, codec, rows, threads, pair, stream);
+        BenchDecode(options, kernels, kLatent, codec, rows, 1, pair, stream);
       }
     }
   }
-  for (const RowCodec codec : {RowCodec::kF32, RowCodec::kF16, RowCodec::kI8Token}) {
+  for (const RowCodec codec : kCodecs) {
     for (const uint32_t queries : {16u, 64u, 256u})
       BenchPrefill(options, kernels, codec, all_rows[0], queries);
   }
-  BenchPointwise(options, kernels);
+  if (options.only.empty()) BenchPointwise(options, kernels);
   if (options.json) std::printf("\n]}\n");
   return 0;
 }

@@ -25,12 +25,13 @@ HWY_NOINLINE void DecodeRowScores(const LaneView& lane, const MixSpec& spec, con
                                   uint32_t row_end, float* scores, std::byte* scratch) {
   const DF df;
   const DecodeState state(queries, lane.keys.width, 0, scratch);
-  const DecodeCall call = {lane, spec, query_positions, RangeOf(query_positions, queries), 0};
+  const DecodeCall call = {lane,    spec, query_positions, RangeOf(query_positions, queries),
+                           row_end, 0};
   BeginDecode(call, q, q_stride, state);
   for (uint32_t begin = row_begin; begin < row_end; begin += kMixBlockRows) {
     const RowBlock block = MakeRowBlock(lane, begin, std::min(row_end - begin, kMixBlockRows));
     const Sight sight = SightOf(spec, block, call.range);
-    if (sight == Sight::kNone || !ScoreBlockRows(call, block, sight, nullptr, 0, state)) continue;
+    if (sight == Sight::kNone || !ScoreBlockRows(call, block, sight, {}, state)) continue;
     for (size_t r = 0; r < block.rows; r += kLanes) {
       VF sum = hn::Zero(df);
       for (size_t h = 0; h < queries; ++h) {

@@ -105,6 +105,7 @@ struct DecodeCall {
   const MixSpec& spec;
   const int32_t* query_positions;
   PositionRange range;
+  uint32_t row_end;
   size_t o_floats;  // floats of o that sums are kept in
 };
 
@@ -122,11 +123,10 @@ HWY_INLINE void BeginDecode(const DecodeCall& call, const float* q, size_t q_str
 
 // Logits of a block's rows for all queries; false, and nothing done, when nobody sees one of them.
 HWY_INLINE bool ScoreBlockRows(const DecodeCall& call, const RowBlock& block, Sight sight,
-                               const uint8_t* ahead, size_t ahead_row_bytes,
-                               const DecodeState& state) {
+                               const Ahead& ahead, const DecodeState& state) {
   const bool masked = sight == Sight::kSome;
   if (masked && VisiblePositions(call.spec, block, call.range, state.visible) == 0) return false;
-  KeyPartOf(call.lane.keys.codec).score(call.lane.keys, block, state, ahead, ahead_row_bytes);
+  KeyPartOf(call.lane.keys.codec).score(call.lane.keys, block, state, ahead);
   for (size_t h = 0; h < state.queries; ++h) {
     FinishScores(state, call.spec, h, block.rows,
                  call.lane.bias == nullptr ? nullptr : call.lane.bias + block.begin,
@@ -135,15 +135,26 @@ HWY_INLINE bool ScoreBlockRows(const DecodeCall& call, const RowBlock& block, Si
   return true;
 }
 
+// Keys of the block behind this one. A last block may be shorter: what lies behind is fetched too.
+HWY_INLINE Ahead NextKeys(const DecodeCall& call, const RowBlock& block) {
+  const RowArray& keys = call.lane.keys;
+  const size_t row_bytes = RowDataBytes(keys.codec, keys.width);
+  const uint64_t row = uint64_t{block.begin} + block.rows;
+  if (row >= call.row_end) return {};
+  return {reinterpret_cast<const uint8_t*>(keys.data) + row * row_bytes, row_bytes};
+}
+
 HWY_INLINE void DecodeBlock(const DecodeCall& call, const RowBlock& block, Sight sight,
                             const DecodeState& state) {
   const RowArray& values = call.lane.values;
   const size_t value_bytes = RowDataBytes(values.codec, values.width);
-  const uint8_t* ahead =
-      reinterpret_cast<const uint8_t*>(values.data) + uint64_t{block.begin} * value_bytes;
-  if (!ScoreBlockRows(call, block, sight, ahead, value_bytes, state)) return;
+  const Ahead ahead = {
+      reinterpret_cast<const uint8_t*>(values.data) + uint64_t{block.begin} * value_bytes,
+      value_bytes};
+  if (!ScoreBlockRows(call, block, sight, ahead, state)) return;
   for (size_t h = 0; h < state.queries; ++h) SoftmaxRows(state, h, block.rows, call.o_floats);
-  AddValuesOf(values.codec)(values, block, sight == Sight::kSome ? state.visible : nullptr, state);
+  AddValuesOf(values.codec)(values, block, sight == Sight::kSome ? state.visible : nullptr,
+                            NextKeys(call, block), state);
 }
 
 // Writes { m, l, o } of every query.
@@ -168,7 +179,11 @@ HWY_NOINLINE void DecodeMix(const LaneView& lane, const MixSpec& spec, const flo
                             uint32_t row_begin, uint32_t row_end, float* partials,
                             std::byte* scratch) {
   const DecodeState state(queries, lane.keys.width, lane.values.width, scratch);
-  const DecodeCall call = {lane, spec, query_positions, RangeOf(query_positions, queries),
+  const DecodeCall call = {lane,
+                           spec,
+                           query_positions,
+                           RangeOf(query_positions, queries),
+                           row_end,
                            RoundUp(lane.values.width, std::max<size_t>(kRowBlock, 2 * kLanes))};
   BeginDecode(call, q, q_stride, state);
   for (uint32_t begin = row_begin; begin < row_end; begin += kMixBlockRows) {

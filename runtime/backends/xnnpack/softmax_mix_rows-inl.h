@@ -91,7 +91,24 @@ HWY_INLINE void LoadBlockScales(const RowArray& array, size_t first, size_t rows
   const uint16_t* from = array.meta + first * per_row;
   for (size_t i = 0; i < count; i += kLanes) {
     const auto halves = hn::BitCast(d16, hn::LoadN(du16, from + i, count - i));
-    hn::StoreN(hn::PromoteTo(df, halves), df, scales + i, count - i);
+    hn::StoreU(hn::PromoteTo(df, halves), df, scales + i);  // room for whole vectors
+  }
+}
+
+// [row][block] to [block][row].
+HWY_INLINE void TransposeScales(const float* from, size_t rows, size_t blocks, float* to) {
+  const DF df;
+  if (blocks == 2) {
+    for (size_t r = 0; r < rows; r += kLanes) {
+      VF even, odd;
+      hn::LoadInterleaved2(df, from + 2 * r, even, odd);
+      hn::Store(even, df, to + r);
+      hn::Store(odd, df, to + kMixBlockRows + r);
+    }
+    return;
+  }
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t b = 0; b < blocks; ++b) to[b * kMixBlockRows + r] = *from++;
   }
 }
 

@@ -8,7 +8,7 @@
 
 #include <cstring>
 
-#include "backends/xnnpack/softmax_mix_state-inl.h"
+#include "backends/xnnpack/softmax_mix_quads-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace headroom::xnnpack {
@@ -189,7 +189,7 @@ HWY_INLINE void ScoreTileBlocks(const uint8_t* rows, size_t row_bytes, size_t bl
   StoreSums<kQueries, kQuads>(acc, scores);
 }
 
-#if HR_MIX_I16
+#if HR_MIX_I16 && !HR_MIX_QUADS
 // As above in integers inside a block, in float across blocks.
 template <RowCodec kCodec, size_t kQueries, size_t kQuads>
 HWY_INLINE void ScoreTileBlocksI16(const uint8_t* rows, size_t row_bytes, size_t blocks,
@@ -237,7 +237,7 @@ HWY_INLINE void ScoreTileBlocksI16(const uint8_t* rows, size_t row_bytes, size_t
   }
   StoreSums<kQueries, kQuads>(acc, scores);
 }
-#endif  // HR_MIX_I16
+#endif  // HR_MIX_I16 && !HR_MIX_QUADS
 
 // Rows of one block of the cache, and where their scales lie.
 struct KeyRows {
@@ -252,16 +252,18 @@ template <RowCodec kCodec, size_t kQueries, size_t kQuads>
 HWY_INLINE void ScoreAnyTile(const KeyRows& keys, const DecodeState& state, size_t first_query,
                              float* scores) {
   const float* q = state.q + first_query * state.q_stride;
+  [[maybe_unused]] const int16_t* q16 =
+      reinterpret_cast<const int16_t*>(state.q) + first_query * state.q_stride;
 #if HR_MIX_I16
-  const int16_t* q16 = reinterpret_cast<const int16_t*>(state.q) + first_query * state.q_stride;
+  if constexpr (kCodec == RowCodec::kI8Token) {
+    return ScoreTileI16<kQueries, kQuads>(keys.rows, keys.row_bytes, keys.width, q16,
+                                          state.q_stride, scores);
+  }
+#endif
+#if HR_MIX_I16 && !HR_MIX_QUADS
   if constexpr (kInBlocks<kCodec>) {
-    ScoreTileBlocksI16<kCodec, kQueries, kQuads>(keys.rows, keys.row_bytes, keys.scales_per_row,
-                                                 keys.scales, q16, state.q_stride, scores);
-    return;
-  } else if constexpr (kIntegerRows<kCodec>) {
-    ScoreTileI16<kQueries, kQuads>(keys.rows, keys.row_bytes, keys.width, q16, state.q_stride,
-                                   scores);
-    return;
+    return ScoreTileBlocksI16<kCodec, kQueries, kQuads>(
+        keys.rows, keys.row_bytes, keys.scales_per_row, keys.scales, q16, state.q_stride, scores);
   }
 #endif
   if constexpr (kInBlocks<kCodec>) {
@@ -273,11 +275,10 @@ HWY_INLINE void ScoreAnyTile(const KeyRows& keys, const DecodeState& state, size
   }
 }
 
-// Scores of all rows of a block with kQueries queries. `ahead`: rows that will be read next,
-// fetched meanwhile; null for none.
+// Scores of all rows of a block with kQueries queries.
 template <RowCodec kCodec, size_t kQueries>
 HWY_NOINLINE void ScoreRows(KeyRows keys, size_t count, const DecodeState& state,
-                            size_t first_query, const uint8_t* ahead, size_t ahead_row_bytes) {
+                            size_t first_query, const Ahead& ahead) {
   constexpr size_t kQuads = HWY_MAX(kQueryBlock / kQueries, 1);
   constexpr size_t kRows = 4 * kQuads;
   float* scores = state.scores + first_query * kMixBlockRows;
@@ -291,10 +292,7 @@ HWY_NOINLINE void ScoreRows(KeyRows keys, size_t count, const DecodeState& state
     return;
   }
   for (size_t r = 0; r < count; r += kRows) {
-    if (ahead != nullptr && r + kRows <= count) {
-      const uint8_t* from = ahead + r * ahead_row_bytes;
-      for (size_t byte = 0; byte < kRows * ahead_row_bytes; byte += 64) hwy::Prefetch(from + byte);
-    }
+    ahead.Fetch(r, std::min(kRows, count - r));
     const size_t at = std::min(r, count - kRows);
     KeyRows tile = keys;
     tile.rows += at * keys.row_bytes;
@@ -311,8 +309,9 @@ HWY_INLINE void ScaleCodes(const DecodeState& state, size_t h, size_t rows) {
   float* scores = state.scores + h * kMixBlockRows;
   for (size_t r = 0; r < rows; r += kLanes) {
     VF x = hn::Load(df, scores + r);
+    if constexpr (HR_MIX_I16) x = hn::ConvertTo(df, hn::BitCast(DI(), x));
     if constexpr (kIntegerRows<RowCodec::kI8Token>) {
-      x = hn::Mul(hn::ConvertTo(df, hn::BitCast(DI(), x)), hn::Set(df, state.q_scale[h]));
+      x = hn::Mul(x, hn::Set(df, state.q_scale[h]));
     }
     const VF offset = hn::Mul(hn::Load(df, state.key_minimum + r), q_sum);
     hn::Store(hn::MulAdd(x, hn::Load(df, state.key_scale + r), offset), df, scores + r);
@@ -348,9 +347,9 @@ struct KeyPart {
   void (*prepare)(const DecodeState& state, size_t h, const float* from, size_t width,
                   float factor);
   // Dot products of a block's rows with all queries into state.scores. Hidden rows may score
-  // anything. `ahead`: rows that will be read next.
+  // anything.
   void (*score)(const RowArray& keys, const RowBlock& block, const DecodeState& state,
-                const uint8_t* ahead, size_t ahead_row_bytes);
+                const Ahead& ahead);
 };
 
 // Queries of integer rows in 15 bits; fewer for rows so wide that their sums would leave 32 bits.
@@ -385,18 +384,32 @@ HWY_NOINLINE void PrepareQuery(const DecodeState& state, size_t h, const float* 
 
 template <RowCodec kCodec>
 HWY_NOINLINE void ScoreKeys(const RowArray& keys, const RowBlock& block, const DecodeState& state,
-                            const uint8_t* ahead, size_t ahead_row_bytes) {
+                            const Ahead& ahead) {
+  const uint8_t* rows = RowAt<kCodec>(keys, block.begin);
+  const size_t row_bytes = RowDataBytes(kCodec, keys.width);
+  const size_t blocks = (keys.width + kRowBlock - 1) / kRowBlock;
   if constexpr (kCodec == RowCodec::kI8Token) {
     LoadRowMeta(keys.meta + 2 * uint64_t{block.begin}, block.rows, state.key_scale,
                 state.key_minimum);
   }
   if constexpr (kInBlocks<kCodec>) {
-    LoadBlockScales(keys, block.begin, block.rows, state.key_scale);
+    float* scales = kQuadKeys<kCodec> ? state.row_scale : state.key_scale;
+    LoadBlockScales(keys, block.begin, block.rows, scales);
+    if constexpr (kQuadKeys<kCodec>) {
+      TransposeScales(scales, block.rows, blocks, state.key_scale);
+    }
   }
-  const KeyRows rows = {RowAt<kCodec>(keys, block.begin), RowDataBytes(kCodec, keys.width),
-                        keys.width, state.key_scale, (keys.width + kRowBlock - 1) / kRowBlock};
   ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
-    ScoreRows<kCodec, n()>(rows, block.rows, state, h, h == 0 ? ahead : nullptr, ahead_row_bytes);
+    const Ahead& next = h == 0 ? ahead : Ahead();
+#if HR_MIX_QUADS
+    if constexpr (kQuadKeys<kCodec>) {
+      ScoreQuadRows<kCodec, n()>(rows, row_bytes, block.rows, state, h, next);
+    } else
+#endif
+    {
+      ScoreRows<kCodec, n()>({rows, row_bytes, keys.width, state.key_scale, blocks}, block.rows,
+                             state, h, next);
+    }
   });
   for (size_t h = 0; h < state.queries; ++h) {
     if constexpr (kCodec == RowCodec::kI8Token) ScaleCodes(state, h, block.rows);
@@ -405,12 +418,18 @@ HWY_NOINLINE void ScoreKeys(const RowArray& keys, const RowBlock& block, const D
 }
 
 HWY_INLINE const KeyPart& KeyPartOf(RowCodec codec) {
+#if HR_MIX_QUADS
+  constexpr auto kBlock8 = PrepareQuadQuery<RowCodec::kBlock8>;
+  constexpr auto kBlock4 = PrepareQuadQuery<RowCodec::kBlock4>;
+#else
+  constexpr auto kBlock8 = PrepareQuery<RowCodec::kBlock8>, kBlock4 = kBlock8;
+#endif
   static constexpr KeyPart kParts[kRowCodecs] = {
       {PrepareQuery<RowCodec::kF32>, ScoreKeys<RowCodec::kF32>},
       {PrepareQuery<RowCodec::kF32>, ScoreKeys<RowCodec::kF16>},
       {PrepareQuery<RowCodec::kI8Token>, ScoreKeys<RowCodec::kI8Token>},
-      {PrepareQuery<RowCodec::kBlock8>, ScoreKeys<RowCodec::kBlock8>},
-      {PrepareQuery<RowCodec::kBlock8>, ScoreKeys<RowCodec::kBlock4>}};
+      {kBlock8, ScoreKeys<RowCodec::kBlock8>},
+      {kBlock4, ScoreKeys<RowCodec::kBlock4>}};
   return kParts[static_cast<int>(codec)];
 }
 

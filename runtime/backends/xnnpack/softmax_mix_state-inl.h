@@ -8,11 +8,19 @@
 
 #include "backends/xnnpack/softmax_mix_rows-inl.h"
 
+// Rows of codes multiply in integers where an instruction sums the products of two 16-bit integers
+// into 32 bits (AVX2), and rows in blocks where one does so with four bytes (AVX-512 VNNI).
 #undef HR_MIX_I16
+#undef HR_MIX_QUADS
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
-#define HR_MIX_I16 1  // multiply-add of 16-bit pairs into 32 bits is one or two instructions
+#define HR_MIX_I16 1
 #else
 #define HR_MIX_I16 0
+#endif
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3_DL
+#define HR_MIX_QUADS 1
+#else
+#define HR_MIX_QUADS 0
 #endif
 
 HWY_BEFORE_NAMESPACE();
@@ -27,6 +35,12 @@ inline constexpr size_t kBlocksPerVector = kLanes / 4;  // 128-bit blocks
 template <RowCodec kCodec>
 inline constexpr bool kIntegerRows = HR_MIX_I16 &&
                                      (kCodec == RowCodec::kI8Token || kInBlocks<kCodec>);
+// Keys, and values, that go four bytes at a time. Interleaving four rows of 8 bits costs more than
+// it saves.
+template <RowCodec kCodec>
+inline constexpr bool kQuadKeys = HR_MIX_QUADS&& kInBlocks<kCodec>;
+template <RowCodec kCodec>
+inline constexpr bool kQuadValues = HR_MIX_QUADS&& kCodec == RowCodec::kBlock4;
 
 // Everything that lives across blocks, carved out of the caller's scratch.
 struct DecodeState {
@@ -53,7 +67,7 @@ struct DecodeState {
     key_scale = take(ScaleFloats(key_width));
     key_minimum = take(kMixBlockRows);
     value_scale = take(ScaleFloats(value_width));
-    row_scale = take(ScaleFloats(value_width));
+    row_scale = take(ScaleFloats(std::max(key_width, value_width)));
     visible = reinterpret_cast<int32_t*>(take(kMixBlockRows));
     spare_rows = reinterpret_cast<uint8_t*>(take(16 * q_stride));
   }
@@ -61,22 +75,37 @@ struct DecodeState {
   uint32_t queries;
   size_t q_stride;      // elements
   size_t o_stride;      // floats
-  float* q;             // [queries, q_stride] scaled and padded with 0; int16 for integer rows
-  float* o;             // [queries, o_stride] not normalised; order of lanes: see AddValuesI16
+  float* q;             // [queries, q_stride] scaled and padded with 0; codes for integer rows
+  float* o;             // [queries, o_stride] not normalised; order of lanes: ValueOrder
   float* scores;        // [queries, kMixBlockRows], then the weights p
-  float* weights;       // [queries, kMixBlockRows] p times scales; int16 for integer rows
+  float* weights;       // [queries, kMixBlockRows] p times scales; codes for integer rows
   float* sums;          // l, per lane
   float* offsets;       // sum of p times the rows' minimum, per lane
   float* maxima;        // m, log2 domain
   float* q_scale;       // integer rows: value of one step of q
   float* q_sum;         // int8 rows: sum of q, for the rows' minimum
   float* weight_scale;  // integer rows: value of one step of the weights; 0: block unseen
-  float* key_scale;     // [kMixBlockRows, scales per row]
+  float* key_scale;     // [kMixBlockRows, scales per row]; quads: [scales per row, kMixBlockRows]
   float* key_minimum;   // [kMixBlockRows]
   float* value_scale;   // [scales per row, kMixBlockRows]
-  float* row_scale;     // values' scales or minimums as they lie
+  float* row_scale;     // scales or minimums as they lie
   int32_t* visible;     // [kMixBlockRows] position, or -1 where nobody looks
   uint8_t* spare_rows;  // a copy of rows when there are fewer than a tile takes
+};
+
+// Rows that will be read when these are done: fetched meanwhile, row by row. null: none.
+struct Ahead {
+  const uint8_t* rows = nullptr;
+  size_t row_bytes = 0;
+
+  HWY_INLINE Ahead From(size_t row) const {
+    return {rows == nullptr ? nullptr : rows + row * row_bytes, row_bytes};
+  }
+  HWY_INLINE void Fetch(size_t first, size_t count) const {
+    if (rows == nullptr) return;
+    const uint8_t* from = rows + first * row_bytes;
+    for (size_t byte = 0; byte < count * row_bytes; byte += 64) hwy::Prefetch(from + byte);
+  }
 };
 
 #if HR_MIX_I16
@@ -95,8 +124,8 @@ HWY_INLINE hn::Vec<DI16> LoadBlockCodes16(const uint8_t* block, size_t v) {
     const auto pairs = hn::LoadU(d8, block);
     const auto low = hn::And(pairs, hn::Set(d8, uint8_t{15})), high = hn::ShiftRight<4>(pairs);
     const auto eight = hn::Set(d16, int16_t{8});
-#if HWY_TARGET <= HWY_AVX3  // kLanes16 is a whole block
-    (void)v;
+#if HR_MIX_QUADS
+    (void)v;  // a whole block; nothing takes it: such rows go as quads
     const hn::FixedTag<uint8_t, kRowBlock> both;
     return hn::Sub(hn::PromoteTo(d16, hn::Combine(both, high, low)), eight);
 #else

@@ -18,7 +18,8 @@ namespace HWY_NAMESPACE {  // NOLINT: required by Highway
 // first `tail` elements of the last vector exist.
 template <RowCodec kCodec, size_t kQueries, size_t kColumns>
 HWY_INLINE void AddColumns(const uint8_t* rows, size_t row_bytes, size_t count, const float* p,
-                           float* o, size_t o_stride, size_t column, size_t tail) {
+                           float* o, size_t o_stride, size_t column, size_t tail,
+                           const Ahead& ahead) {
   const DF df;
   VF acc[kQueries][kColumns];
   HR_UNROLL
@@ -29,6 +30,7 @@ HWY_INLINE void AddColumns(const uint8_t* rows, size_t row_bytes, size_t count, 
   }
   for (size_t r = 0; r < count; ++r) {
     const uint8_t* row = rows + r * row_bytes;
+    ahead.Fetch(r, 1);
     VF value[kColumns];
     HR_UNROLL
     for (size_t c = 0; c < kColumns; ++c) {
@@ -54,21 +56,22 @@ HWY_INLINE void AddColumns(const uint8_t* rows, size_t row_bytes, size_t count, 
 // Rows of float or int8 elements; the weights p stand in state.scores.
 template <RowCodec kCodec, size_t kQueries>
 HWY_NOINLINE void AddValues(const uint8_t* rows, size_t row_bytes, size_t width, size_t first_row,
-                            size_t count, const DecodeState& state, size_t first_query) {
+                            size_t count, const DecodeState& state, size_t first_query,
+                            Ahead ahead) {
   const float* p = kCodec == RowCodec::kI8Token ? state.weights : state.scores;
   p += first_query * kMixBlockRows + first_row;
   float* o = state.o + first_query * state.o_stride;
   rows += first_row * row_bytes;
   size_t column = 0;
-  for (; column + 4 * kLanes <= width; column += 4 * kLanes) {
-    AddColumns<kCodec, kQueries, 4>(rows, row_bytes, count, p, o, state.o_stride, column, 0);
+  for (; column + 4 * kLanes <= width; column += 4 * kLanes, ahead = {}) {
+    AddColumns<kCodec, kQueries, 4>(rows, row_bytes, count, p, o, state.o_stride, column, 0, ahead);
   }
-  for (; column + kLanes <= width; column += kLanes) {
-    AddColumns<kCodec, kQueries, 1>(rows, row_bytes, count, p, o, state.o_stride, column, 0);
+  for (; column + kLanes <= width; column += kLanes, ahead = {}) {
+    AddColumns<kCodec, kQueries, 1>(rows, row_bytes, count, p, o, state.o_stride, column, 0, ahead);
   }
   if (column < width) {
     AddColumns<kCodec, kQueries, 1>(rows, row_bytes, count, p, o, state.o_stride, column,
-                                    width - column);
+                                    width - column, ahead);
   }
 }
 
@@ -113,7 +116,7 @@ HWY_INLINE hn::Vec<DI16> LoadCodes16(const uint8_t* at, size_t v, size_t count) 
 template <RowCodec kCodec, size_t kQueries, size_t kGroups>
 HWY_INLINE void AddColumnsI16(const uint8_t* rows, size_t row_bytes, size_t count,
                               const DecodeState& state, size_t first_query, size_t column,
-                              size_t tail) {
+                              size_t tail, const Ahead& ahead) {
   const DF df;
   const DI di;
   const DI16 d16;
@@ -125,6 +128,7 @@ HWY_INLINE void AddColumnsI16(const uint8_t* rows, size_t row_bytes, size_t coun
     for (size_t c = 0; c < 2 * kGroups; ++c) acc[h][c] = hn::Zero(di);
   }
   for (size_t r = 0; r < count; r += 2) {
+    ahead.Fetch(r, 2);
     const uint8_t* first = rows + r * row_bytes;
     const uint8_t* second = r + 1 < count ? first + row_bytes : first;  // its weight is then 0
     hn::Vec<DI16> pairs[2 * kGroups];
@@ -162,17 +166,17 @@ HWY_INLINE void AddColumnsI16(const uint8_t* rows, size_t row_bytes, size_t coun
 
 template <size_t kQueries>
 HWY_NOINLINE void AddValuesI16(const uint8_t* rows, size_t row_bytes, size_t width, size_t count,
-                               const DecodeState& state, size_t first_query) {
+                               const DecodeState& state, size_t first_query, Ahead ahead) {
   constexpr RowCodec kCodec = RowCodec::kI8Token;
   size_t column = 0;
-  for (; column + 2 * kLanes16 <= width; column += 2 * kLanes16) {
+  for (; column + 2 * kLanes16 <= width; column += 2 * kLanes16, ahead = {}) {
     AddColumnsI16<kCodec, kQueries, 2>(rows + column, row_bytes, count, state, first_query, column,
-                                       0);
+                                       0, ahead);
   }
-  for (; column < width; column += kLanes16) {
+  for (; column < width; column += kLanes16, ahead = {}) {
     const size_t tail = width - column < kLanes16 ? width - column : 0;
     AddColumnsI16<kCodec, kQueries, 1>(rows + column, row_bytes, count, state, first_query, column,
-                                       tail);
+                                       tail, ahead);
   }
 }
 #endif  // HR_MIX_I16
@@ -180,10 +184,17 @@ HWY_NOINLINE void AddValuesI16(const uint8_t* rows, size_t row_bytes, size_t wid
 // The channels of one block of 32, whose scales are already in state.weights. `rows` points at it.
 template <RowCodec kCodec, size_t kQueries>
 HWY_NOINLINE void AddBlockColumns(const uint8_t* rows, size_t row_bytes, size_t count,
-                                  const DecodeState& state, size_t first_query, size_t column) {
+                                  const DecodeState& state, size_t first_query, size_t column,
+                                  const Ahead& ahead) {
+#if HR_MIX_QUADS
+  if constexpr (kQuadValues<kCodec>) {
+    AddQuadColumns<kQueries>(rows, row_bytes, count, state, first_query, column, ahead);
+    return;
+  }
+#endif
 #if HR_MIX_I16
   AddColumnsI16<kCodec, kQueries, kRowBlock / kLanes16>(rows, row_bytes, count, state, first_query,
-                                                        column, 0);
+                                                        column, 0, ahead);
 #else
   const DF df;
   const float* p = state.weights + first_query * kMixBlockRows;
@@ -196,6 +207,7 @@ HWY_NOINLINE void AddBlockColumns(const uint8_t* rows, size_t row_bytes, size_t 
       acc[h][1] = hn::Load(df, o + h * state.o_stride + kLanes);
     }
     for (size_t r = 0; r < count; ++r) {
+      if (v == 0) ahead.Fetch(r, 1);
       const VF first = LoadBlockCodes<kCodec>(rows + r * row_bytes, v);
       const VF second = LoadBlockCodes<kCodec>(rows + r * row_bytes, v + 1);
       HR_UNROLL
@@ -218,6 +230,7 @@ HWY_NOINLINE void AddBlockColumns(const uint8_t* rows, size_t row_bytes, size_t 
 // ----------------------------------------------
 
 // state.weights of query h: p times the rows' scales.
+template <RowCodec kCodec>
 HWY_INLINE void WeighRows(const DecodeState& state, size_t h, const float* scales, size_t rows) {
   const DF df;
   const float* p = state.scores + h * kMixBlockRows;
@@ -225,6 +238,9 @@ HWY_INLINE void WeighRows(const DecodeState& state, size_t h, const float* scale
   for (size_t r = 0; r < rows; r += kLanes) {
     hn::Store(hn::Mul(hn::Load(df, p + r), hn::Load(df, scales + r)), df, weights + r);
   }
+#if HR_MIX_QUADS
+  if constexpr (kQuadValues<kCodec>) return QuantiseQuadWeights(state, h, rows);
+#endif
 #if HR_MIX_I16
   QuantiseWeights(state, h, rows);
 #endif
@@ -233,14 +249,16 @@ HWY_INLINE void WeighRows(const DecodeState& state, size_t h, const float* scale
 // Rows that nobody sees may hold anything: keep their scales and minimums out of the sums. Lanes
 // behind the last row are cleared too.
 HWY_INLINE void ClearHidden(const int32_t* visible, size_t rows, float* scales) {
-  for (size_t r = 0; r < RoundUp(rows, kLanes); ++r) {
-    if (r >= rows || (visible != nullptr && visible[r] < 0)) scales[r] = 0.0f;
+  for (size_t r = rows; r % kLanes != 0; ++r) scales[r] = 0.0f;
+  for (size_t r = 0; r < rows && visible != nullptr; ++r) {
+    if (visible[r] < 0) scales[r] = 0.0f;
   }
 }
 
 template <RowCodec kCodec>
 HWY_NOINLINE void AddFloatValues(const RowArray& values, const RowBlock& block,
-                                 const int32_t* visible, const DecodeState& state) {
+                                 const int32_t* visible, const Ahead& ahead,
+                                 const DecodeState& state) {
   const uint8_t* rows = RowAt<kCodec>(values, block.begin);
   const size_t row_bytes = RowDataBytes(kCodec, values.width);
   for (size_t first = 0, end; first < block.rows; first = end) {
@@ -251,13 +269,15 @@ HWY_NOINLINE void AddFloatValues(const RowArray& values, const RowBlock& block,
       if (first == end) break;
     }
     ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
-      AddValues<kCodec, n()>(rows, row_bytes, values.width, first, end - first, state, h);
+      AddValues<kCodec, n()>(rows, row_bytes, values.width, first, end - first, state, h,
+                             h == 0 ? ahead.From(first) : Ahead());
     });
   }
 }
 
 HWY_NOINLINE void AddI8TokenValues(const RowArray& values, const RowBlock& block,
-                                   const int32_t* visible, const DecodeState& state) {
+                                   const int32_t* visible, const Ahead& ahead,
+                                   const DecodeState& state) {
   const DF df;
   constexpr RowCodec kCodec = RowCodec::kI8Token;
   float *scales = state.value_scale, *minimums = state.row_scale;
@@ -271,39 +291,25 @@ HWY_NOINLINE void AddI8TokenValues(const RowArray& values, const RowBlock& block
       offset = hn::MulAdd(hn::Load(df, p + r), hn::Load(df, minimums + r), offset);
     }
     hn::Store(offset, df, state.offsets + h * kLanes);
-    WeighRows(state, h, scales, block.rows);
+    WeighRows<kCodec>(state, h, scales, block.rows);
   }
   const uint8_t* rows = RowAt<kCodec>(values, block.begin);
   const size_t row_bytes = RowDataBytes(kCodec, values.width);
   ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
 #if HR_MIX_I16
-    AddValuesI16<n()>(rows, row_bytes, values.width, block.rows, state, h);
+    AddValuesI16<n()>(rows, row_bytes, values.width, block.rows, state, h,
+                      h == 0 ? ahead : Ahead());
 #else
-    AddValues<kCodec, n()>(rows, row_bytes, values.width, 0, block.rows, state, h);
+    AddValues<kCodec, n()>(rows, row_bytes, values.width, 0, block.rows, state, h,
+                             h == 0 ? ahead : Ahead());
 #endif
   });
 }
 
-// [row][block] to [block][row].
-HWY_INLINE void TransposeScales(const float* from, size_t rows, size_t blocks, float* to) {
-  const DF df;
-  if (blocks == 2) {
-    for (size_t r = 0; r < rows; r += kLanes) {
-      VF even, odd;
-      hn::LoadInterleaved2(df, from + 2 * r, even, odd);
-      hn::Store(even, df, to + r);
-      hn::Store(odd, df, to + kMixBlockRows + r);
-    }
-    return;
-  }
-  for (size_t r = 0; r < rows; ++r) {
-    for (size_t b = 0; b < blocks; ++b) to[b * kMixBlockRows + r] = *from++;
-  }
-}
-
 template <RowCodec kCodec>
 HWY_NOINLINE void AddBlockValues(const RowArray& values, const RowBlock& block,
-                                 const int32_t* visible, const DecodeState& state) {
+                                 const int32_t* visible, const Ahead& ahead,
+                                 const DecodeState& state) {
   const size_t blocks = (values.width + kRowBlock - 1) / kRowBlock;
   const size_t row_bytes = RowDataBytes(kCodec, values.width);
   const uint8_t* rows = RowAt<kCodec>(values, block.begin);
@@ -312,9 +318,10 @@ HWY_NOINLINE void AddBlockValues(const RowArray& values, const RowBlock& block,
   for (size_t b = 0; b < blocks; ++b, rows += RowDataBytes(kCodec, kRowBlock)) {
     float* scales = state.value_scale + b * kMixBlockRows;
     ClearHidden(visible, block.rows, scales);
-    for (size_t h = 0; h < state.queries; ++h) WeighRows(state, h, scales, block.rows);
+    for (size_t h = 0; h < state.queries; ++h) WeighRows<kCodec>(state, h, scales, block.rows);
     ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
-      AddBlockColumns<kCodec, n()>(rows, row_bytes, block.rows, state, h, b * kRowBlock);
+      AddBlockColumns<kCodec, n()>(rows, row_bytes, block.rows, state, h, b * kRowBlock,
+                                   h == 0 && b == 0 ? ahead : Ahead());
     });
   }
 }
@@ -322,7 +329,7 @@ HWY_NOINLINE void AddBlockValues(const RowArray& values, const RowBlock& block,
 // What decode does with values of one codec: adds a block's rows, weighted with p in state.scores
 // (0 behind the last row), to state.o and state.offsets. visible: null when every row is seen.
 using AddValuesFn = void (*)(const RowArray& values, const RowBlock& block, const int32_t* visible,
-                             const DecodeState& state);
+                             const Ahead& ahead, const DecodeState& state);
 
 HWY_INLINE AddValuesFn AddValuesOf(RowCodec codec) {
   constexpr AddValuesFn kParts[kRowCodecs] = {
@@ -333,7 +340,8 @@ HWY_INLINE AddValuesFn AddValuesOf(RowCodec codec) {
 
 // Where the sum of channel c lies in o.
 HWY_INLINE size_t ValueOrder(RowCodec codec, size_t c) {
-  if (HR_MIX_I16 && codec >= RowCodec::kI8Token) {
+  const bool quads = HR_MIX_QUADS && codec == RowCodec::kBlock4;
+  if (HR_MIX_I16 && codec >= RowCodec::kI8Token && !quads) {
     // Inside a group of 2 * kLanes channels: block of 8 channels, then which half of it, then lane.
     const size_t group = c / (2 * kLanes) * (2 * kLanes), k = c % (2 * kLanes);
     return group + (k % 8 / 4) * kLanes + k / 8 * 4 + k % 4;
