@@ -103,9 +103,10 @@ Status CheckFactor(const Where& where, const char* what, float factor);
 Status LoadMixture(const LoadContext& context, const Where& where, const fb::MixtureOp& from,
                    uint32_t width, MixtureSpec* out);
 
-// Which vectors an attention makes, what is cached of them, and which head reads which.
+// Which vectors an attention makes, what is cached of them, and which head reads which. `source`:
+// the earlier attention whose rows it reads instead of its own, or null.
 Status LoadProjection(LoadContext& context, const Where& where, const fb::Projection* projection,
-                      AttentionSpec* out);
+                      const AttentionSpec* source, AttentionSpec* out);
 
 // The steps, in this order.
 Status LoadTensors(LoadContext& context);     // segments and tensors

@@ -226,18 +226,46 @@ Status CheckHeadRoles(const LoadContext& context, const Where& where, const fb::
   return Unsupported(where, "roles per head");
 }
 
-Status CheckStore(const LoadContext& context, const Where& where, const fb::Store* store,
-                  uint32_t index, const AttentionSpec& spec) {
+// Whose rows the attention reads: kNone: its own, else those of an earlier one.
+Status LoadSource(const Where& where, const fb::Store* store, uint32_t index, int32_t* source) {
+  *source = kNone;
   if (store == nullptr) return {};
-  HR_RETURN_IF_ERROR(CheckKnown(where, "place", store->place()));
   HR_RETURN_IF_ERROR(CheckKnown(where, "KV source", store->source()));
   HR_RETURN_IF_ERROR(CheckKnown(where, "share point", store->share_point()));
-  if (store->source() == fb::KvSourceKind::Alias) {
-    HR_RETURN_IF_ERROR(CheckIndex(where, "source attention", store->source_attention(), index));
-  }
-  if (store->source() != fb::KvSourceKind::Own) {
+  if (store->source() == fb::KvSourceKind::Own) return {};
+  if (store->source() != fb::KvSourceKind::Alias) {
     return Unsupported(where, "%s keys and values", fb::EnumNameKvSourceKind(store->source()));
   }
+  HR_RETURN_IF_ERROR(CheckIndex(where, "source attention", store->source_attention(), index));
+  if (store->share_point() != fb::SharePoint::Final) {
+    return Unsupported(where, "%s rows of another attention",
+                       fb::EnumNameSharePoint(store->share_point()));
+  }
+  *source = store->source_attention();
+  return {};
+}
+
+// What is kept is the source's choice.
+Status CheckSharedView(const LoadContext& context, const Where& where, const fb::Store* store,
+                       const AttentionSpec& spec) {
+  if (spec.source_attention == kNone) return {};
+  const AttentionSpec& source =
+      context.model.attentions[static_cast<size_t>(spec.source_attention)];
+  if (spec.left != source.left || spec.sinks != source.sinks) {
+    return Unsupported(where, "a view of %u rows and %u sinks on rows kept for %u and %u",
+                       spec.left, spec.sinks, source.left, source.sinks);
+  }
+  if (store->retention() != nullptr || store->key_codec() != nullptr ||
+      store->value_codec() != nullptr) {
+    return Corrupt(where, "a codec or retention for rows of another attention");
+  }
+  return {};
+}
+
+Status CheckStore(const LoadContext& context, const Where& where, const fb::Store* store,
+                  const AttentionSpec& spec) {
+  if (store == nullptr) return {};
+  HR_RETURN_IF_ERROR(CheckKnown(where, "place", store->place()));
   if (store->place() != fb::Place::Any && store->place() != fb::Place::Arena) {
     return Unsupported(where, "a store in place %s", fb::EnumNamePlace(store->place()));
   }
@@ -271,10 +299,16 @@ Status LoadAttention(LoadContext& context, uint32_t index, AttentionSpec* out) {
   HR_RETURN_IF_ERROR(CheckKnown(where, "mix", plan.mix_type()));
   if (plan.mix_type() == fb::Mix::LinearMix) return Unsupported(where, "a linear mixer");
   HR_RETURN_IF_ERROR(CheckHeads(where, plan.heads()));
-  HR_RETURN_IF_ERROR(LoadProjection(context, where, plan.projection(), out));
+  int32_t source = kNone;
+  HR_RETURN_IF_ERROR(LoadSource(where, plan.store(), index, &source));
+  const AttentionSpec* lender =
+      source == kNone ? nullptr : &context.model.attentions[static_cast<size_t>(source)];
+  HR_RETURN_IF_ERROR(LoadProjection(context, where, plan.projection(), lender, out));
+  out->source_attention = source;
   HR_RETURN_IF_ERROR(LoadView(where, plan.view(), out));
   HR_RETURN_IF_ERROR(LoadMix(context, where, plan, out));
-  return CheckStore(context, where, plan.store(), index, *out);
+  HR_RETURN_IF_ERROR(CheckSharedView(context, where, plan.store(), *out));
+  return CheckStore(context, where, plan.store(), *out);
 }
 
 }  // namespace

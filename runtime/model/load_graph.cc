@@ -259,6 +259,10 @@ Status LoadOp(LoadContext& context, uint32_t index, const fb::Op& from, Progress
   const size_t attention = static_cast<size_t>(op->attention);
   if (progress.attended[attention])
     return Corrupt(where, "shares the state of attention %zu", attention);
+  const int32_t source = context.model.attentions[attention].source_attention;
+  if (source != kNone && !progress.attended[static_cast<size_t>(source)]) {
+    return Corrupt(where, "reads rows of attention %d before they are made", source);
+  }
   progress.attended[attention] = true;
   return {};
 }

@@ -38,13 +38,17 @@ Status LoadRope(const LoadContext& context, const Where& where, int32_t index, u
   return {};
 }
 
-Status CheckShape(const Where& where, const fb::Projection& projection) {
+Status CheckHeadCounts(const Where& where, const fb::Projection& projection) {
   if (projection.query_heads() == 0 || projection.query_heads() > kMaxHeads) {
     return Corrupt(where, "%u query heads, not 1..%u", projection.query_heads(), kMaxHeads);
   }
   if (projection.kv_heads() == 0 || projection.kv_heads() > kMaxHeads) {
     return Corrupt(where, "%u KV heads, not 1..%u", projection.kv_heads(), kMaxHeads);
   }
+  return {};
+}
+
+Status CheckStreamShapes(const Where& where, const fb::Projection& projection) {
   for (uint32_t i = 0; i < Count(projection.streams()); ++i) {
     const fb::Stream& stream = *projection.streams()->Get(i);
     HR_RETURN_IF_ERROR(CheckKnown(where, "rope time", stream.rope_time()));
@@ -358,6 +362,43 @@ Status LoadOutput(LoadContext& context, const Where& where, const fb::Projection
   return LoadWeight(context, where, "output weight", projection.output(), columns, &out->output);
 }
 
+// Rows of an earlier attention: its streams, without weights of their own.
+Status BorrowStreams(const Where& where, const fb::Projection& projection,
+                     const AttentionSpec& source, AttentionSpec* out) {
+  if (source.source_attention != kNone) {
+    return Unsupported(where, "rows of an attention that has none of its own");
+  }
+  if (Count(projection.streams()) != 0) {
+    return Corrupt(where, "%u streams beside those of another attention",
+                   Count(projection.streams()));
+  }
+  const uint32_t scores = source.tail.present() ? 2 : 1;
+  if (Count(projection.scores()) != scores) {
+    return Corrupt(where, "%u score segments, the shared keys have %u", Count(projection.scores()),
+                   scores);
+  }
+  if (projection.value_width() != source.value_width()) {
+    return Corrupt(where, "values of %u numbers, the shared ones have %u", projection.value_width(),
+                   source.value_width());
+  }
+  for (uint32_t i = 0; i < scores; ++i) {
+    const fb::ScoreSegment& score = *projection.scores()->Get(i);
+    const uint32_t width = i == 0 ? source.key.width : source.tail.width;
+    if (score.stream() == i && score.stream_offset() == 0 && score.width() == width &&
+        score.pre_query() == kNone) {
+      continue;
+    }
+    return Corrupt(where, "score segment %u is not the shared stream's %u numbers", i, width);
+  }
+  for (const auto& [from, to] :
+       {std::pair(&source.key, &out->key), std::pair(&source.tail, &out->tail),
+        std::pair(&source.value, &out->value)}) {
+    to->heads = from->heads;
+    to->width = from->width;
+  }
+  return {};
+}
+
 Status CheckQueryKind(const Where& where, const fb::Query& query) {
   HR_RETURN_IF_ERROR(CheckKnown(where, "query kind", query.kind()));
   if (query.kind() == fb::QueryKind::None) return Corrupt(where, "the query has no kind");
@@ -368,14 +409,19 @@ Status CheckQueryKind(const Where& where, const fb::Query& query) {
 }  // namespace
 
 Status LoadProjection(LoadContext& context, const Where& where, const fb::Projection* projection,
-                      AttentionSpec* out) {
+                      const AttentionSpec* source, AttentionSpec* out) {
   if (projection == nullptr) return Corrupt(where, "no projection");
   if (projection->query() == nullptr) return Corrupt(where, "no query");
   const fb::Query& query = *projection->query();
   HR_RETURN_IF_ERROR(CheckQueryKind(where, query));
-  HR_RETURN_IF_ERROR(CheckShape(where, *projection));
+  HR_RETURN_IF_ERROR(CheckHeadCounts(where, *projection));
   Streams streams;
-  HR_RETURN_IF_ERROR(FindStreams(where, *projection, &streams));
+  if (source != nullptr) {
+    HR_RETURN_IF_ERROR(BorrowStreams(where, *projection, *source, out));
+  } else {
+    HR_RETURN_IF_ERROR(CheckStreamShapes(where, *projection));
+    HR_RETURN_IF_ERROR(FindStreams(where, *projection, &streams));
+  }
   out->query_heads = projection->query_heads();
   Measure(streams.key, &out->key);
   Measure(streams.tail, &out->tail);

@@ -158,7 +158,7 @@ class Lowering {
     std::vector<WeightRef> refs = {low_rank ? query.down : query.weight};
     std::vector<Slice*> slices = {&append->query};
     for (int i = 0; i < kStreams; ++i) {
-      if (!StreamOf(spec, i).present()) continue;
+      if (!MakesStream(spec, i)) continue;
       refs.push_back(StreamOf(spec, i).weight);
       slices.push_back(&append->streams[i]);
     }
@@ -221,8 +221,8 @@ class Lowering {
     append.attention = op.attention;
     append.query_rope = RopeIndex(spec.query.rope);
     for (int i = 0; i < kStreams; ++i) {
+      if (!MakesStream(spec, i)) continue;
       const model::StreamSpec& stream = StreamOf(spec, i);
-      if (!stream.present()) continue;
       ReadNormAndRope(stream.norm, stream.rope);
       append.stream_ropes[i] = RopeIndex(stream.rope);
     }

@@ -47,6 +47,11 @@ constexpr const model::StreamSpec& StreamOf(const model::AttentionSpec& spec, in
   return stream == 0 ? spec.key : stream == 1 ? spec.tail : spec.value;
 }
 
+// A stream that the attention makes rows of, rather than read another attention's.
+constexpr bool MakesStream(const model::AttentionSpec& spec, int stream) {
+  return spec.source_attention == kNone && StreamOf(spec, stream).present();
+}
+
 enum class StepKind : uint8_t {
   kEmbed,  // of the token, or of its position
   kNorm,

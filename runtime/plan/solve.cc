@@ -29,6 +29,8 @@ store::LayerSpec LayerOf(const model::AttentionSpec& spec, RowCodec codec, uint3
                          uint32_t chunk) {
   // Lanes with the same arrays are neighbours: a stream's heads are in the first of them.
   store::LayerSpec layer;
+  layer.source = spec.source_attention;
+  if (layer.source != model::kNone) return layer;
   for (uint32_t begin = 0;;) {
     uint32_t end = UINT32_MAX;
     store::LaneSpec lane;

@@ -116,7 +116,7 @@ void Executor::BindAttention(const plan::Step& step) {
   bind(step.query, step.query_rope, &bound.query);
   for (int i = 0; i < plan::kStreams; ++i) {
     const model::StreamSpec& stream = plan::StreamOf(spec, i);
-    if (!stream.present()) continue;
+    if (!plan::MakesStream(spec, i)) continue;
     bound.streams[i] = {&stream.norm, &stream.rope, nullptr, nullptr, 0,
                         stream.heads, stream.width};
     bind(step.streams[i], step.stream_ropes[i], &bound.streams[i]);

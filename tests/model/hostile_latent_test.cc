@@ -192,6 +192,89 @@ TEST_CASE("group 14: streams and maps that do not fit are refused", "[model][hos
                   [](auto& g) { Projection(g).value_map = {0}; }}});
 }
 
+// Attention 1 of the tiny model reads the rows of attention 0.
+fb::AttentionPlanT& Share(fb::ModelT& graph) {
+  fb::AttentionPlanT& plan = *graph.attentions[1];
+  plan.projection->streams.clear();
+  plan.view = std::make_unique<fb::ViewT>(*graph.attentions[0]->view);
+  plan.store = std::make_unique<fb::StoreT>();
+  plan.store->source = fb::KvSourceKind::Alias;
+  plan.store->source_attention = 0;
+  return plan;
+}
+
+TEST_CASE("an attention reads the rows of an earlier one", "[model]") {
+  OpenedFile file;
+  Share(file.graph);
+  const AlignedBytes bytes = file.Assemble();
+  const auto opened = model::Model::OpenMemory(bytes.data(), bytes.size(), {});
+  INFO(opened.status().message());
+  REQUIRE(opened.ok());
+  const model::AttentionSpec& spec = opened.value()->attentions[1];
+  CHECK(spec.source_attention == 0);
+  CHECK_FALSE(spec.key.weight.present());
+  CHECK(spec.key_width() == opened.value()->attentions[0].key_width());
+}
+
+TEST_CASE("group 16: rows of another attention that cannot be shared are refused",
+          "[model][hostile]") {
+  ExpectRefused({
+      {"itself", kCorrupt, "source attention 1 is not in 0..0",
+       [](auto& g) { Share(g).store->source_attention = 1; }},
+      {"nobody", kCorrupt, "source attention -1 is not in 0..0",
+       [](auto& g) { Share(g).store->source_attention = -1; }},
+      {"a later one", kCorrupt, "source attention 1 is not in 0..",
+       [](auto& g) {
+         Share(g);
+         std::swap(g.attentions[0], g.attentions[1]);
+         g.attentions[0]->store->source_attention = 1;
+       }},
+      {"streams of its own", kCorrupt, "2 streams beside those of another attention",
+       [](auto& g) {
+         auto own = std::move(g.attentions[1]->projection->streams);
+         Share(g).projection->streams = std::move(own);
+       }},
+      {"narrower keys", kCorrupt, "score segment 0 is not the shared stream's 8 numbers",
+       [](auto& g) { Share(g).projection->scores[0]->width = 4; }},
+      {"other values", kCorrupt, "values of 4 numbers, the shared ones have 8",
+       [](auto& g) { Share(g).projection->value_width = 4; }},
+      {"two segments", kCorrupt, "2 score segments, the shared keys have 1",
+       [](auto& g) {
+         fb::ProjectionT& projection = *Share(g).projection;
+         projection.scores.push_back(std::make_unique<fb::ScoreSegmentT>(*projection.scores[0]));
+       }},
+  });
+}
+
+TEST_CASE("group 16: rows of another attention kept or made otherwise are refused",
+          "[model][hostile]") {
+  ExpectRefused({
+      {"a wider window", kUnsupported, "a view of 16 rows and 2 sinks on rows kept for 15 and 2",
+       [](auto& g) { Share(g).view->groups[0]->terms[0]->axes[0]->left = 16; }},
+      {"a retention of its own", kCorrupt, "a codec or retention for rows of another attention",
+       [](auto& g) { Share(g).store->retention = std::make_unique<fb::RetentionT>(); }},
+      {"before the norm", kUnsupported, "BeforeNorm rows of another attention",
+       [](auto& g) { Share(g).store->share_point = fb::SharePoint::BeforeNorm; }},
+      {"before the rotation", kUnsupported, "Raw rows of another attention",
+       [](auto& g) { Share(g).store->share_point = fb::SharePoint::Raw; }},
+      {"of a follower", kUnsupported, "an attention that has none of its own",
+       [](auto& g) {
+         Share(g);
+         g.attentions.push_back(std::make_unique<fb::AttentionPlanT>(*g.attentions[1]));
+         g.attentions[2]->store->source_attention = 1;
+       }},
+      {"before they are made", kCorrupt, "reads rows of attention 0 before they are made",
+       [](auto& g) {
+         Share(g);
+         for (auto& op : g.ops) {
+           auto* attention = op->attributes.AsAttentionOp();
+           if (attention == nullptr) continue;
+           attention->attention = 1 - attention->attention;
+         }
+       }},
+  });
+}
+
 TEST_CASE("values of other heads than the keys are views of their own", "[model]") {
   OpenedFile file;
   Projection(file.graph).value_map = {1, 0, 0, 1};

@@ -137,12 +137,6 @@ TEST_CASE("views, stores and heads this build does not execute are refused by na
        }},
       {"landmarks", kUnsupported, "landmark merge",
        [](auto& g) { Softmax(g).landmark_merge = true; }},
-      {"shared", kUnsupported, "Alias keys and values",
-       [](auto& g) {
-         g.attentions[1]->store = std::make_unique<fb::StoreT>();
-         g.attentions[1]->store->source = fb::KvSourceKind::Alias;
-         g.attentions[1]->store->source_attention = 0;
-       }},
       {"shared with itself", kCorrupt, "source attention 0 is not in",
        [](auto& g) {
          Store(g).source = fb::KvSourceKind::Alias;

@@ -20,7 +20,7 @@ class Fitter {
     for (size_t i = 0; i < shape_.layers.size(); ++i) {
       const std::string prefix = WithNumber(std::string(recipe_.names.layer), i);
       HR_RETURN_IF_ERROR(
-          Need(prefix + std::string(recipe_.names.attention_output) + ".weight").status());
+          Need(prefix + std::string(OutputOf(shape_.layers[i])) + ".weight").status());
       if (ByHead()) HR_RETURN_IF_ERROR(FitHeads(prefix));
       if (shape_.layers[i].mixture) HR_RETURN_IF_ERROR(FitExperts(prefix));
     }
@@ -28,6 +28,10 @@ class Fitter {
   }
 
  private:
+  std::string_view OutputOf(const LayerShape& layer) const {
+    return layer.latent.rank != 0 ? layer.latent.names->output : recipe_.names.attention_output;
+  }
+
   bool ByHead() const {
     return !recipe_.names.query_key_value.empty() && recipe_.fused_rows == FusedRows::kByHead;
   }

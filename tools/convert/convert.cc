@@ -184,6 +184,12 @@ Result<Source> OpenSource(const Options& options) {
   }
   if (!std::filesystem::is_directory(options.source, error)) return OpenGgufSource(options.source);
   HR_ASSIGN_OR_RETURN(Json json, ReadJsonFile(options.source + "/config.json", kMaxConfigBytes));
+  // What X-EcoMLA writes beside it.
+  for (const char* name : {"mla_layer_config", "MLA_config"}) {
+    const std::string path = options.source + "/" + name + ".json";
+    if (!Exists(path) || !json.is_object()) continue;
+    HR_ASSIGN_OR_RETURN(json[name], ReadJsonFile(path, kMaxConfigBytes));
+  }
   source.config = Config(std::move(json), "config.json");
   HR_ASSIGN_OR_RETURN(source.checkpoint, Checkpoint::Open(options.source));
   return source;

@@ -21,14 +21,18 @@ class AttentionPlanner {
 
   AttentionSpec Plan() {
     spec_.query_heads = shape_.query_heads;
-    layer_.latent.rank != 0 ? Latent() : Grouped();
+    if (layer_.latent.rank == 0) {
+      Grouped();
+    } else {
+      layer_.latent.key_heads == 1 ? Latent() : LatentByGroups();
+    }
     if (!names().sinks.empty()) {
       spec_.sink_logits =
           tensors_.AddVector(Name("sinks"), TensorRole::kBias,
                              {{Source(names().sinks), shape_.query_heads, 0, shape_.query_heads}});
     }
     spec_.left = layer_.left;
-    spec_.scale = shape_.attention_scale;
+    spec_.scale = layer_.latent.rank != 0 ? layer_.latent.scale : shape_.attention_scale;
     spec_.softcap = shape_.attention_softcap;
     return std::move(spec_);
   }
@@ -45,8 +49,9 @@ class AttentionPlanner {
   }
 
   void AddOutput(uint32_t columns) {
-    spec_.output = AddMatrix("output", columns,
-                             {{names().attention_output, shape_.channels, 0, shape_.channels}},
+    const std::string_view name =
+        layer_.latent.rank != 0 ? layer_.latent.names->output : names().attention_output;
+    spec_.output = AddMatrix("output", columns, {{name, shape_.channels, 0, shape_.channels}},
                              shape_.attention_output_bias);
   }
 
@@ -82,11 +87,17 @@ class AttentionPlanner {
     spec_.query.width = width;
     spec_.key.heads = spec_.value.heads = shape_.kv_heads;
     spec_.key.width = spec_.value.width = width;
-    const WeightRef fused =
-        AddMatrix("qkv", shape_.channels, QueryKeyValueSources(), shape_.query_key_value_bias);
-    spec_.query.weight = {fused.tensor, 0, query_rows, fused.bias};
-    spec_.key.weight = {fused.tensor, query_rows, kv_rows, fused.bias};
-    spec_.value.weight = {fused.tensor, query_rows + kv_rows, kv_rows, fused.bias};
+    spec_.source_attention = layer_.source;  // a layer's attention has its number
+    const bool bias = shape_.query_key_value_bias;
+    if (layer_.source != model::kNone) {
+      spec_.query.weight =
+          AddMatrix("query", shape_.channels, {{names().query, query_rows, 0, query_rows}}, bias);
+    } else {
+      const WeightRef fused = AddMatrix("qkv", shape_.channels, QueryKeyValueSources(), bias);
+      spec_.query.weight = {fused.tensor, 0, query_rows, fused.bias};
+      spec_.key.weight = {fused.tensor, query_rows, kv_rows, fused.bias};
+      spec_.value.weight = {fused.tensor, query_rows + kv_rows, kv_rows, fused.bias};
+    }
     AddOutput(query_rows);
     if (!names().query_norm.empty()) AddHeadNorms();
     spec_.query.rope = spec_.key.rope = rope_;
@@ -120,9 +131,12 @@ class AttentionPlanner {
       const auto head = static_cast<uint16_t>(g);
       spec_.views.push_back({head, 0, head});
     }
-    const uint32_t group = shape_.query_heads / shape_.kv_heads;
+    MapHeads(shape_.kv_heads);
+  }
+
+  void MapHeads(uint32_t views) {
     for (uint32_t h = 0; h < shape_.query_heads; ++h) {
-      spec_.head_map.push_back(static_cast<uint16_t>(h / group));
+      spec_.head_map.push_back(static_cast<uint16_t>(h / (shape_.query_heads / views)));
     }
   }
 
@@ -130,7 +144,7 @@ class AttentionPlanner {
 
   void Latent() {
     const LatentShape& latent = layer_.latent;
-    const LatentRecipe& from = *recipe().latent;
+    const LatentRecipe& from = *layer_.latent.names;
     spec_.query.width = latent.part + latent.tail;
     spec_.key.heads = spec_.tail.heads = 1;
     spec_.key.width = spec_.value.width = latent.rank;
@@ -151,14 +165,13 @@ class AttentionPlanner {
   // The matrices that read the layer's input are one where all or none of their rows have biases.
   void AddLatentQueries() {
     const LatentShape& latent = layer_.latent;
-    const LatentRecipe& from = *recipe().latent;
+    const LatentRecipe& from = *layer_.latent.names;
     const bool low_rank = latent.query_rank != 0;
     const uint32_t heads_rows = shape_.query_heads * spec_.query.width;
     const uint32_t first_rows = low_rank ? latent.query_rank : heads_rows;
     const uint32_t kv_rows = latent.rank + latent.tail;
     const bool first_bias = low_rank ? latent.query_down_bias : latent.query_bias;
-    const MatrixSource first = {low_rank ? from.query_down : names().query, first_rows, 0,
-                                first_rows};
+    const MatrixSource first = {low_rank ? from.query_down : from.query, first_rows, 0, first_rows};
     const MatrixSource second = {from.down, kv_rows, 0, kv_rows};
     WeightRef query, key;
     if (first_bias == shape_.query_key_value_bias) {
@@ -189,7 +202,7 @@ class AttentionPlanner {
   // head has mixed.
   void AddHeadMatrices() {
     const LatentShape& latent = layer_.latent;
-    const std::string source = Source(recipe().latent->up) + ".weight";
+    const std::string source = Source(layer_.latent.names->up) + ".weight";
     const uint64_t both = latent.part + latent.value;
     const uint64_t all = shape_.query_heads * both;
     std::vector<RowPart> keys, values;
@@ -207,6 +220,62 @@ class AttentionPlanner {
     spec_.value_matrix = {
         tensors_.AddParts(Name("value_matrix"), latent.rank, std::move(values), format),
         shape_.query_heads, latent.value};
+  }
+
+  // ---- A latent for all heads beside one rotated key for each KV head
+
+  void LatentByGroups() {
+    const LatentShape& latent = layer_.latent;
+    spec_.query.width = latent.part + latent.tail;
+    spec_.key.heads = 1;
+    spec_.tail.heads = latent.key_heads;
+    spec_.key.width = spec_.value.width = latent.rank;
+    spec_.tail.width = latent.tail;
+    const uint32_t tail_rows = latent.key_heads * latent.tail;
+    const WeightRef keys = AddMatrix("latent", shape_.channels,
+                                     {{latent.names->down, latent.rank, 0, latent.rank},
+                                      {latent.names->tail, tail_rows, 0, tail_rows}},
+                                     false);
+    spec_.key.weight = {keys.tensor, 0, latent.rank, model::kNone};
+    spec_.tail.weight = {keys.tensor, latent.rank, tail_rows, model::kNone};
+    // There the rotated parts of all heads stand before the others of all heads.
+    const uint64_t heads = shape_.query_heads, rows = heads * spec_.query.width;
+    std::vector<MatrixSource> queries;
+    for (uint64_t h = 0; h < heads; ++h) {
+      queries.push_back(
+          {latent.names->query, rows, heads * latent.tail + h * latent.part, latent.part});
+      queries.push_back({latent.names->query, rows, h * latent.tail, latent.tail});
+    }
+    spec_.query.weight = AddMatrix("query", shape_.channels, queries, false);
+    AddGroupMatrices();
+    AddOutput(shape_.query_heads * latent.value);
+    spec_.tail.rope = spec_.query.rope = rope_;
+    spec_.query.rope.offset = latent.part;
+    for (uint32_t g = 0; g < latent.key_heads; ++g) {
+      spec_.views.push_back({0, static_cast<uint16_t>(g), 0});
+    }
+    MapHeads(latent.key_heads);
+  }
+
+  void AddGroupMatrices() {
+    const LatentShape& latent = layer_.latent;
+    const std::string up = Source(latent.names->up);
+    std::vector<RowPart> keys, values;
+    for (uint64_t g = 0; g < latent.key_heads; ++g) {
+      RowPart key{up + "up_k.weight", latent.rank, 0, latent.rank, true};
+      key.source_columns = uint64_t{latent.key_heads} * latent.part;
+      key.column_begin = g * latent.part;
+      keys.push_back(std::move(key));
+    }
+    const uint64_t value_rows = uint64_t{latent.key_heads} * latent.value;
+    values.push_back({up + "up_v.weight", value_rows, 0, value_rows});
+    const WeightFormat format = tensors_.choice().format;
+    spec_.query.matrix = {
+        tensors_.AddParts(Name("query_matrix"), latent.part, std::move(keys), format),
+        latent.key_heads, latent.rank};
+    spec_.value_matrix = {
+        tensors_.AddParts(Name("value_matrix"), latent.rank, std::move(values), format),
+        latent.key_heads, latent.value};
   }
 
   TensorPlanner& tensors_;

@@ -120,8 +120,9 @@ std::vector<model::RopeSpec> TensorPlanner::AddRopes() {
   for (size_t i = 0; i < shape_.ropes.size(); ++i) {
     RopeFrequencies rope = ComputeRope(shape_.ropes[i]);
     model::RopeSpec spec;
-    spec.dims = shape_.ropes[i].dims;
-    spec.layout = shape_.rope_layout;
+    spec.dims = static_cast<uint32_t>(2 * rope.inverse_frequencies.size());
+    spec.layout = shape_.ropes[i].interleaved ? model::RopeLayout::kInterleaved
+                                              : model::RopeLayout::kHalfSplit;
     spec.attention_factor = rope.attention_factor;
     if (spec.dims > 0) {
       TensorPlan plan;

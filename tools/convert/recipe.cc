@@ -169,6 +169,19 @@ constexpr std::string_view kMixtureNeutralKeys[] = {"router_aux_loss_coef", "rou
                                                     "output_router_logits", "sliding_window",
                                                     "max_window_layers"};
 
+constexpr LatentRecipe kXEcoMla = {.query = "mla.q_proj",
+                                   .query_down = "mla.q_a_proj",
+                                   .query_down_norm = "mla.q_a_layernorm",
+                                   .query_up = "mla.q_b_proj",
+                                   .down = "mla.kv_a_proj_with_mqa",
+                                   .norm = "mla.kv_a_layernorm",
+                                   .up = "mla.kv_b_proj",
+                                   .output = "mla.out_proj",
+                                   .norms = {"use_lora_layer_norm", false},
+                                   .query_down_bias = {"attention_bias", false}};
+// `up` is two matrices, with "up_k" and "up_v" behind the name.
+constexpr LatentRecipe kMha2Mla = {
+    .down = "self_attn.kv_proj.down_kv", .up = "self_attn.kv_proj.", .tail = "self_attn.k_r_proj"};
 constexpr Recipe kRecipes[] = {
     {.architecture = "LlamaForCausalLM",
      .query_key_value_bias = {"attention_bias", false},
@@ -396,6 +409,8 @@ constexpr Recipe kRecipes[] = {
     {.architecture = "HunYuanDenseV1ForCausalLM",
      .names = {.query_norm = "self_attn.query_layernorm", .key_norm = "self_attn.key_layernorm"},
      .head_norms_rotated = true,
+     .shares_layers = {"use_cla", false},
+     .share_key = "cla_share_factor",
      .query_key_value_bias = {"attention_bias", false},
      .attention_output_bias = {"attention_bias", false},
      .neutral_keys = kHunYuanNeutralKeys},
@@ -476,6 +491,9 @@ constexpr std::string_view kNeutralTensors[] = {
 };
 
 }  // namespace
+
+const LatentRecipe& XEcoMlaRecipe() { return kXEcoMla; }
+const LatentRecipe& Mha2MlaRecipe() { return kMha2Mla; }
 
 std::span<const Recipe> Recipes() { return kRecipes; }
 

@@ -95,14 +95,17 @@ enum class FusedRows : uint8_t {
   kByKind,  // all query rows, all key rows, all value rows
 };
 
-// Latent attention. Names as in TensorNames; queries in one step are TensorNames::query.
+// Latent attention. Names as in TensorNames.
 struct LatentRecipe {
+  std::string_view query = "self_attn.q_proj";
   std::string_view query_down = "self_attn.q_a_proj";
   std::string_view query_down_norm = "self_attn.q_a_layernorm";
   std::string_view query_up = "self_attn.q_b_proj";
   std::string_view down = "self_attn.kv_a_proj_with_mqa";  // latent rows above rotated ones
   std::string_view norm = "self_attn.kv_a_layernorm";
   std::string_view up = "self_attn.kv_b_proj";  // of head h its key rows, its value rows
+  std::string_view output = "self_attn.o_proj";
+  std::string_view tail = "";  // the rotated rows where they are a matrix of their own
   Flag norms = {"", true};
   double epsilon = 1e-6;  // of these norms
   Flag interleaved = {"", true};
@@ -143,6 +146,10 @@ struct Recipe {
   bool norm_plus_one = false;        // the file holds w where the norm multiplies by 1 + w
   bool head_norms_over_row = false;  // query_norm, key_norm: over all heads together
   bool head_norms_rotated = false;   // they come behind the rotation
+  // Layers whose number is no multiple of the value read the keys and values of the last that is,
+  // where the flag says so. Norms of keys are their own.
+  Flag shares_layers = {};
+  std::string_view share_key = "";
   FusedRows fused_rows = FusedRows::kByHead;
   // x + attention(norm(x)) + mlp(norm'(x)) instead of one after the other; without a tensor for
   // mlp_norm the two share one norm.
@@ -184,6 +191,9 @@ struct Recipe {
 };
 
 std::span<const Recipe> Recipes();
+// Of layers that X-EcoMLA and MHA2MLA have put in place of others.
+const LatentRecipe& XEcoMlaRecipe();
+const LatentRecipe& Mha2MlaRecipe();
 const Recipe* FindRecipe(std::string_view architecture);  // nullptr: none
 
 // Keys of config.json that never change what a model computes from tokens.

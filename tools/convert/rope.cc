@@ -85,6 +85,11 @@ RopeFrequencies ComputeRope(const RopeParameters& p) {
     }
     rope.inverse_frequencies.push_back(static_cast<float>(frequency));
   }
+  if (!p.pairs.empty()) {
+    const std::vector<float> all = std::move(rope.inverse_frequencies);
+    rope.inverse_frequencies.clear();
+    for (const uint32_t pair : p.pairs) rope.inverse_frequencies.push_back(all[pair]);
+  }
   if (p.scaling == RopeScaling::kYarn) {
     rope.attention_factor = static_cast<float>(YarnAttentionFactor(p));
   }

@@ -24,6 +24,8 @@ struct RopeParameters {
   double attention_factor = 0.0;               // yarn, long: 0 = from factor
   double mscale = 0.0, mscale_all_dims = 0.0;  // yarn: 0 = not given
   std::vector<double> divisors = {};           // long, divisors: [dims / 2]
+  bool interleaved = false;                    // neighbours make pairs, not halves
+  std::vector<uint32_t> pairs = {};            // of the dims / 2 only these, in order; empty: all
 
   bool operator==(const RopeParameters&) const = default;
 };

@@ -252,22 +252,6 @@ Result<RopeScaling> ReadScalingKind(Config& rope) {
   return Unsupported(rope, "rope_type", name);
 }
 
-Status ReadYarn(Config& rope, RopeParameters& p) {
-  const auto number = [&](const char* key, double otherwise, double* out) -> Status {
-    HR_ASSIGN_OR_RETURN(const auto value, rope.Number(key, 1e-9, kHuge));
-    *out = value.value_or(otherwise);
-    return {};
-  };
-  HR_RETURN_IF_ERROR(number("beta_fast", 32.0, &p.beta_fast));
-  HR_RETURN_IF_ERROR(number("beta_slow", 1.0, &p.beta_slow));
-  HR_RETURN_IF_ERROR(number("attention_factor", 0.0, &p.attention_factor));
-  HR_RETURN_IF_ERROR(number("mscale", 0.0, &p.mscale));
-  HR_RETURN_IF_ERROR(number("mscale_all_dim", 0.0, &p.mscale_all_dims));
-  HR_ASSIGN_OR_RETURN(p.truncate, ReadFlag(rope, {"truncate", true}));
-  rope.Ignore("finetuned");
-  return {};
-}
-
 Result<std::vector<double>> ReadDivisors(Config& rope, const char* key, const RopeParameters& p) {
   HR_ASSIGN_OR_RETURN(auto divisors, rope.Numbers(key, 1e-3, 1e6));
   if (!divisors || divisors->size() != p.dims / 2) {
@@ -418,12 +402,25 @@ Status AssignRopes(Config& config, const std::vector<bool>& windowed,
   }
   for (size_t i = 0; i < shape.layers.size(); ++i) {
     const RopeParameters& rotated = windowed[i] ? local : global;
-    const RopeParameters wanted = unrotated[i] ? RopeParameters{} : rotated;
+    RopeParameters wanted = unrotated[i] ? RopeParameters{} : rotated;
+    wanted.interleaved = shape.rope_layout == model::RopeLayout::kInterleaved;
     const auto found = std::find(shape.ropes.begin(), shape.ropes.end(), wanted);
     shape.layers[i].rope = static_cast<size_t>(found - shape.ropes.begin());
     if (found == shape.ropes.end()) shape.ropes.push_back(wanted);
   }
   if (global.scaling == RopeScaling::kLong) shape.notes.push_back(LongRopeNote(global, shape));
+  return {};
+}
+
+Status ReadSharing(Config& config, ModelShape& shape) {
+  const Recipe& recipe = *shape.recipe;
+  if (recipe.share_key.empty()) return {};
+  HR_ASSIGN_OR_RETURN(const bool shares, ReadFlag(config, recipe.shares_layers));
+  HR_ASSIGN_OR_RETURN(const auto given, config.Count(Key(recipe.share_key), 1, kMaxLayers));
+  const uint32_t factor = shares ? given.value_or(1) : 1;
+  for (uint32_t i = 0; i < shape.layers.size(); ++i) {
+    if (i % factor != 0) shape.layers[i].source = static_cast<int32_t>(i - i % factor);
+  }
   return {};
 }
 
@@ -446,6 +443,22 @@ Status RefuseOthers(Config& config, const Recipe& recipe) {
 
 }  // namespace
 
+Status ReadYarn(Config& rope, RopeParameters& p) {
+  const auto number = [&](const char* key, double otherwise, double* out) -> Status {
+    HR_ASSIGN_OR_RETURN(const auto value, rope.Number(key, 0.0, kHuge));
+    *out = value.value_or(otherwise);
+    return {};
+  };
+  HR_RETURN_IF_ERROR(number("beta_fast", 32.0, &p.beta_fast));
+  HR_RETURN_IF_ERROR(number("beta_slow", 1.0, &p.beta_slow));
+  HR_RETURN_IF_ERROR(number("attention_factor", 0.0, &p.attention_factor));
+  HR_RETURN_IF_ERROR(number("mscale", 0.0, &p.mscale));
+  HR_RETURN_IF_ERROR(number("mscale_all_dim", 0.0, &p.mscale_all_dims));
+  HR_ASSIGN_OR_RETURN(p.truncate, ReadFlag(rope, {"truncate", true}));
+  rope.Ignore("finetuned");
+  return {};
+}
+
 Result<ModelShape> ReadShape(Config& config, uint32_t context, const Recipe* recipe) {
   ModelShape shape;
   HR_ASSIGN_OR_RETURN(shape.recipe, ReadArchitecture(config));
@@ -460,7 +473,9 @@ Result<ModelShape> ReadShape(Config& config, uint32_t context, const Recipe* rec
   std::vector<bool> windowed;
   HR_RETURN_IF_ERROR(ReadWindows(config, unrotated, shape, &windowed));
   HR_RETURN_IF_ERROR(AssignRopes(config, windowed, unrotated, shape));
+  HR_RETURN_IF_ERROR(ReadReplacedLayers(config, shape));
   ScaleLatent(shape);
+  HR_RETURN_IF_ERROR(ReadSharing(config, shape));
   HR_ASSIGN_OR_RETURN(shape.end_tokens, config.Tokens("eos_token_id"));
   HR_RETURN_IF_ERROR(RefuseOthers(config, *shape.recipe));
   return shape;

@@ -23,6 +23,11 @@ struct LatentShape {
   uint32_t part = 0;        // of a head's query that meets the latent
   uint32_t tail = 0;        // of a head's query that is rotated
   uint32_t value = 0;       // of a head's values
+  float scale = 0.0f;       // of scores
+  const LatentRecipe* names = nullptr;
+  // 1: all heads share the rotated key; otherwise one for each KV head, and neighbouring heads
+  // share the matrices between them and the latent.
+  uint32_t key_heads = 1;
   bool norms = true;
   bool query_down_bias = false, query_bias = false;
 };
@@ -32,6 +37,7 @@ struct LayerShape {
   size_t rope = 0;             // index into ModelShape::ropes
   bool mixture = false;        // experts in place of the MLP
   LatentShape latent;
+  int32_t source = model::kNone;  // an earlier layer whose keys and values this one reads
 };
 
 struct MixtureShape {

@@ -1,6 +1,5 @@
-// The configuration of mixtures of experts and of latent attention.
+// The configuration of mixtures of experts.
 #include <algorithm>
-#include <cmath>
 
 #include "convert/shape_parts.h"
 
@@ -101,51 +100,7 @@ Result<uint32_t> ReadShared(Config& config, const SharedExpert& shared, uint32_t
   return count.value_or(0) * inner;
 }
 
-// Of layers with latent attention: its widths.
-Status ReadLatentWidths(Config& config, ModelShape& shape, LatentShape& latent) {
-  HR_ASSIGN_OR_RETURN(latent.rank, config.NeedCount("kv_lora_rank", 1, kMaxHeadWidth));
-  HR_ASSIGN_OR_RETURN(const auto query_rank, config.Count("q_lora_rank", 1, kMaxChannels));
-  HR_ASSIGN_OR_RETURN(latent.part, config.NeedCount("qk_nope_head_dim", 1, kMaxHeadWidth));
-  HR_ASSIGN_OR_RETURN(latent.tail, config.NeedCount("qk_rope_head_dim", 1, kMaxHeadWidth));
-  HR_ASSIGN_OR_RETURN(latent.value, config.NeedCount("v_head_dim", 1, kMaxHeadWidth));
-  latent.query_rank = query_rank.value_or(0);
-  const uint32_t width = latent.part + latent.tail;
-  HR_RETURN_IF_ERROR(config.Count("qk_head_dim", width, width).status());
-  if (shape.kv_heads != shape.query_heads) {
-    return Status::Make(StatusCode::kUnsupported, "%u KV heads beside a latent for all %u",
-                        shape.kv_heads, shape.query_heads);
-  }
-  return {};
-}
-
 }  // namespace
-
-Status ReadLatent(Config& config, ModelShape& shape) {
-  if (!shape.recipe->latent) return {};
-  const LatentRecipe& recipe = *shape.recipe->latent;
-  LatentShape latent;
-  HR_RETURN_IF_ERROR(ReadLatentWidths(config, shape, latent));
-  HR_ASSIGN_OR_RETURN(latent.norms, ReadFlag(config, recipe.norms));
-  HR_ASSIGN_OR_RETURN(latent.query_down_bias, ReadFlag(config, recipe.query_down_bias));
-  HR_ASSIGN_OR_RETURN(latent.query_bias, ReadFlag(config, recipe.query_bias));
-  HR_ASSIGN_OR_RETURN(const bool interleaved, ReadFlag(config, recipe.interleaved));
-  shape.rope_layout = interleaved ? model::RopeLayout::kInterleaved : model::RopeLayout::kHalfSplit;
-  shape.head_width = latent.tail;  // what is rotated
-  shape.attention_scale =
-      static_cast<float>(1.0 / std::sqrt(static_cast<double>(latent.part + latent.tail)));
-  for (LayerShape& layer : shape.layers) layer.latent = latent;
-  HR_ASSIGN_OR_RETURN(const auto further, config.Count("num_nextn_predict_layers", 0, kMaxLayers));
-  shape.further_layers = further.value_or(0);
-  return {};
-}
-
-void ScaleLatent(ModelShape& shape) {
-  if (!shape.recipe->latent || !shape.recipe->latent->yarn_scale) return;
-  const RopeParameters& rope = shape.ropes[shape.layers[0].rope];
-  if (rope.scaling != RopeScaling::kYarn || rope.mscale_all_dims == 0.0) return;
-  const double magnitude = YarnMagnitude(rope.factor, rope.mscale_all_dims);
-  shape.attention_scale = static_cast<float>(shape.attention_scale * magnitude * magnitude);
-}
 
 Status ReadMixture(Config& config, ModelShape& shape) {
   if (!shape.recipe->mixture) return {};
