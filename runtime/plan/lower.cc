@@ -97,7 +97,7 @@ class Lowering {
         AddStep(StepKind::kEmbed, index, kNone, OutputOf(op));
         return {};
       case OpKind::kNorm:
-        AddNorm(index, {input(0)}, OutputOf(op), op.norm);
+        AddNorm(index, input(0), OutputOf(op), op.norm);
         return {};
       case OpKind::kProjection:
         AddDense(index, input(0), OutputOf(op), op.weight, op.weight.rows);
@@ -133,11 +133,10 @@ class Lowering {
                         static_cast<int>(op.kind), index);
   }
 
-  void AddNorm(int32_t op, const Slice& input, int32_t output, const model::NormSpec& norm) {
+  void AddNorm(int32_t op, int32_t input, int32_t output, const model::NormSpec& norm) {
     ReadDirectly(norm.weight);
     ReadDirectly(norm.bias);
-    Step& step = AddStep(StepKind::kNorm, op, input.buffer, output);
-    step.column = input.column;
+    Step& step = AddStep(StepKind::kNorm, op, input, output);
     step.norm = norm;
   }
 
@@ -182,7 +181,7 @@ class Lowering {
       int32_t inner = query->buffer;
       if (spec.down_norm.present()) {
         inner = AddBuffer(spec.down.rows);
-        AddNorm(op, *query, inner, spec.down_norm);
+        AddNorm(op, query->buffer, inner, spec.down_norm);
       }
       *query = {AddBuffer(spec.weight.rows)};
       AddDense(op, inner, query->buffer, spec.weight, spec.weight.rows);

@@ -76,7 +76,6 @@ struct Step {
   int32_t down = kNone;   // kExperts: likewise
   int32_t attention =
       kNone;             // kAppend, kMix: index into Model::attentions and of the store's layer
-  uint32_t column = 0;   // kNorm: first one of the first input
   model::NormSpec norm;  // kNorm
   model::Activation activation = model::Activation::kSilu;  // kActivation
   bool gated = false;                                       // kActivation

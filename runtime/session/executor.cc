@@ -76,7 +76,6 @@ void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
     bound->norm_weight = tensors[norm.weight].f32();
     if (norm.bias != kNone) bound->norm_bias = tensors[norm.bias].f32();
     bound->epsilon = norm.epsilon;
-    bound->inputs[0] += step.column;
   }
   if (step.kind == StepKind::kExperts) bound->experts = BindExperts(step);
   if (step.kind == StepKind::kHeadDense) bound->head_dense = BindHeadDense(step);

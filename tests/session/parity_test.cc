@@ -74,8 +74,11 @@ TEST_CASE("compressed caches and weights stay near the f32 logits", "[session][g
       Setting{"f32", CodecChoice::kF16, 0.01f}, Setting{"f32", CodecChoice::kI8Token, 0.08f},
       Setting{"f16", CodecChoice::kF32, 0.01f}, Setting{"int8", CodecChoice::kF32, 0.15f},
       Setting{"int8/32", CodecChoice::kF32, 0.05f});
-  const Golden& golden = LoadGolden("llama-gqa", setting.weights);
-  INFO(setting.weights << " weights, codec " << static_cast<int>(setting.codec));
+  const std::string name = GENERATE("llama-gqa", "deepseek-v3-dense", "mha2mla");
+  // Widths of latents here are no multiples of 32.
+  if (name != "llama-gqa" && std::string(setting.weights) == "int8/32") return;
+  const Golden& golden = LoadGolden(name, setting.weights);
+  INFO(name << ", " << setting.weights << " weights, codec " << static_cast<int>(setting.codec));
   auto session = MakeSession(golden, TestLimits(64, 8, setting.codec));
   const auto logits = AllLogits(golden, *session);
   const float difference =

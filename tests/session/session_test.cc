@@ -22,7 +22,9 @@ std::vector<float> Logits(const Session& session) {
 }
 
 // mistral, gemma3 and gpt-oss have rings in a context of 64 with chunks of 8; gpt-oss has experts.
-std::string AnyName() { return GENERATE("llama-gqa", "mistral", "gemma3", "gpt-oss"); }
+std::string AnyName() {
+  return GENERATE("llama-gqa", "mistral", "gemma3", "gpt-oss", "mha2mla", "hunyuan-cla");
+}
 
 std::span<const int32_t> First(const Golden& golden, size_t count) {
   return std::span<const int32_t>(golden.tokens).first(count);
@@ -161,7 +163,7 @@ TEST_CASE("session files of another model, codec or length are named as such", "
 
 TEST_CASE("trim gives bytes back and the text goes on", "[session]") {
   // Both have layers without a window, so that fewer rows alone free something.
-  const Golden& golden = LoadGolden(GENERATE("llama-gqa", "gemma3"));
+  const Golden& golden = LoadGolden(GENERATE("llama-gqa", "gemma3", "mha2mla", "hunyuan-cla"));
   const auto limits = TestLimits(128, 8, CodecChoice::kF32);
   const auto want = Undisturbed(golden, limits);
   auto session = MakeSession(golden, limits);

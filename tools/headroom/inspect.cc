@@ -323,9 +323,14 @@ std::string AttentionLine(const model::AttentionSpec& spec) {
   std::snprintf(text, sizeof(text),
                 "%" PRIu32 " query heads on %" PRIu32 " KV heads, key %" PRIu32 ", value %" PRIu32
                 ", rope %" PRIu32,
-                spec.query_heads, spec.kv_heads(), spec.key_width(), spec.value_width(),
-                spec.key.rope.dims);
+                spec.query_heads, spec.kv_heads(), spec.key_width(), spec.mixed_width(),
+                std::max(spec.key.rope.dims, spec.tail.rope.dims));
   std::string line = text;
+  if (spec.source_attention != model::kNone) {
+    line += ", rows of attention " + std::to_string(spec.source_attention);
+  } else if (!spec.value.present()) {
+    line += ", latent " + std::to_string(spec.key.width);
+  }
   if (spec.left != kUnlimited) line += ", window " + std::to_string(uint64_t{spec.left} + 1);
   if (spec.sinks > 0) line += ", sinks " + std::to_string(spec.sinks);
   if (spec.query.norm.present()) line += ", QK norm";
