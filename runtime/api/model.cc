@@ -163,4 +163,26 @@ bool hr_is_end_token(const hr_model* model, int32_t token) {
   return std::find(ends.begin(), ends.end(), static_cast<uint32_t>(token)) != ends.end();
 }
 
+hr_status hr_model_profile_count(const hr_model* model, size_t* out_count) {
+  if (model == nullptr || out_count == nullptr) return HR_INVALID_ARGUMENT;
+  *out_count = model->engine->model().profiles.size();
+  return HR_OK;
+}
+
+hr_status hr_model_profile_name(const hr_model* model, size_t index, const char** out_name,
+                                hr_error* error) {
+  return Guarded(error, [&]() -> hr_status {
+    if (model == nullptr) return NullArgument("model", error);
+    if (out_name == nullptr) return NullArgument("out_name", error);
+    const auto& profiles = model->engine->model().profiles;
+    if (index >= profiles.size()) {
+      return Report(headroom::Status::Make(headroom::StatusCode::kInvalidArgument,
+                                           "profile %zu of %zu", index, profiles.size()),
+                    error);
+    }
+    *out_name = profiles[index].name.data();  // strings of a FlatBuffer end in a NUL
+    return Report({}, error);
+  });
+}
+
 }  // extern "C"

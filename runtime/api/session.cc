@@ -1,5 +1,8 @@
 // extern "C" shims: plans, sessions, generation. No logic.
+#include <algorithm>
 #include <array>
+#include <cstring>
+#include <string_view>
 #include <utility>
 
 #include "api/guard.h"
@@ -21,12 +24,37 @@ namespace text = headroom::text;
 namespace {
 
 constexpr uint32_t kMaxThreads = 256;
+constexpr size_t kMaxProfileBytes = 256;
+
+template <size_t kBytes>
+void CopyText(std::string_view from, char (&to)[kBytes]) {
+  const size_t bytes = std::min(from.size(), kBytes - 1);
+  std::memcpy(to, from.data(), bytes);
+  to[bytes] = '\0';
+}
+
+int32_t KvOf(const std::string& profile) {
+  for (int i = 0; i < headroom::kRowCodecs; ++i) {
+    if (profile == headroom::RowCodecName(static_cast<headroom::RowCodec>(i))) {
+      return HR_KV_F32 + i;
+    }
+  }
+  return HR_KV_PROFILE;
+}
 
 Result<plan::Limits> LimitsOf(const hr_model& model, const hr_session_options* given) {
   const hr_session_options options = CopyIn(given);
-  if (options.kv < HR_KV_AUTO || options.kv > HR_KV_INT8) {
+  if (options.kv < HR_KV_AUTO || options.kv >= HR_KV_PROFILE) {
     return Status::Make(StatusCode::kInvalidArgument, "kv %d, known are 0..%d", options.kv,
-                        HR_KV_INT8);
+                        HR_KV_PROFILE - 1);
+  }
+  if (options.profile != nullptr && options.kv != HR_KV_AUTO) {
+    return Status::Make(StatusCode::kInvalidArgument, "profile \"%.100s\" beside kv %d",
+                        options.profile, options.kv);
+  }
+  if (options.profile != nullptr && std::strlen(options.profile) > kMaxProfileBytes) {
+    return Status::Make(StatusCode::kInvalidArgument, "profile of %zu bytes > %zu",
+                        std::strlen(options.profile), kMaxProfileBytes);
   }
   if (options.backend != HR_BACKEND_CPU) {
     return Status::Make(StatusCode::kUnsupported, "backend %d: this build has only the CPU (0)",
@@ -43,6 +71,7 @@ Result<plan::Limits> LimitsOf(const hr_model& model, const hr_session_options* g
   limits.chunk = options.chunk_tokens;
   limits.threads = options.threads != 0 ? options.threads : headroom::platform::FastCoreCount();
   limits.codec = static_cast<plan::CodecChoice>(options.kv);
+  if (options.profile != nullptr) limits.profile = options.profile;
   limits.caller_scratch_bytes =
       text::SamplerScratchBytes(model.engine->model().metadata.vocabulary);
   if (model.tokenizer != nullptr) limits.caller_table_bytes = model.tokenizer->table_bytes();
@@ -68,7 +97,15 @@ hr_plan_report ReportOf(const plan::Plan& plan) {
   report.max_context_tokens = plan.max_context;
   report.chunk_tokens = plan.chunk;
   report.threads = plan.threads;
-  report.kv = static_cast<int32_t>(plan.codec) + HR_KV_F32;
+  report.kv = KvOf(plan.profile);
+  CopyText(plan.profile, report.profile);
+  CopyText(plan.better_profile, report.better_profile);
+  report.better_bytes = plan.better_bytes;
+  if (plan.quality != nullptr) {
+    CopyText(plan.quality->task, report.quality_task);
+    report.quality = plan.quality->value;
+    report.quality_reference = plan.quality->reference;
+  }
   return report;
 }
 

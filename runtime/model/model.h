@@ -18,6 +18,7 @@
 #include "base/platform.h"
 #include "base/status.h"
 #include "tensor/dims.h"
+#include "tensor/dtype.h"
 #include "tensor/tensor_view.h"
 
 namespace headroom::model {
@@ -130,6 +131,49 @@ struct AttentionSpec {
   float scale = 1.0f;
   float softcap = 0.0f;         // 0 = none
   int32_t sink_logits = kNone;  // f32 [H], learned sinks
+};
+
+// How long the rows of a KV head stay.
+enum class Retention : uint8_t {
+  kAsViewed,     // as long as the view can see them
+  kWindow,       // the first `sinks` and the last `rows` (StreamingLLM, DuoAttention)
+  kCompensated,  // the same, and one row that stands for all others (RazorAttention)
+  kAccumulated,  // the `rows` that got most weight from all queries so far (H2O)
+  kObserved,     // the `rows` that got most weight from the last `observe` queries (SnapKV)
+};
+
+// How the rows of a KV head are kept. What a file says is a choice for the session, not part of
+// what the model computes.
+struct RoleSpec {
+  RowCodec keys = RowCodec::kF16, values = RowCodec::kF16;
+  uint32_t exact_rows = 0;  // first positions, in f16
+  bool rotate = false;      // by a Walsh-Hadamard matrix before rows are rounded
+  Retention retention = Retention::kAsViewed;
+  uint32_t sinks = 0;  // first positions that never leave
+  uint32_t rows = 0;   // besides them; at least `share` of the context
+  float share = 0.0f;
+  uint32_t observe = 0;   // newest queries that vote; their rows stay
+  uint32_t pool = 1;      // neighbouring rows share their votes
+  bool pool_max = false;  // by their largest, else by their mean
+  bool operator==(const RoleSpec&) const = default;
+};
+
+inline constexpr uint32_t kMaxObserved = 256;
+inline constexpr uint32_t kMaxPool = 63;
+
+// A measurement of a profile, and the same with nothing compressed.
+struct QualitySpec {
+  std::string_view task;
+  bool larger_is_better = true;
+  uint32_t context_tokens = 0;
+  float value = 0.0f, reference = 0.0f;
+};
+
+// A named choice of roles, for every KV head of every attention.
+struct ProfileSpec {
+  std::string_view name;
+  std::vector<std::vector<uint8_t>> roles;  // [attention][KV head] into Model::roles
+  std::vector<QualitySpec> quality;
 };
 
 // What turns router logits into weights: a softmax over all experts or over the chosen ones, or a
@@ -366,6 +410,8 @@ class Model {
   std::vector<Op> ops;                // in execution order
   std::vector<AttentionSpec> attentions;
   std::vector<MixtureSpec> mixtures;  // in order of their operations
+  std::vector<RoleSpec> roles;
+  std::vector<ProfileSpec> profiles;  // best quality first
   int32_t logits = kNone;             // value [T, V]
   TokenizerSpec tokenizer;
   SamplingHints sampling;

@@ -35,7 +35,7 @@ Status LoadAll(LoadContext& context) {
   HR_RETURN_IF_ERROR(LoadAttentions(context));
   HR_RETURN_IF_ERROR(LoadGraph(context));
   HR_RETURN_IF_ERROR(LoadTokenizer(context));
-  return CheckProfiles(context);
+  return LoadProfiles(context);
 }
 
 Status Load(std::span<const std::byte> file, const OpenOptions& options, Model& model) {

@@ -25,31 +25,6 @@ uint32_t LongestRows(const std::vector<store::LayerSpec>& layers) {
   return rows;
 }
 
-store::LayerSpec LayerOf(const model::AttentionSpec& spec, RowCodec codec, uint32_t context,
-                         uint32_t chunk) {
-  // Lanes with the same arrays are neighbours: a stream's heads are in the first of them.
-  store::LayerSpec layer;
-  layer.source = spec.source_attention;
-  if (layer.source != model::kNone) return layer;
-  for (uint32_t begin = 0;;) {
-    uint32_t end = UINT32_MAX;
-    store::LaneSpec lane;
-    const auto take = [&](const model::StreamSpec& stream, store::LaneArray* array) {
-      if (stream.heads <= begin) return;
-      *array = {codec, stream.width};
-      end = std::min(end, stream.heads);
-    };
-    take(spec.key, &lane.key);
-    take(spec.tail, &lane.tail);
-    take(spec.value, &lane.value);
-    if (end == UINT32_MAX) return layer;
-    lane.left = spec.left;
-    lane.sinks = spec.sinks;
-    layer.groups.push_back({end - begin, store::PlanLane(lane, context, chunk)});
-    begin = end;
-  }
-}
-
 uint64_t InputRegionBytes(const model::Model& model, const Lowered& lowered,
                           const BackendFacts& facts, uint32_t chunk) {
   uint64_t bytes = 0;
@@ -136,10 +111,8 @@ void LayOutArena(const model::Model& model, const Lowered& lowered, const Backen
   place(&plan->partial_region, PartialBytes(model, plan->layers));
   place(&plan->expert_region, ExpertBytes(model, lowered, facts, plan->chunk));
   place(&plan->caller_region, limits.caller_scratch_bytes);
-  // Between steps all of this is free, and hr_session_trim recodes rows in it.
-  if (plan->codec != RowCodec::kI8Token) {
-    end = std::max(end, plan->activation_bytes + store::ShrinkScratchBytes(plan->layers));
-  }
+  // Between steps all of this is free: hr_session_trim recodes rows in it, lanes are thinned.
+  end = std::max(end, plan->activation_bytes + store::ShrinkScratchBytes(plan->layers));
   plan->scratch_bytes = end - plan->activation_bytes;
 }
 
@@ -206,32 +179,54 @@ uint64_t MissingBytes(const Plan& plan, const Limits& limits) {
 class Solver {
  public:
   Solver(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
-         const Limits& limits)
-      : model_(model), lowered_(lowered), facts_(facts), limits_(limits) {}
+         const Limits& limits, const std::vector<Profile>& profiles)
+      : model_(model), lowered_(lowered), facts_(facts), limits_(limits), profiles_(profiles) {}
 
-  Plan At(uint32_t context, uint32_t chunk, RowCodec codec) const {
-    return Price(model_, lowered_, facts_, limits_, context, chunk, codec);
+  Plan Run() const {
+    const uint32_t wanted = limits_.context != 0 ? limits_.context : model_.metadata.context_tokens;
+    Plan plan = BestFor(wanted);
+    if (!plan.fits && limits_.context == 0) plan = LargestPlan(plan);
+    plan.max_context = plan.fits && plan.context == model_.metadata.context_tokens
+                           ? plan.context
+                           : LargestContext(kChunks[6], plan.profile_index);
+    if (plan.profile_index != 0) {
+      const size_t better = plan.profile_index - 1;
+      plan.better_profile = profiles_[better].name;
+      plan.better_bytes = At(plan.context, std::min(kGoodChunk, plan.chunk), better).total_bytes;
+    }
+    return plan;
+  }
+
+ private:
+  Plan At(uint32_t context, uint32_t chunk, size_t profile) const {
+    return Price(model_, lowered_, facts_, limits_, context, chunk, profiles_, profile);
+  }
+
+  size_t Choices() const {
+    size_t count = 0;
+    while (count < profiles_.size() && !profiles_[count].trim_only) ++count;
+    return count;
   }
 
   // Largest chunk >= smallest that fits; the plan of the smallest when none does.
-  Plan BestChunk(uint32_t context, uint32_t smallest, RowCodec codec) const {
-    if (limits_.chunk != 0) return At(context, std::min(limits_.chunk, context), codec);
+  Plan BestChunk(uint32_t context, uint32_t smallest, size_t profile) const {
+    if (limits_.chunk != 0) return At(context, std::min(limits_.chunk, context), profile);
     Plan plan;
     for (uint32_t chunk : kChunks) {
       if (chunk < smallest) break;
       if (chunk > context && chunk > smallest) continue;
-      plan = At(context, std::min(chunk, context), codec);
+      plan = At(context, std::min(chunk, context), profile);
       if (plan.fits) break;
     }
     return plan;
   }
 
   // Bytes grow with the context, so the largest that fits is found by bisection.
-  uint32_t LargestContext(uint32_t smallest_chunk, RowCodec codec) const {
+  uint32_t LargestContext(uint32_t smallest_chunk, size_t profile) const {
     uint32_t low = 0, high = model_.metadata.context_tokens;
     while (low < high) {
       const uint32_t middle = low + (high - low + 1) / 2;
-      if (BestChunk(middle, smallest_chunk, codec).fits) {
+      if (BestChunk(middle, smallest_chunk, profile).fits) {
         low = middle;
       } else {
         high = middle - 1;
@@ -240,58 +235,44 @@ class Solver {
     return low;
   }
 
-  Plan Run() const {
-    const uint32_t wanted = limits_.context != 0 ? limits_.context : model_.metadata.context_tokens;
-    Plan plan = BestFor(wanted);
-    if (!plan.fits && limits_.context == 0) plan = LargestPlan(plan);
-    plan.max_context = plan.fits && plan.context == model_.metadata.context_tokens
-                           ? plan.context
-                           : LargestContext(kChunks[6], plan.codec);
-    return plan;
-  }
-
- private:
-  std::vector<RowCodec> Codecs() const {
-    switch (limits_.codec) {
-      case CodecChoice::kF32:
-        return {RowCodec::kF32};
-      case CodecChoice::kF16:
-        return {RowCodec::kF16};
-      case CodecChoice::kI8Token:
-        return {RowCodec::kI8Token};
-      case CodecChoice::kAuto:
-        break;
-    }
-    return {RowCodec::kF16, RowCodec::kI8Token};
-  }
-
+  // When none fits, the plan that misses least.
   Plan BestFor(uint32_t context) const {
-    Plan plan;
+    Plan least;
     for (uint32_t smallest : {kGoodChunk, kChunks[6]}) {
-      for (RowCodec codec : Codecs()) {
-        plan = BestChunk(context, smallest, codec);
+      for (size_t profile = 0; profile < Choices(); ++profile) {
+        Plan plan = BestChunk(context, smallest, profile);
         if (plan.fits) return plan;
+        const bool first = profile == 0 && smallest == kGoodChunk;
+        if (first || plan.missing_bytes <= least.missing_bytes) least = std::move(plan);
       }
     }
-    return plan;
+    return least;
   }
 
-  // No context was asked for and the trained maximum does not fit: the longest one that leaves room
-  // for a good chunk. Below that, small chunks give contexts up to one good chunk, never more: so
-  // more bytes never make the context shorter.
+  // No context was asked for and the trained maximum does not fit: the longest one, of whatever
+  // profile, that leaves room for a good chunk. Below that, small chunks give contexts up to one
+  // good chunk, never more: so more bytes never make the context shorter.
   Plan LargestPlan(const Plan& refused) const {
-    const RowCodec codec = Codecs().back();
-    const uint32_t context = LargestContext(kGoodChunk, codec);
-    if (context >= kGoodChunk) return BestChunk(context, kGoodChunk, codec);
-    const uint32_t shorter = std::min(LargestContext(kChunks[6], codec), kGoodChunk);
+    size_t profile = refused.profile_index;
+    uint32_t context = 0;
+    for (size_t i = Choices(); i-- > 0;) {
+      const uint32_t largest = LargestContext(kGoodChunk, i);
+      if (largest < context) continue;
+      context = largest;
+      profile = i;
+    }
+    if (context >= kGoodChunk) return BestChunk(context, kGoodChunk, profile);
+    profile = refused.profile_index;
+    const uint32_t shorter = std::min(LargestContext(kChunks[6], profile), kGoodChunk);
     const uint32_t least = std::min(kChunks[6], refused.context);
-    return BestChunk(std::max(shorter, least), kChunks[6], codec);
+    return BestChunk(std::max(shorter, least), kChunks[6], profile);
   }
 
   const model::Model& model_;
   const Lowered& lowered_;
   const BackendFacts& facts_;
   const Limits& limits_;
+  const std::vector<Profile>& profiles_;
 };
 
 }  // namespace
@@ -312,14 +293,18 @@ HeadScratch HeadScratchOf(const model::Model& model, const Lowered& lowered, con
 }
 
 Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
-           const Limits& limits, uint32_t context, uint32_t chunk, RowCodec codec) {
+           const Limits& limits, uint32_t context, uint32_t chunk,
+           const std::vector<Profile>& profiles, size_t chosen) {
   Plan plan;
   plan.context = context;
   plan.chunk = chunk;
   plan.threads = limits.threads;
-  plan.codec = codec;
-  for (const auto& spec : model.attentions) {
-    plan.layers.push_back(LayerOf(spec, codec, context, chunk));
+  plan.profile = profiles[chosen].name;
+  plan.profile_index = chosen;
+  const model::ProfileSpec* source = profiles[chosen].source;
+  if (source != nullptr && !source->quality.empty()) plan.quality = &source->quality[0];
+  for (size_t i = 0; i < model.attentions.size(); ++i) {
+    plan.layers.push_back(LayerOf(model, i, profiles, chosen, context, chunk));
     plan.state_bytes = SaturatingAdd(plan.state_bytes, store::LayerBytes(plan.layers.back()));
     plan.state_bytes_per_token += store::LayerBytesPerToken(plan.layers.back());
   }
@@ -350,8 +335,8 @@ Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts
 }
 
 Plan Solve(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
-           const Limits& limits) {
-  return Solver(model, lowered, facts, limits).Run();
+           const Limits& limits, const std::vector<Profile>& profiles) {
+  return Solver(model, lowered, facts, limits, profiles).Run();
 }
 
 }  // namespace headroom::plan

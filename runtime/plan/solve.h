@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "plan/experts.h"
 #include "plan/head_dense.h"
 #include "plan/lower.h"
 #include "plan/offsets.h"
+#include "plan/profile.h"
 #include "store/kv_store.h"
 
 namespace headroom::plan {
@@ -26,8 +28,6 @@ struct BackendFacts {
                                 uint32_t value_width) = nullptr;
 };
 
-enum class CodecChoice : uint8_t { kAuto, kF32, kF16, kI8Token };
-
 struct Limits {
   uint64_t budget_bytes = 0;          // 0: none
   uint64_t private_budget_bytes = 0;  // 0: none
@@ -35,6 +35,7 @@ struct Limits {
   uint32_t chunk = 0;                 // 0: the largest that fits
   uint32_t threads = 1;
   CodecChoice codec = CodecChoice::kAuto;
+  std::string profile;                // by name or as text of a role; empty: as `codec` says
   uint64_t caller_scratch_bytes = 0;  // scratch that rooms above (sampling) want planned
   uint64_t caller_table_bytes = 0;    // heap that rooms above hold (the tokenizer's tables)
 };
@@ -58,7 +59,13 @@ struct Plan {
   bool fits = false;
   uint64_t missing_bytes = 0;
   uint32_t context = 0, chunk = 0, threads = 1;
-  RowCodec codec = RowCodec::kF16;
+  std::string profile;                          // name of the chosen one
+  size_t profile_index = 0;                     // among those that were to choose from
+  const model::QualitySpec* quality = nullptr;  // as its model measured it; null: it did not
+  // The next better one, and what a session of this context would cost with it; empty: there is
+  // none.
+  std::string better_profile;
+  uint64_t better_bytes = 0;
   std::vector<store::LayerSpec> layers;
   Placement values;
   // Activation arena, in order.
@@ -84,14 +91,17 @@ ExpertScratch ExpertScratchOf(const model::Model& model, const Lowered& lowered,
 HeadScratch HeadScratchOf(const model::Model& model, const Lowered& lowered, const Step& step,
                           const BackendFacts& facts, uint32_t tokens);
 
-// The best plan inside the limits, or the smallest one with fits == false and missing_bytes. AUTO
-// takes f16 while the context asked for (or the trained maximum) fits, else int8; chunks of at
-// least 32 tokens are preferred to a richer codec, smaller ones only to no plan at all.
+// The best plan inside the limits, or the smallest one with fits == false and missing_bytes: of
+// `profiles` that are not for trims only, best first and at least one, the first with which the
+// context asked for (or the trained maximum) fits; chunks of at least 32 tokens are preferred to a
+// better profile, smaller ones only to no plan at all. More bytes never give a worse profile or a
+// shorter context.
 Plan Solve(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
-           const Limits& limits);
+           const Limits& limits, const std::vector<Profile>& profiles);
 
-// The plan of exactly this context, chunk and codec.
+// The plan of exactly this context, chunk and profile.
 Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
-           const Limits& limits, uint32_t context, uint32_t chunk, RowCodec codec);
+           const Limits& limits, uint32_t context, uint32_t chunk,
+           const std::vector<Profile>& profiles, size_t chosen);
 
 }  // namespace headroom::plan

@@ -22,13 +22,13 @@ LimitText TextOf(uint64_t limit) {
 }  // namespace
 
 Status OverBudget(const plan::Plan& plan, const plan::Limits& limits, const char* because) {
-  return Status::Make(StatusCode::kOverBudget,
-                      "%sneeds %llu bytes (%llu private) for context %u, cache %s; the budget is "
-                      "%s (private: %s): %llu bytes missing; largest context that fits: %u",
-                      because, Ull(plan.total_bytes), Ull(plan.private_bytes), plan.context,
-                      RowCodecName(plan.codec), TextOf(limits.budget_bytes).text,
-                      TextOf(limits.private_budget_bytes).text, Ull(plan.missing_bytes),
-                      plan.max_context);
+  return Status::Make(
+      StatusCode::kOverBudget,
+      "%sneeds %llu bytes (%llu private) for context %u, cache %.60s; the budget is "
+      "%s (private: %s): %llu bytes missing; largest context that fits: %u",
+      because, Ull(plan.total_bytes), Ull(plan.private_bytes), plan.context, plan.profile.c_str(),
+      TextOf(limits.budget_bytes).text, TextOf(limits.private_budget_bytes).text,
+      Ull(plan.missing_bytes), plan.max_context);
 }
 
 Result<std::shared_ptr<Engine>> Engine::Create(std::unique_ptr<model::Model> model,
@@ -137,7 +137,8 @@ Status Engine::AllowPrivate(const plan::Limits& limits, uint64_t packed_bytes) {
   HR_ASSIGN_OR_RETURN(plan::BackendFacts facts, Facts());
   facts.packed_is_mapped = false;
   facts.packed_total_bytes = packed_bytes;
-  const plan::Plan plan = plan::Solve(*model_, lowered_, facts, limits);
+  HR_ASSIGN_OR_RETURN(const auto profiles, plan::Profiles(*model_, limits.codec, limits.profile));
+  const plan::Plan plan = plan::Solve(*model_, lowered_, facts, limits, profiles);
   if (plan.fits) return {};
   return OverBudget(plan, limits, "cache directory unusable; ");
 }

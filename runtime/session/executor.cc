@@ -120,10 +120,6 @@ void Executor::BindAttention(const plan::Step& step) {
                         stream.heads, stream.width};
     bind(step.streams[i], step.stream_ropes[i], &bound.streams[i]);
   }
-  for (const model::ViewHeads& view : spec.views) {
-    const store::LaneSpec& lane = b_.store->LaneOf(static_cast<size_t>(step.attention), view.key);
-    bound.mix.push_back({spec.scale, spec.softcap, lane.left, lane.sinks});
-  }
   if (spec.sink_logits != kNone) {
     bound.sink_logits = b_.model->tensors[spec.sink_logits].f32();
   }
@@ -176,8 +172,8 @@ Status Executor::RunChunk(const int32_t* tokens, uint32_t count, uint32_t positi
   count_ = rows_ = count;
   position_ = position;
   tail_ = false;
+  b_.store->BeginAppend(position, count);  // works in the scratch that ropes lie in
   FillRopes();
-  b_.store->BeginAppend(position, count);
   return RunSteps(0, b_.lowered->tail_begin);
 }
 

@@ -109,7 +109,6 @@ class Executor {
     BoundRows query;
     BoundHeads parts[2];  // of queries: what meets the two parts of keys
     BoundRows streams[plan::kStreams];
-    std::vector<attention::MixSpec> mix;  // by view
     const float* sink_logits = nullptr;
     std::vector<uint16_t> view_heads;  // query heads in order of their views
     std::vector<uint32_t> view_begin;  // [G + 1] into view_heads
@@ -183,6 +182,13 @@ class Executor {
 
   // The vectors of row `row` of the chunk, normed and rotated in place.
   float* PreparedRow(const BoundRows& rows, uint32_t row) const;
+  // What a view's queries see: its lanes may come to keep less than the model would show.
+  attention::MixSpec MixOf(const MixTasks& tasks, uint32_t view) const;
+  const store::LaneSpec& LaneOf(const MixTasks& tasks, uint32_t view) const;
+  void MergeHead(const MixTasks& tasks, uint32_t view, uint16_t head, const float* partials,
+                 uint64_t stride, uint32_t count, float* out) const;
+  void Vote(size_t index);
+  void VoteTask(const MixTasks& tasks, std::byte* worker, size_t view);
   uint32_t ViewOf(const MixTasks& tasks, uint32_t view, uint32_t tokens, LaneView* segments) const;
   void GatherQueries(const MixTasks& tasks, uint32_t view, uint32_t begin, uint32_t end,
                      float* query, int32_t* positions) const;

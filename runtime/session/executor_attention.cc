@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "attention/row_scores.h"
 #include "base/math.h"
 #include "session/executor.h"
 
@@ -55,22 +56,16 @@ void Executor::AppendRow(const BoundAttention& layer, size_t index, uint32_t row
   for (int i = 0; i < plan::kStreams; ++i) {
     const BoundRows& stream = layer.streams[i];
     if (stream.data == nullptr) continue;
-    const float* x = PreparedRow(stream, row);
-    for (uint32_t head = 0; head < stream.heads; ++head) {
+    float* x = PreparedRow(stream, row);
+    for (uint32_t head = 0; head < stream.heads; ++head, x += stream.width) {
+      const bool is_tail = kSlots[i] == &store::RowPlace::tail;
+      if (!is_tail && b_.store->LaneOf(index, head).rotated) {
+        b_.kernels->hadamard(x, 1, stream.width, stream.width);
+      }
       const store::RowSlot slot = b_.store->Place(index, head, position_ + row).*kSlots[i];
-      b_.kernels->encode_row[static_cast<int>(slot.codec)](x + head * stream.width, stream.width,
-                                                           slot.data, slot.meta);
+      b_.kernels->encode_row[static_cast<int>(slot.codec)](x, stream.width, slot.data, slot.meta);
     }
   }
-}
-
-Status Executor::RunAppend(const BoundStep& step) {
-  const size_t index = static_cast<size_t>(step.step->attention);
-  const BoundAttention& layer = attentions_[index];
-  ForRows(rows_, layer.query.stride, [&](uint32_t begin, uint32_t end) {
-    for (uint32_t row = begin; row < end; ++row) AppendRow(layer, index, row);
-  });
-  return {};
 }
 
 // One mix step: how it is cut, and where its results go.
@@ -132,6 +127,29 @@ uint32_t SplitsOf(const LaneView* segments, uint32_t count, const attention::Mix
 
 }  // namespace
 
+const store::LaneSpec& Executor::LaneOf(const MixTasks& tasks, uint32_t view) const {
+  return b_.store->LaneOf(tasks.index, tasks.layer->spec->views[view].key);
+}
+
+attention::MixSpec Executor::MixOf(const MixTasks& tasks, uint32_t view) const {
+  const model::AttentionSpec& spec = *tasks.layer->spec;
+  const store::LaneSpec& lane = LaneOf(tasks, view);
+  if (lane.mean) return {spec.scale, spec.softcap, kUnlimited, 0};  // what has left is in the mean
+  // A layer that reads another's rows may see fewer of them.
+  if (spec.left < lane.left) return {spec.scale, spec.softcap, spec.left, spec.sinks};
+  return {spec.scale, spec.softcap, lane.left, lane.sinks};
+}
+
+// One head's output from its partial records.
+void Executor::MergeHead(const MixTasks& tasks, uint32_t view, uint16_t head, const float* partials,
+                         uint64_t stride, uint32_t count, float* out) const {
+  const BoundAttention& layer = *tasks.layer;
+  const uint32_t width = layer.spec->value_width();
+  const float sink = layer.sink_logits == nullptr ? kNoSink : layer.sink_logits[head];
+  b_.kernels->merge(partials, stride, count, width, sink, out);
+  if (LaneOf(tasks, view).rotated) b_.kernels->hadamard(out, 1, width, width);
+}
+
 uint32_t Executor::ViewOf(const MixTasks& tasks, uint32_t view, uint32_t tokens,
                           LaneView* segments) const {
   const model::ViewHeads& heads = tasks.layer->spec->views[view];
@@ -146,11 +164,14 @@ uint32_t Executor::ViewOf(const MixTasks& tasks, uint32_t view, uint32_t tokens,
 void Executor::GatherQueries(const MixTasks& tasks, uint32_t view, uint32_t begin, uint32_t end,
                              float* query, int32_t* positions) const {
   const BoundAttention& layer = *tasks.layer;
+  const bool rotated = LaneOf(tasks, view).rotated;
   for (uint32_t row = begin; row < end; ++row) {
     for (uint32_t i = layer.view_begin[view]; i < layer.view_begin[view + 1]; ++i) {
       for (const BoundHeads& part : layer.parts) {
         if (part.data == nullptr) continue;
         std::memcpy(query, HeadOf(part, row, layer.view_heads[i]), part.width * sizeof(float));
+        // What meets rotated keys is rotated as they are.
+        if (rotated && &part == layer.parts) b_.kernels->hadamard(query, 1, part.width, part.width);
         query += part.width;
       }
       *positions++ = static_cast<int32_t>(tasks.position + row);
@@ -173,20 +194,20 @@ void Executor::MixTile(const MixTasks& tasks, std::byte* worker, size_t task) {
   GatherQueries(tasks, view, begin, end, scratch.query, scratch.positions);
   LaneView segments[store::kMostSegments];
   const uint32_t count = ViewOf(tasks, view, tasks.position + end, segments);
+  const attention::MixSpec mix = MixOf(tasks, view);
   for (uint32_t i = 0; i < count; ++i) {
-    const uint32_t first = FirstVisibleRow(segments[i], layer.mix[view], tasks.position + begin);
-    b_.kernels->mix(segments[i], layer.mix[view], scratch.query, spec.key_width(),
-                    scratch.positions, queries, first, segments[i].rows,
-                    scratch.partials + uint64_t{i} * queries * record, scratch.kernel);
+    const uint32_t first = FirstVisibleRow(segments[i], mix, tasks.position + begin);
+    b_.kernels->mix(segments[i], mix, scratch.query, spec.key_width(), scratch.positions, queries,
+                    first, segments[i].rows, scratch.partials + uint64_t{i} * queries * record,
+                    scratch.kernel);
   }
   const uint16_t* heads = layer.view_heads.data() + layer.view_begin[view];
   for (uint32_t i = 0; i < queries; ++i) {
     const uint16_t head = heads[i % group];
-    const float sink = layer.sink_logits == nullptr ? kNoSink : layer.sink_logits[head];
-    b_.kernels->merge(scratch.partials + uint64_t{i} * record, uint64_t{queries} * record, count,
-                      spec.value_width(), sink,
-                      tasks.output + uint64_t{begin + i / group} * tasks.output_width() +
-                          head * spec.value_width());
+    MergeHead(tasks, view, head, scratch.partials + uint64_t{i} * record,
+              uint64_t{queries} * record, count,
+              tasks.output + uint64_t{begin + i / group} * tasks.output_width() +
+                  head * spec.value_width());
   }
 }
 
@@ -204,17 +225,17 @@ void Executor::MixSplit(const MixTasks& tasks, std::byte* worker, size_t task) {
   GatherQueries(tasks, view, 0, 1, scratch.query, scratch.positions);
   LaneView segments[store::kMostSegments];
   const uint32_t count = ViewOf(tasks, view, tasks.position + 1, segments);
-  const bool exact = split + 1 < count;  // the first split has the exact rows
-  const LaneView& rows = segments[exact ? 0 : count - 1];
+  const attention::MixSpec mix = MixOf(tasks, view);
+  const bool whole = split + 1 < count;  // all segments but the last are one split each
+  const LaneView& rows = segments[whole ? split : count - 1];
   uint32_t begin = 0, end = rows.rows;
-  if (!exact) {
-    begin = FirstVisibleRow(rows, layer.mix[view], tasks.position) +
-            (split - (count - 1)) * plan::kSplitRows;
+  if (!whole) {
+    begin = FirstVisibleRow(rows, mix, tasks.position) + (split - (count - 1)) * plan::kSplitRows;
     end = std::min(begin + plan::kSplitRows, rows.rows);
   }
   float* partials = tasks.partials + (uint64_t{split} * spec.query_heads + first) * record;
-  b_.kernels->mix(rows, layer.mix[view], scratch.query, spec.key_width(), scratch.positions,
-                  queries, std::min(begin, end), end, partials, scratch.kernel);
+  b_.kernels->mix(rows, mix, scratch.query, spec.key_width(), scratch.positions, queries,
+                  std::min(begin, end), end, partials, scratch.kernel);
 }
 
 void Executor::MergeSplits(const MixTasks& tasks) {
@@ -223,9 +244,59 @@ void Executor::MergeSplits(const MixTasks& tasks) {
   const uint64_t record = tasks.record_floats();
   for (uint32_t slot = 0; slot < spec.query_heads; ++slot) {
     const uint16_t head = layer.view_heads[slot];
-    const float sink = layer.sink_logits == nullptr ? kNoSink : layer.sink_logits[head];
-    b_.kernels->merge(tasks.partials + slot * record, spec.query_heads * record, tasks.splits,
-                      spec.value_width(), sink, tasks.output + head * spec.value_width());
+    MergeHead(tasks, spec.head_map[head], head, tasks.partials + slot * record,
+              spec.query_heads * record, tasks.splits, tasks.output + head * spec.value_width());
+  }
+}
+
+// The newest queries of the chunk vote for the rows of the views whose lanes ask for it: here,
+// since the mix of the last layer runs for the rows alone whose logits are wanted.
+void Executor::Vote(size_t index) {
+  MixTasks tasks;
+  tasks.self = this;
+  tasks.index = index;
+  tasks.layer = &attentions_[index];
+  tasks.position = position_;
+  tasks.rows = rows_;
+  const uint32_t views = tasks.layer->spec->kv_heads();
+  bool voted = false;
+  for (uint32_t view = 0; view < views; ++view) voted |= LaneOf(tasks, view).voted();
+  if (!voted) return;
+  RunMixTasks(&tasks, views, tasks.position + tasks.rows, &Executor::VoteTask);
+}
+
+// In tiles of queries that fit the worker's scratch: their weights' sum first, then the weights.
+void Executor::VoteTask(const MixTasks& tasks, std::byte* worker, size_t index) {
+  const auto view = static_cast<uint32_t>(index);
+  const BoundAttention& layer = *tasks.layer;
+  const model::AttentionSpec& spec = *layer.spec;
+  const uint32_t group = layer.view_begin[view + 1] - layer.view_begin[view];
+  uint32_t voters = 0;
+  float* votes = b_.store->BeginVote(tasks.index, spec.views[view].key, tasks.rows, &voters);
+  if (votes == nullptr || group == 0) return;
+  const attention::MixSpec mix = MixOf(tasks, view);
+  const uint32_t record = tasks.record_floats();
+  const uint32_t tile = std::max(1u, plan::kTileQueries / group);
+  LaneView segments[store::kMostSegments];
+  const uint32_t count = ViewOf(tasks, view, tasks.position + tasks.rows, segments);
+  for (uint32_t begin = tasks.rows - voters; begin < tasks.rows; begin += tile) {
+    const uint32_t end = std::min(begin + tile, tasks.rows), queries = group * (end - begin);
+    const WorkerScratch scratch(worker, queries, spec.key_width(), record);
+    GatherQueries(tasks, view, begin, end, scratch.query, scratch.positions);
+    for (uint32_t i = 0; i < count; ++i) {
+      b_.kernels->mix(segments[i], mix, scratch.query, spec.key_width(), scratch.positions, queries,
+                      0, segments[i].rows, scratch.partials + uint64_t{i} * queries * record,
+                      scratch.kernel);
+    }
+    // The records are read before their place takes what they sum up to.
+    float* sums = scratch.partials;
+    for (uint32_t i = 0; i < queries; ++i) {
+      sums[i] = attention::LogSumExp(scratch.partials + uint64_t{i} * record,
+                                     uint64_t{queries} * record, count, kNoSink);
+    }
+    b_.kernels->row_scores(segments[count - 1], mix, scratch.query, spec.key_width(),
+                           scratch.positions, queries, sums, 0, segments[count - 1].rows, votes,
+                           scratch.kernel);
   }
 }
 
@@ -250,6 +321,16 @@ void Executor::RunMixTasks(MixTasks* tasks, uint32_t count, uint64_t row_visits,
       tasks);
 }
 
+Status Executor::RunAppend(const BoundStep& step) {
+  const size_t index = static_cast<size_t>(step.step->attention);
+  const BoundAttention& layer = attentions_[index];
+  ForRows(rows_, layer.query.stride, [&](uint32_t begin, uint32_t end) {
+    for (uint32_t row = begin; row < end; ++row) AppendRow(layer, index, row);
+  });
+  Vote(index);
+  return {};
+}
+
 Status Executor::RunMix(const BoundStep& step) {
   MixTasks tasks;
   tasks.self = this;
@@ -271,7 +352,7 @@ Status Executor::RunMix(const BoundStep& step) {
   for (uint32_t view = 0; view < views; ++view) {
     const uint32_t count = ViewOf(tasks, view, tasks.position + 1, segments);
     tasks.splits =
-        std::max(tasks.splits, SplitsOf(segments, count, layer.mix[view], tasks.position));
+        std::max(tasks.splits, SplitsOf(segments, count, MixOf(tasks, view), tasks.position));
   }
   tasks.partials = reinterpret_cast<float*>(b_.arena + b_.plan->partial_region.offset);
   RunMixTasks(&tasks, views * tasks.splits, uint64_t{tasks.splits} * plan::kSplitRows,

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "attention/softmax_mix.h"
 #include "base/math.h"
 #include "base/platform.h"
 
@@ -19,8 +20,10 @@ Result<plan::Plan> PlanSession(Engine& engine, const plan::Limits& limits) {
     return Status::Make(StatusCode::kInvalidArgument, "chunk %u > %u", limits.chunk,
                         plan::kMaxChunk);
   }
+  HR_ASSIGN_OR_RETURN(const auto profiles,
+                      plan::Profiles(engine.model(), limits.codec, limits.profile));
   HR_ASSIGN_OR_RETURN(const plan::BackendFacts facts, engine.Facts());
-  return plan::Solve(engine.model(), engine.lowered(), facts, limits);
+  return plan::Solve(engine.model(), engine.lowered(), facts, limits, profiles);
 }
 
 Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<Engine> engine,
@@ -56,6 +59,12 @@ Result<std::unique_ptr<Session>> Session::Allocate(std::shared_ptr<Engine> engin
   HR_ASSIGN_OR_RETURN(const auto state, s.arena_.Take(s.plan_.state_bytes));
   s.tokens_ = reinterpret_cast<int32_t*>(activations.data() + s.plan_.token_region.offset);
   s.store_ = store::KvStore(s.plan_.layers, state);
+  s.store_.Lend(Recoder(), s.free_scratch());
+  HR_ASSIGN_OR_RETURN(s.profiles_,
+                      plan::Profiles(s.engine_->model(), limits.codec, limits.profile));
+  for (const plan::Profile& profile : s.profiles_) {  // a trim changes the name, and takes no heap
+    s.plan_.profile.reserve(profile.name.size());
+  }
   Bindings bindings;
   bindings.model = &s.engine_->model();
   bindings.lowered = &s.engine_->lowered();
@@ -72,6 +81,15 @@ Result<std::unique_ptr<Session>> Session::Allocate(std::shared_ptr<Engine> engin
   bindings.release_embeddings = s.engine_->options().weights_are_mapped;
   s.executor_ = std::make_unique<Executor>(bindings);
   return session;
+}
+
+store::RowRecoder Session::Recoder() {
+  const xnnpack::Kernels& kernels = xnnpack::BestKernels();
+  return {attention::DecodeRow, kernels.encode_row, kernels.hadamard};
+}
+
+std::span<std::byte> Session::free_scratch() const {
+  return {const_cast<Arena&>(arena_).data() + plan_.activation_bytes, plan_.scratch_bytes};
 }
 
 std::span<std::byte> Session::caller_scratch() const {
@@ -151,8 +169,8 @@ Status Session::Rewind(uint32_t position) {
   if (position == position_) return {};
   if (!store_.CanRewind(position_, position)) {
     return Status::Make(StatusCode::kUnsupported,
-                        "rewind from %u to %u: a windowed layer no longer holds what that position "
-                        "sees; rewind to 0 and prefill again",
+                        "rewind from %u to %u: the cache no longer holds what that position sees; "
+                        "rewind to 0 and prefill again",
                         position_, position);
   }
   store_.Rewind(position_, position);

@@ -69,11 +69,18 @@ class Session {
                                                    const plan::Limits& limits, plan::Plan plan);
   Status CheckTokens(std::span<const int32_t> tokens) const;
   Status AppendChunk(std::span<const int32_t> chunk, bool last, float* all_logits);
-  uint64_t SmallerStateBytes(uint32_t context, RowCodec codec) const;
-  void ShrinkState(uint32_t context, RowCodec codec, uint64_t state_bytes);
+  static store::RowRecoder Recoder();
+  // Free between steps.
+  std::span<std::byte> free_scratch() const;
+  uint64_t SmallerStateBytes(uint32_t context, size_t profile) const;
+  void ShrinkState(uint32_t context, size_t profile, uint64_t state_bytes);
+  store::LaneSpec LaneUnder(size_t profile, size_t layer, uint32_t kv_head,
+                            const store::LaneSpec& now, uint32_t context) const;
+  uint64_t FormDigest() const;
 
   std::shared_ptr<Engine> engine_;
   plan::Limits limits_;
+  std::vector<plan::Profile> profiles_;  // that it may be trimmed to, best first
   plan::Plan plan_;
   Arena
       arena_;  // activations and scratch, then the state, so that the state's end can be given back

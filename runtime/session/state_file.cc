@@ -1,6 +1,9 @@
-// Session files: header, tokens, then the state's spans in KvStore order, all little-endian.
+// Session files: header, tokens, the states of lanes that have one, then the spans of rows in
+// KvStore order, all little-endian.
+#include <algorithm>
 #include <cstring>
 #include <span>
+#include <vector>
 
 #include <xxhash.h>
 
@@ -11,17 +14,17 @@ namespace headroom::session {
 namespace {
 
 constexpr char kMagic[8] = {'H', 'R', 'S', 'E', 'S', 'S', 'N', '\0'};
-constexpr uint32_t kLayoutVersion = 1;
+constexpr uint32_t kLayoutVersion = 2;
 
 struct Header {
   char magic[8];
   uint32_t layout_version;
-  uint32_t codec;  // RowCodec
+  uint32_t lane_states;
   uint64_t model_digest;
   uint64_t tokens;
   uint64_t state_bytes;
-  uint64_t checksum;  // XXH3-64 of everything after the header
-  uint64_t reserved;
+  uint64_t checksum;         // XXH3-64 of everything after the header
+  uint64_t form;             // how rows are kept: Session::FormDigest
   uint64_t header_checksum;  // XXH3-64 of the header before this field
 };
 static_assert(sizeof(Header) == 64);
@@ -30,11 +33,11 @@ uint64_t HeaderChecksum(const Header& header) {
   return XXH3_64bits(&header, offsetof(Header, header_checksum));
 }
 
-Header Describe(uint64_t digest, RowCodec codec, uint32_t tokens, uint64_t state_bytes) {
+Header Describe(uint64_t digest, uint64_t form, uint32_t tokens, uint64_t state_bytes) {
   Header header = {};
   std::memcpy(header.magic, kMagic, sizeof(kMagic));
   header.layout_version = kLayoutVersion;
-  header.codec = static_cast<uint32_t>(codec);
+  header.form = form;
   header.model_digest = digest;
   header.tokens = tokens;
   header.state_bytes = state_bytes;
@@ -54,7 +57,9 @@ Status CheckHeader(const Header& header, uint64_t file_bytes) {
   }
   // Both terms are bounded by the file before they are added.
   if (header.tokens > file_bytes / sizeof(int32_t) || header.state_bytes > file_bytes ||
-      sizeof(Header) + header.tokens * sizeof(int32_t) + header.state_bytes != file_bytes) {
+      sizeof(Header) + header.tokens * sizeof(int32_t) +
+              uint64_t{header.lane_states} * sizeof(store::LaneState) + header.state_bytes !=
+          file_bytes) {
     return Status::Make(StatusCode::kCorrupt, "session file: %llu tokens + %llu bytes != file %llu",
                         static_cast<unsigned long long>(header.tokens),
                         static_cast<unsigned long long>(header.state_bytes),
@@ -65,14 +70,43 @@ Status CheckHeader(const Header& header, uint64_t file_bytes) {
 
 }  // namespace
 
+// Of everything that says what lies in the spans and what becomes of it, but not of capacities
+// (unless all rows of a ring are seen).
+uint64_t Session::FormDigest() const {
+  XXH3_state_t hash;
+  XXH3_64bits_reset(&hash);
+  auto add = [&](uint32_t value) { XXH3_64bits_update(&hash, &value, sizeof(value)); };
+  for (const store::LayerSpec& layer : plan_.layers) {
+    for (const store::LaneGroup& group : layer.groups) {
+      const store::LaneSpec& lane = group.spec;
+      add(group.lanes);
+      for (const store::LaneArray& array : {lane.key, lane.tail, lane.value}) {
+        add(static_cast<uint32_t>(array.codec));
+        add(array.width);
+      }
+      for (const uint32_t value :
+           {lane.exact_rows, uint32_t{lane.rotated}, uint32_t{lane.mean}, lane.sinks, lane.left,
+            lane.vote.rows, lane.vote.observe, uint32_t{lane.vote.accumulate}, lane.vote.pool,
+            uint32_t{lane.vote.pool_max}, lane.mean ? lane.capacity : 0u}) {
+        add(value);
+      }
+    }
+  }
+  return XXH3_64bits_digest(&hash);
+}
+
 Status Session::Save(const char* path) const {
   const uint64_t state_bytes = store_.SpanBytes(position_);
   const uint64_t token_bytes = position_ * sizeof(int32_t);
-  HR_ASSIGN_OR_RETURN(
-      auto file, platform::FileBuilder::Create(path, sizeof(Header) + token_bytes + state_bytes));
+  const auto states = store_.states();
+  HR_ASSIGN_OR_RETURN(auto file,
+                      platform::FileBuilder::Create(
+                          path, sizeof(Header) + token_bytes + states.size_bytes() + state_bytes));
   std::byte* out = file.data() + sizeof(Header);
   std::memcpy(out, tokens_, token_bytes);
   out += token_bytes;
+  std::memcpy(out, states.data(), states.size_bytes());
+  out += states.size_bytes();
   store_.ForEachSpan(
       position_,
       [](void* context, std::span<std::byte> bytes) {
@@ -82,8 +116,10 @@ Status Session::Save(const char* path) const {
         return true;
       },
       &out);
-  Header header = Describe(engine_->model().digest, plan_.codec, position_, state_bytes);
-  header.checksum = XXH3_64bits(file.data() + sizeof(Header), token_bytes + state_bytes);
+  Header header = Describe(engine_->model().digest, FormDigest(), position_, state_bytes);
+  header.lane_states = static_cast<uint32_t>(states.size());
+  header.checksum =
+      XXH3_64bits(file.data() + sizeof(Header), token_bytes + states.size_bytes() + state_bytes);
   header.header_checksum = HeaderChecksum(header);
   std::memcpy(file.data(), &header, sizeof(header));
   return file.Commit();
@@ -104,21 +140,17 @@ Status Session::Restore(const char* path) {
                         static_cast<unsigned long long>(header.model_digest),
                         static_cast<unsigned long long>(engine_->model().digest));
   }
-  if (header.codec != static_cast<uint32_t>(plan_.codec)) {
-    return Status::Make(StatusCode::kMismatch, "session file: cache codec %u, this session %s",
-                        header.codec, RowCodecName(plan_.codec));
+  if (header.form != FormDigest() || header.lane_states != store_.states().size()) {
+    return Status::Make(StatusCode::kMismatch,
+                        "session file: its rows are kept in another way than this session's, "
+                        "cache %.60s",
+                        plan_.profile.c_str());
   }
   if (header.tokens > plan_.context) {
     return Status::Make(StatusCode::kContextFull, "session file: %llu tokens > context %u",
                         static_cast<unsigned long long>(header.tokens), plan_.context);
   }
   const auto count = static_cast<uint32_t>(header.tokens);
-  if (header.state_bytes != store_.SpanBytes(count)) {
-    return Status::Make(StatusCode::kMismatch,
-                        "session file: %llu state bytes, this model has %llu",
-                        static_cast<unsigned long long>(header.state_bytes),
-                        static_cast<unsigned long long>(store_.SpanBytes(count)));
-  }
   const std::byte* body = file.data() + sizeof(header);
   if (XXH3_64bits(body, file.bytes() - sizeof(header)) != header.checksum) {
     return Status::Make(StatusCode::kCorrupt, "session file: checksum differs");
@@ -130,9 +162,24 @@ Status Session::Restore(const char* path) {
                           engine_->model().metadata.vocabulary);
     }
   }
+  std::vector<store::LaneState> states(header.lane_states), before(states.size());
+  const std::byte* in = body + tokens.size_bytes();
+  std::memcpy(states.data(), in, states.size() * sizeof(store::LaneState));
+  in += states.size() * sizeof(store::LaneState);
+  std::copy(store_.states().begin(), store_.states().end(), before.begin());
+  if (!store_.SetStates(states, count)) {
+    return Status::Make(StatusCode::kCorrupt, "session file: rows that %u tokens cannot have",
+                        count);
+  }
+  if (const uint64_t bytes = store_.SpanBytes(count); header.state_bytes != bytes) {
+    (void)store_.SetStates(before, position_);
+    return Status::Make(StatusCode::kMismatch,
+                        "session file: %llu state bytes, this model has %llu",
+                        static_cast<unsigned long long>(header.state_bytes),
+                        static_cast<unsigned long long>(bytes));
+  }
   // Everything agrees: from here on nothing can fail.
   std::memcpy(tokens_, tokens.data(), tokens.size_bytes());
-  const std::byte* in = body + tokens.size_bytes();
   store_.ForEachSpan(
       count,
       [](void* context, std::span<std::byte> bytes) {

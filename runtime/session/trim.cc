@@ -11,24 +11,35 @@ namespace {
 constexpr uint32_t kMargin = 64;  // tokens of context left free, so that the talk can go on
 constexpr uint64_t kImpossible = UINT64_MAX;
 
-// Rings stay as they are: they are no longer than their window needs.
-store::LaneSpec Smaller(store::LaneSpec lane, uint32_t context, RowCodec codec) {
-  lane.key.codec = lane.value.codec = codec;
-  if (!lane.ring) lane.capacity = context - lane.exact_rows;
+}  // namespace
+
+// What the lane of a head becomes. Rings and votes that are there keep as many rows as they have
+// room for: the chunk that the executor is bound to must still fit.
+store::LaneSpec Session::LaneUnder(size_t profile, size_t layer, uint32_t kv_head,
+                                   const store::LaneSpec& now, uint32_t context) const {
+  const model::AttentionSpec& attention = engine_->model().attentions[layer];
+  const model::RoleSpec& role =
+      profiles_[profile].RoleOf(layer, std::min(kv_head, attention.kv_heads() - 1));
+  store::LaneSpec lane = plan::LaneOf(attention, kv_head, role, context, plan_.chunk);
+  if (now.ring) lane.capacity = now.capacity, lane.ring = true;
+  if (now.voted() && !lane.voted()) {  // fewer rows of the context than votes leave: all of them
+    lane.vote = now.vote;
+    lane.vote.rows = std::min(now.vote.rows, lane.capacity);
+  }
   return lane;
 }
 
-}  // namespace
-
-// The state with layers without a ring cut to `context` rows, and rows of `codec`; kImpossible when
-// some layer would not fit in its own place.
-uint64_t Session::SmallerStateBytes(uint32_t context, RowCodec codec) const {
+// The state under that profile with `context` rows; kImpossible when some lane would not fit in its
+// own place.
+uint64_t Session::SmallerStateBytes(uint32_t context, size_t profile) const {
   uint64_t bytes = 0;
-  for (const store::LayerSpec& layer : plan_.layers) {
-    for (const store::LaneGroup& group : layer.groups) {
-      const store::LaneSpec smaller = Smaller(group.spec, context, codec);
-      if (!store::CanShrink(group.spec, smaller)) return kImpossible;
-      bytes += store::GroupBytes({group.lanes, smaller});
+  for (size_t i = 0; i < plan_.layers.size(); ++i) {
+    uint32_t head = 0;
+    for (const store::LaneGroup& group : plan_.layers[i].groups) {
+      const store::LaneGroup smaller{group.lanes, LaneUnder(profile, i, head, group.spec, context)};
+      if (!store::CanShrink(group, smaller)) return kImpossible;
+      bytes += store::GroupBytes(smaller);
+      head += group.lanes;
     }
   }
   return RoundUp(bytes, 64);
@@ -37,22 +48,24 @@ uint64_t Session::SmallerStateBytes(uint32_t context, RowCodec codec) const {
 // Memory may be short when this runs: the plan and the store change in place, and rows are recoded
 // in the scratch that steps use. Activations and scratch stay as they are: the executor is bound to
 // them.
-void Session::ShrinkState(uint32_t context, RowCodec codec, uint64_t state_bytes) {
+void Session::ShrinkState(uint32_t context, size_t profile, uint64_t state_bytes) {
   plan_.state_bytes_per_token = 0;
-  for (store::LayerSpec& layer : plan_.layers) {
-    for (store::LaneGroup& group : layer.groups) {
-      group.spec = Smaller(group.spec, context, codec);
+  for (size_t i = 0; i < plan_.layers.size(); ++i) {
+    uint32_t head = 0;
+    for (store::LaneGroup& group : plan_.layers[i].groups) {
+      group.spec = LaneUnder(profile, i, head, group.spec, context);
+      head += group.lanes;
     }
-    plan_.state_bytes_per_token += store::LayerBytesPerToken(layer);
+    plan_.state_bytes_per_token += store::LayerBytesPerToken(plan_.layers[i]);
   }
-  store::RowRecoder recoder;
-  recoder.decode = attention::DecodeRow;
-  recoder.encode = xnnpack::BestKernels().encode_row;
-  store_.ShrinkTo(plan_.layers, position_, recoder,
-                  {arena_.data() + plan_.activation_bytes, plan_.scratch_bytes});
+  store_.ShrinkTo(plan_.layers, position_, Recoder(), free_scratch());
   const uint64_t saved = plan_.state_bytes - state_bytes;
   plan_.context = plan_.max_context = limits_.context = context;
-  plan_.codec = codec;
+  plan_.profile = profiles_[profile].name;
+  plan_.profile_index = profile;
+  const model::ProfileSpec* source = profiles_[profile].source;
+  plan_.quality = source == nullptr || source->quality.empty() ? nullptr : &source->quality[0];
+  plan_.better_profile.clear();
   plan_.state_bytes = state_bytes;
   plan_.private_bytes -= saved;
   plan_.total_bytes -= saved;
@@ -75,17 +88,16 @@ Status Session::Trim(uint64_t target_bytes, uint64_t* freed_bytes) {
   const uint64_t before = plan_.total_bytes, rest = before - plan_.state_bytes;
   const auto wanted = static_cast<uint32_t>(RoundUp(position_ + kMargin, 16));
   const uint32_t context = std::min(plan_.context, wanted);
-  RowCodec codec = plan_.codec;
-  uint64_t state_bytes = SmallerStateBytes(context, codec);
-  if (rest + state_bytes > target_bytes) {
-    // Narrow rows are no smaller in int8; such a session gives back context only.
-    const uint64_t in_int8 = SmallerStateBytes(context, RowCodec::kI8Token);
-    if (in_int8 < state_bytes) {
-      codec = RowCodec::kI8Token;
-      state_bytes = in_int8;
-    }
+  // The profile it has, then down the list: the first that is small enough, else the smallest.
+  size_t profile = plan_.profile_index;
+  uint64_t state_bytes = SmallerStateBytes(context, profile);
+  for (size_t i = profile + 1; i < profiles_.size() && rest + state_bytes > target_bytes; ++i) {
+    const uint64_t bytes = SmallerStateBytes(context, i);
+    if (bytes >= state_bytes) continue;
+    state_bytes = bytes;
+    profile = i;
   }
-  if (state_bytes < plan_.state_bytes) ShrinkState(context, codec, state_bytes);
+  if (state_bytes < plan_.state_bytes) ShrinkState(context, profile, state_bytes);
   *freed_bytes = before - plan_.total_bytes;
   if (plan_.total_bytes <= target_bytes) return {};
   return Status::Make(StatusCode::kOverBudget,

@@ -58,15 +58,18 @@ void KvStore::Build(std::vector<LayerSpec> layers) {
     uint32_t head = 0;
     for (const LaneGroup& from : layers_[i].groups) {
       groups_[i].push_back(MakeGroup(from, head, &end));
+      groups_[i].back().first_state = static_cast<uint32_t>(states_.size());
+      states_.resize(states_.size() + from.lanes);
       head += from.lanes;
     }
   }
 }
 
-KvStore::Group KvStore::MakeGroup(const LaneGroup& from, uint32_t first_head, uint64_t* end) {
-  Group group{from.spec, LaneLayout(from.spec), *end, *end, first_head, from.lanes, 0};
-  if (from.spec.ring) group.lanes += RoundUp(from.spec.capacity * sizeof(int32_t), 64);
-  *end = group.lanes + from.lanes * group.layout.bytes;
+KvStore::Group KvStore::MakeGroup(const LaneGroup& from, uint32_t first_head, uint64_t* end) const {
+  Group group{from.spec, LaneLayout(from.spec), 0, *end, first_head, from.lanes, 0, 0};
+  group.positions = group.lanes + from.lanes * group.layout.bytes;
+  *end = group.positions;
+  if (from.spec.ring) *end += RoundUp(from.spec.capacity * sizeof(int32_t), 64);
   return group;
 }
 
@@ -101,7 +104,9 @@ int32_t* KvStore::Positions(const Group& group) const {
 void KvStore::BeginAppend(uint32_t position, uint32_t count) {
   for (auto& groups : groups_) {
     for (Group& group : groups) {
+      if (group.spec.voted()) MakeRoom(group, position, count);
       if (!group.spec.ring) continue;
+      if (group.spec.mean) FoldRows(group, position, count);
       int32_t* positions = Positions(group);
       for (uint32_t p = std::max(position, group.spec.exact_rows); p < position + count; ++p) {
         positions[RowOf(group.spec, p)] = static_cast<int32_t>(p);
@@ -120,7 +125,18 @@ RowPlace KvStore::Place(size_t layer, uint32_t kv_head, uint32_t position) const
             SlotAt(Exact(spec.tail), lane + at.exact_tail, nullptr, position),
             SlotAt(Exact(spec.value), lane + at.exact_value, nullptr, position)};
   }
-  const uint64_t row = RowOf(spec, position);
+  uint32_t row = RowOf(spec, position);
+  if (spec.voted()) {
+    const LaneState& state = StateOf(group, kv_head);
+    row = state.append_row + (position - std::max(state.append_begin, spec.exact_rows));
+  }
+  return PlaceRow(group, kv_head, row);
+}
+
+RowPlace KvStore::PlaceRow(const Group& group, uint32_t kv_head, uint32_t row) const {
+  const LaneSpec& spec = group.spec;
+  const LaneLayout& at = group.layout;
+  std::byte* lane = Lane(group, kv_head);
   return {SlotAt(spec.key, lane + at.key, lane + at.key_meta, row),
           SlotAt(spec.tail, lane + at.tail, lane + at.tail_meta, row),
           SlotAt(spec.value, lane + at.value, lane + at.value_meta, row)};
@@ -143,6 +159,16 @@ uint32_t KvStore::View(size_t layer, const LaneHeads& heads, uint32_t tokens,
     view.values = Rows(Exact(values.spec.value), value + values.layout.exact_value, nullptr);
     view.rows = std::min(tokens, spec.exact_rows);
   }
+  if (spec.mean && StateOf(keys, heads.key).gone != 0) {
+    LaneView& view = segments[count++] = {};
+    view.keys = Rows({RowCodec::kF32, spec.key.width}, key + keys.layout.mean_key, nullptr);
+    view.key_tail =
+        Rows({RowCodec::kF32, tails.spec.tail.width}, tail + tails.layout.mean_tail, nullptr);
+    view.values =
+        Rows({RowCodec::kF32, values.spec.value.width}, value + values.layout.mean_value, nullptr);
+    view.bias = reinterpret_cast<const float*>(key + keys.layout.mean_bias);
+    view.rows = 1;
+  }
   if (count == 0 || BodyRows(spec, tokens) != 0) {
     LaneView& view = segments[count++] = {};
     view.keys = Rows(spec.key, key + keys.layout.key, key + keys.layout.key_meta);
@@ -152,6 +178,10 @@ uint32_t KvStore::View(size_t layer, const LaneHeads& heads, uint32_t tokens,
     view.rows = BodyRows(spec, tokens);
     view.first_position = static_cast<int32_t>(spec.exact_rows);
     view.positions = spec.ring ? Positions(keys) : nullptr;
+    if (spec.voted()) {
+      view.rows = StateOf(keys, heads.key).rows;
+      view.positions = reinterpret_cast<const int32_t*>(key + keys.layout.positions);
+    }
   }
   return count;
 }
@@ -162,6 +192,9 @@ bool KvStore::CanRewind(uint32_t tokens, uint32_t position) const {
     for (const Group& group : groups) {
       const uint32_t begin = WindowBegin(group.spec, position);
       if (begin < group.kept_from) return false;
+      for (uint32_t i = 0; group.spec.voted() && i < group.count; ++i) {
+        if (StateOf(group, group.first_head + i).thinned_at > position) return false;
+      }
       if (!group.spec.ring) continue;
       const int32_t* positions = Positions(group);
       for (uint32_t p = std::max(begin, group.spec.exact_rows); p < position; ++p) {
@@ -176,6 +209,16 @@ void KvStore::Rewind(uint32_t tokens, uint32_t position) {
   for (auto& groups : groups_) {
     for (Group& group : groups) {
       if (position == 0) group.kept_from = 0;
+      for (uint32_t i = 0; i < group.count; ++i) {
+        const uint32_t head = group.first_head + i;
+        LaneState& state = StateOf(group, head);
+        if (position == 0) state = {};
+        const auto* kept =
+            reinterpret_cast<const int32_t*>(Lane(group, head) + group.layout.positions);
+        while (state.rows > 0 && kept[state.rows - 1] >= static_cast<int32_t>(position)) {
+          --state.rows;
+        }
+      }
       if (!group.spec.ring) continue;
       int32_t* positions = Positions(group);
       const uint32_t rows = BodyRows(group.spec, tokens);
@@ -187,8 +230,9 @@ void KvStore::Rewind(uint32_t tokens, uint32_t position) {
 }
 
 // One lane's kept positions, each range cut where the lane's arrays end or a ring wraps.
-bool KvStore::VisitLane(const Group& group, std::byte* lane, uint32_t tokens,
+bool KvStore::VisitLane(const Group& group, uint32_t head, uint32_t tokens,
                         bool (*visit)(void*, std::span<std::byte>), void* context) const {
+  std::byte* lane = Lane(group, head);
   const LaneSpec& spec = group.spec;
   const LaneLayout& at = group.layout;
   auto visit_array = [&](const LaneArray& array, uint64_t data, uint64_t meta, uint64_t row,
@@ -215,7 +259,26 @@ bool KvStore::VisitLane(const Group& group, std::byte* lane, uint32_t tokens,
     }
     return true;
   };
-  return visit_range(0, SinkEnd(spec, tokens)) && visit_range(WindowBegin(spec, tokens), tokens);
+  if (spec.mean) {  // all that has not gone into the mean is seen, whatever the window
+    const uint64_t rows = spec.capacity;
+    auto* positions = reinterpret_cast<std::byte*>(Positions(group));
+    return visit_range(0, std::min(tokens, spec.exact_rows)) &&
+           visit_array(spec.key, at.key, at.key_meta, 0, rows) &&
+           visit_array(spec.tail, at.tail, at.tail_meta, 0, rows) &&
+           visit_array(spec.value, at.value, at.value_meta, 0, rows) &&
+           visit(context, {lane + at.mean_key, at.bytes - at.mean_key}) &&
+           visit(context, {positions, rows * sizeof(int32_t)});
+  }
+  if (!spec.voted()) {
+    return visit_range(0, SinkEnd(spec, tokens)) && visit_range(WindowBegin(spec, tokens), tokens);
+  }
+  const uint64_t rows = StateOf(group, head).rows;
+  return visit_range(0, std::min(tokens, spec.exact_rows)) &&
+         visit_array(spec.key, at.key, at.key_meta, 0, rows) &&
+         visit_array(spec.tail, at.tail, at.tail_meta, 0, rows) &&
+         visit_array(spec.value, at.value, at.value_meta, 0, rows) &&
+         visit(context, {lane + at.positions, rows * sizeof(int32_t)}) &&
+         visit(context, {lane + at.votes, rows * sizeof(float)});
 }
 
 bool KvStore::ForEachSpan(uint32_t tokens, bool (*visit)(void*, std::span<std::byte>),
@@ -223,8 +286,7 @@ bool KvStore::ForEachSpan(uint32_t tokens, bool (*visit)(void*, std::span<std::b
   for (const auto& groups : groups_) {
     for (const Group& group : groups) {
       for (uint32_t i = 0; i < group.count; ++i) {
-        std::byte* lane = Lane(group, group.first_head + i);
-        if (!VisitLane(group, lane, tokens, visit, context)) return false;
+        if (!VisitLane(group, group.first_head + i, tokens, visit, context)) return false;
       }
     }
   }
@@ -243,14 +305,33 @@ uint64_t KvStore::SpanBytes(uint32_t tokens) const {
   return total;
 }
 
+bool KvStore::SetStates(std::span<const LaneState> states, uint32_t tokens) {
+  if (states.size() != states_.size()) return false;
+  for (const auto& groups : groups_) {
+    for (const Group& group : groups) {
+      for (uint32_t i = 0; i < group.count; ++i) {
+        const LaneState& state = states[group.first_state + i];
+        const uint32_t behind = tokens - std::min(tokens, group.spec.exact_rows);
+        const uint32_t rows = group.spec.voted() ? std::min(behind, group.spec.capacity) : 0;
+        if (state.rows > rows || state.append_row > rows || state.append_begin > tokens ||
+            state.thinned_at > tokens || state.gone > tokens || state.voting > 1) {
+          return false;
+        }
+      }
+    }
+  }
+  std::copy(states.begin(), states.end(), states_.begin());
+  return true;
+}
+
 void KvStore::AdoptSpans(uint32_t tokens) {
-  ClearPositions();
   for (auto& groups : groups_) {
     for (Group& group : groups) {
       const LaneSpec& spec = group.spec;
       group.kept_from = WindowBegin(spec, tokens);
-      if (!spec.ring) continue;
+      if (!spec.ring || spec.mean) continue;  // with a mean, positions were among the spans
       int32_t* positions = Positions(group);
+      std::fill_n(positions, spec.capacity, -1);
       auto show = [&](uint32_t begin, uint32_t end) {
         for (uint32_t p = std::max(begin, spec.exact_rows); p < end; ++p) {
           positions[RowOf(spec, p)] = static_cast<int32_t>(p);
@@ -263,6 +344,7 @@ void KvStore::AdoptSpans(uint32_t tokens) {
 }
 
 void KvStore::CopyFrom(const KvStore& other, uint32_t tokens) {
+  states_ = other.states_;
   for (size_t i = 0; i < groups_.size(); ++i) {
     for (size_t g = 0; g < groups_[i].size(); ++g) {
       Group& group = groups_[i][g];
@@ -273,8 +355,9 @@ void KvStore::CopyFrom(const KvStore& other, uint32_t tokens) {
       }
       const LaneSpec& spec = group.spec;
       const LaneLayout& at = group.layout;
-      const uint64_t rows = BodyRows(spec, tokens);
       for (uint32_t head = 0; head < group.count; ++head) {
+        const uint64_t rows =
+            spec.voted() ? StateOf(group, group.first_head + head).rows : BodyRows(spec, tokens);
         std::byte* to = Lane(group, group.first_head + head);
         const std::byte* from = other.Lane(other.groups_[i][g], group.first_head + head);
         auto copy = [&](uint64_t begin, uint64_t bytes) {

@@ -39,14 +39,25 @@ const LaneSpec& LayerSpec::lane(uint32_t kv_head) const {
 
 LaneSpec PlanLane(LaneSpec wanted, uint32_t context, uint32_t chunk) {
   wanted.exact_rows = std::min(wanted.exact_rows, context);
-  wanted.capacity = context - wanted.exact_rows;
+  const uint32_t all = wanted.capacity = context - wanted.exact_rows;
   wanted.ring = false;
-  if (wanted.left == kUnlimited) return wanted;
-  const uint64_t sinks = std::max(wanted.sinks, wanted.exact_rows) - wanted.exact_rows;
-  const uint64_t rows = sinks + RoundUp(uint64_t{wanted.left} + chunk, 16);
-  if (rows >= wanted.capacity) return wanted;
-  wanted.capacity = static_cast<uint32_t>(rows);
-  wanted.ring = true;
+  if (wanted.voted()) {
+    const uint64_t rows = RoundUp(uint64_t{wanted.vote.rows} + chunk, 16);
+    if (rows >= all) {
+      wanted.vote = {};
+    } else {
+      wanted.capacity = static_cast<uint32_t>(rows);
+    }
+  } else if (wanted.left != kUnlimited) {
+    const uint64_t sinks = std::max(wanted.sinks, wanted.exact_rows) - wanted.exact_rows;
+    const uint64_t rows = sinks + RoundUp(uint64_t{wanted.left} + chunk, 16);
+    wanted.ring = rows < all;
+    if (wanted.ring) wanted.capacity = static_cast<uint32_t>(rows);
+  }
+  if (wanted.mean && !wanted.ring) {  // nothing ever leaves
+    wanted.mean = false;
+    wanted.left = kUnlimited;
+  }
   return wanted;
 }
 
@@ -64,6 +75,13 @@ LaneLayout::LaneLayout(const LaneSpec& spec) {
   place(&exact_key, spec.exact_rows, RowDataBytes(RowCodec::kF16, spec.key.width));
   place(&exact_tail, spec.exact_rows, RowDataBytes(RowCodec::kF16, spec.tail.width));
   place(&exact_value, spec.exact_rows, RowDataBytes(RowCodec::kF16, spec.value.width));
+  place(&positions, spec.voted() ? spec.capacity : 0, sizeof(int32_t));
+  place(&votes, spec.voted() ? spec.capacity : 0, sizeof(float));
+  const uint64_t means = spec.mean ? 1 : 0;
+  place(&mean_key, means, RowDataBytes(RowCodec::kF32, spec.key.width));
+  place(&mean_tail, means, RowDataBytes(RowCodec::kF32, spec.tail.width));
+  place(&mean_value, means, RowDataBytes(RowCodec::kF32, spec.value.width));
+  place(&mean_bias, means, sizeof(float));
 }
 
 uint64_t GroupBytes(const LaneGroup& group) {
@@ -81,7 +99,7 @@ uint64_t LayerBytes(const LayerSpec& spec) {
 uint64_t LayerBytesPerToken(const LayerSpec& spec) {
   uint64_t bytes = 0;
   for (const LaneGroup& group : spec.groups) {
-    if (group.spec.ring) continue;
+    if (group.spec.ring || group.spec.voted()) continue;
     for (const LaneArray& array : {group.spec.key, group.spec.tail, group.spec.value}) {
       bytes += group.lanes * (DataBytes(array) + MetaBytes(array));
     }
@@ -97,27 +115,52 @@ uint32_t LongestLane(const LayerSpec& spec) {
   return rows;
 }
 
-bool CanShrink(const LaneSpec& from, const LaneSpec& to) {
-  const bool same_rows = from.exact_rows == to.exact_rows || from.exact_rows == 0;
-  return same_rows && LaneLayout(to).bytes <= LaneLayout(from).bytes && from.ring == to.ring &&
-         (!from.ring || (from.capacity == to.capacity && from.exact_rows == to.exact_rows));
+// A ring keeps its rows, votes may keep fewer of theirs, and what keeps all may become anything.
+bool CanShrink(const LaneGroup& from, const LaneGroup& to) {
+  const LaneSpec &a = from.spec, &b = to.spec;
+  if (from.lanes != to.lanes || (a.exact_rows != b.exact_rows && a.exact_rows != 0)) return false;
+  if (a.ring && (!b.ring || a.capacity != b.capacity || a.exact_rows != b.exact_rows ||
+                 a.mean != b.mean || a.left != b.left || a.sinks != b.sinks)) {
+    return false;
+  }
+  if (a.voted() && (!b.voted() || a.exact_rows != b.exact_rows)) return false;
+  if (DataBytes(b.key) > DataBytes(a.key) || DataBytes(b.tail) > DataBytes(a.tail) ||
+      DataBytes(b.value) > DataBytes(a.value)) {
+    return false;
+  }
+  return LaneLayout(b).bytes <= LaneLayout(a).bytes && GroupBytes(to) <= GroupBytes(from);
+}
+
+uint64_t ThinScratchBytes(std::span<const LayerSpec> layers) {
+  uint64_t rows = 0, width = 0;
+  for (const LayerSpec& layer : layers) {
+    for (const LaneGroup& group : layer.groups) {
+      if (group.spec.voted()) rows = std::max<uint64_t>(rows, group.spec.capacity);
+      if (!group.spec.mean) continue;
+      for (const LaneArray& array : {group.spec.key, group.spec.tail, group.spec.value}) {
+        width = std::max<uint64_t>(width, array.width);
+      }
+    }
+  }
+  return std::max(Aligned(rows, sizeof(float)) + Aligned(rows, sizeof(uint32_t)),
+                  Aligned(width, sizeof(float)));
 }
 
 uint64_t ShrinkScratchBytes(std::span<const LayerSpec> layers) {
   uint64_t bytes = 0;
   for (const LayerSpec& layer : layers) {
     for (const LaneGroup& group : layer.groups) {
-      uint64_t lane = 0;
+      const uint64_t rows = group.spec.capacity + group.spec.exact_rows;
+      uint64_t lane = Aligned(rows, sizeof(int32_t)) + Aligned(rows, sizeof(float));
       for (const LaneArray& array : {group.spec.key, group.spec.tail, group.spec.value}) {
-        const uint64_t rows = group.spec.capacity + group.spec.exact_rows;
         lane += Aligned(rows, MostMetaBytes(array.width)) +
                 Aligned(kMaxExactRows, RowDataBytes(RowCodec::kF16, array.width)) +
-                Aligned(1, array.width * sizeof(float));
+                2 * Aligned(1, array.width * sizeof(float));
       }
       bytes = std::max(bytes, lane);
     }
   }
-  return bytes;
+  return std::max(bytes, ThinScratchBytes(layers));
 }
 
 }  // namespace headroom::store

@@ -310,11 +310,11 @@ TEST_CASE("convert --dry-run says what would be made and what would fit", "[cli]
   for (auto& tensor : expected.at("tensors")) tensor.erase("source_error");  // measured in writing
   CHECK(found == expected);
   const auto& contexts = json.at("contexts");
-  REQUIRE(contexts.size() == 4);
+  REQUIRE(contexts.size() == 6);
   CHECK(contexts.at(0).at("fits") == false);
   CHECK(contexts.at(0).at("missing_bytes") > 0);
   const auto plan = Run({"plan", made, "--budget", "64M", "--kv", "f16", "--json"}).Json();
-  CHECK(contexts.at(2).at("max_context_tokens") == plan.at("plan").at("max_context_tokens"));
+  CHECK(contexts.at(3).at("max_context_tokens") == plan.at("plan").at("max_context_tokens"));
   const Outcome preset = Run({"convert", "--random", "llama-3.2-1b", "--dry-run"});
   CHECK(preset.exit_status == 0);
   CHECK_THAT(preset.out, ContainsSubstring("largest context"));

@@ -32,7 +32,6 @@ TEST_CASE("a wrong command line has status 2 and leaves stdout alone", "[cli][us
       {"dance"},
       {"plan"},
       {"plan", "x.hrm", "--budget", "12Q"},
-      {"plan", "x.hrm", "--kv", "f64"},
       {"plan", "x.hrm", "--context", "-4"},
       {"plan", "x.hrm", "--backend", "gpu"},
       {"plan", "x.hrm", "--no-such-option"},
@@ -43,7 +42,6 @@ TEST_CASE("a wrong command line has status 2 and leaves stdout alone", "[cli][us
       {"convert", "folder", "--random", "llama-3.2-1b", "--out", "x.hrm"},
       {"convert", "folder", "--out", "x.hrm", "--block", "7"},
       {"logits", "x.hrm", "--out", "x.npy"},
-      {"bench", "x.hrm", "--kv", "f16,f64"},
       {"bench", "x.hrm", "--backend", "gpu"},
       {"convert", "folder", "--out", "x.hrm", "--weights", "f16", "--block", "64"},
       {"convert", "folder", "--out", "x.hrm", "--weights", "int3"},
@@ -82,12 +80,19 @@ TEST_CASE("with --json wrong usage is an object on stdout too", "[cli][usage]") 
 }
 
 TEST_CASE("an option's name stands once before what is wrong with it", "[cli][usage]") {
-  for (const std::vector<std::string>& arguments :
-       {std::vector<std::string>{"plan", "x", "--kv", "f64"},
-        {"bench", "x", "--kv", "f64"},
-        {"eval", "needle", "x", "--kv", "f64"}}) {
-    const std::string err = Run(arguments).err;
-    CHECK_THAT(err, ContainsSubstring("--kv: 'f64'") && !ContainsSubstring("--kv: --kv"));
+  const std::string err = Run({"plan", "x", "--backend", "gpu"}).err;
+  CHECK_THAT(err, ContainsSubstring("--backend: 'gpu'") && !ContainsSubstring("--backend: --"));
+}
+
+TEST_CASE("a cache policy that is none is named, with what there is", "[cli][usage]") {
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"plan", Model("llama-gqa")},
+        {"bench", Model("llama-gqa"), "--prefill", "8", "--decode", "8", "--depth", "0"}}) {
+    std::vector<std::string> arguments = command;
+    arguments.insert(arguments.end(), {"--kv", "f16 f64"});
+    const Outcome outcome = Run(arguments);
+    CHECK(outcome.exit_status == 1);
+    CHECK_THAT(outcome.err, ContainsSubstring("\"f64\" is no profile of the model, no codec"));
   }
 }
 

@@ -158,6 +158,7 @@ TEST_CASE("group 16: lists per head must name every head once", "[model][hostile
       {"profile of another attention", kCorrupt, "profile 0: attention 5",
        [](auto& g) {
          auto profile = std::make_unique<fb::ProfileT>();
+         profile->name = "small";
          profile->lanes.push_back(std::make_unique<fb::LaneRolesT>());
          profile->lanes[0]->attention = 5;
          g.profiles.push_back(std::move(profile));
@@ -165,6 +166,7 @@ TEST_CASE("group 16: lists per head must name every head once", "[model][hostile
       {"profile role beyond", kCorrupt, "profile 0: role 1 is not in",
        [](auto& g) {
          auto profile = std::make_unique<fb::ProfileT>();
+         profile->name = "small";
          profile->lanes.push_back(std::make_unique<fb::LaneRolesT>());
          profile->lanes[0]->roles = {0, 1};
          g.profiles.push_back(std::move(profile));

@@ -87,6 +87,15 @@ BackendFacts Facts(const Lowered& lowered) {
   return facts;
 }
 
+std::vector<Profile> Only(RowCodec codec) { return {Uniform(codec)}; }
+
+// Of the profiles that a session with these limits would have.
+Plan Solve(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
+           const Limits& limits) {
+  return plan::Solve(model, lowered, facts, limits,
+                     Profiles(model, limits.codec, limits.profile).Take());
+}
+
 TEST_CASE("neighbouring rows of one tensor become one dense layer", "[plan][lower]") {
   const TinyModel model({kUnlimited});
   const Lowered lowered = Lower(model).Take();
@@ -124,7 +133,7 @@ TEST_CASE("the classes of a plan add up to its total", "[plan][solve]") {
   const Plan plan = Solve(model, lowered, Facts(lowered), {});
   CHECK(plan.fits);
   CHECK(plan.context == 1024);
-  CHECK(plan.codec == RowCodec::kF16);
+  CHECK(plan.profile == "f16");
   CHECK(plan.private_bytes == plan.state_bytes + plan.activation_bytes + plan.scratch_bytes +
                                   plan.runtime_bytes + plan.packed_bytes);
   CHECK(plan.total_bytes == plan.private_bytes + plan.mapped_bytes);
@@ -143,7 +152,7 @@ TEST_CASE("a model trained on less than a good chunk still gets its longest cont
   const Lowered lowered = Lower(model).Take();
   Limits limits;
   limits.budget_bytes =
-      Price(model, lowered, Facts(lowered), {}, 20, 20, RowCodec::kI8Token).total_bytes;
+      Price(model, lowered, Facts(lowered), {}, 20, 20, Only(RowCodec::kI8Token), 0).total_bytes;
   const Plan plan = Solve(model, lowered, Facts(lowered), limits);
   REQUIRE(plan.fits);
   CHECK(plan.context >= 20);
@@ -158,7 +167,7 @@ TEST_CASE("sizes past any machine never fit and never wrap", "[plan][solve]") {
   }
   model.metadata.context_tokens = 1u << 30;
   const Lowered lowered = Lower(model).Take();
-  const Plan plan = Price(model, lowered, Facts(lowered), {}, 1u << 30, 8, RowCodec::kF16);
+  const Plan plan = Price(model, lowered, Facts(lowered), {}, 1u << 30, 8, Only(RowCodec::kF16), 0);
   CHECK_FALSE(plan.fits);
   CHECK(plan.total_bytes > uint64_t{1} << 47);
   CHECK(plan.total_bytes >= plan.private_bytes);
@@ -213,7 +222,8 @@ TEST_CASE("a plan fits its budget to the byte, and one byte less is refused", "[
   limits.context = refused.max_context;
   CHECK(Solve(model, lowered, facts, limits).fits);
   CHECK_FALSE(
-      Price(model, lowered, facts, limits, refused.max_context + 1, 32, RowCodec::kF16).fits);
+      Price(model, lowered, facts, limits, refused.max_context + 1, 32, Only(RowCodec::kF16), 0)
+          .fits);
   limits.budget_bytes = 0;
   limits.private_budget_bytes = plan.private_bytes - 1;
   limits.context = 512;
@@ -240,8 +250,8 @@ TEST_CASE("more bytes never give a shorter context or a poorer cache", "[plan][s
     }
     REQUIRE(plan.total_bytes <= budget);
     REQUIRE(plan.context >= last_context);
-    REQUIRE((!was_f16 || plan.codec == RowCodec::kF16));
-    was_f16 = plan.codec == RowCodec::kF16;
+    REQUIRE((!was_f16 || plan.profile == "f16"));
+    was_f16 = plan.profile == "f16";
     (was_f16 ? f16_plans : int8_plans) += 1;
     last_context = plan.context;
   }
@@ -259,9 +269,11 @@ TEST_CASE("a table looked up row by row costs what one chunk touches", "[plan][s
   model.file_bytes += model.tensors.back().data_bytes;
   const Lowered lowered = Lower(model).Take();
   BackendFacts facts = Facts(lowered);
-  const uint64_t whole = Price(model, lowered, facts, {}, 512, 512, RowCodec::kF16).weight_bytes;
+  const uint64_t whole =
+      Price(model, lowered, facts, {}, 512, 512, Only(RowCodec::kF16), 0).weight_bytes;
   facts.weights_are_mapped = true;
-  const uint64_t rows = Price(model, lowered, facts, {}, 512, 512, RowCodec::kF16).weight_bytes;
+  const uint64_t rows =
+      Price(model, lowered, facts, {}, 512, 512, Only(RowCodec::kF16), 0).weight_bytes;
   CHECK(whole - rows == 100000ull * 4096 - 512 * (4096 + kFaultAroundBytes));
 }
 
@@ -269,8 +281,8 @@ TEST_CASE("a window shorter than the context bounds its layer", "[plan][solve]")
   const TinyModel model({31});
   const Lowered lowered = Lower(model).Take();
   const BackendFacts facts = Facts(lowered);
-  const Plan small = Price(model, lowered, facts, {}, 256, 16, RowCodec::kF16);
-  const Plan large = Price(model, lowered, facts, {}, 1024, 16, RowCodec::kF16);
+  const Plan small = Price(model, lowered, facts, {}, 256, 16, Only(RowCodec::kF16), 0);
+  const Plan large = Price(model, lowered, facts, {}, 1024, 16, Only(RowCodec::kF16), 0);
   CHECK(small.layers[0].lane(0).capacity == 48);
   CHECK(small.state_bytes == large.state_bytes);
 }

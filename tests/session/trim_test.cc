@@ -36,7 +36,7 @@ TEST_CASE("memory of the app's allocator is not said to be freed", "[session][tr
   CHECK(lender.live_bytes == live_bytes);
   CHECK(session->plan().total_bytes == before.total_bytes);
   CHECK(session->plan().context == before.context);
-  CHECK(session->plan().codec == before.codec);
+  CHECK(session->plan().profile == before.profile);
   CHECK(std::equal(logits.begin(), logits.end(), session->logits().begin()));
 }
 
@@ -72,7 +72,7 @@ TEST_CASE("rows that int8 would make longer keep their type", "[session][trim]")
   const uint64_t before = session->plan().total_bytes;
   uint64_t freed = 0;
   CHECK(session->Trim(1, &freed).code() == StatusCode::kOverBudget);
-  CHECK(session->plan().codec == RowCodec::kF16);
+  CHECK(session->plan().profile == "f16");
   CHECK(session->plan().context == 96);  // 20 and a margin of 64, rounded up
   CHECK(freed == before - session->plan().total_bytes);
   CHECK(freed > 0);

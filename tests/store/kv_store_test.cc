@@ -202,7 +202,7 @@ TEST_CASE("a lane that would take more bytes cannot be shrunk", "[store]") {
   auto layer = [](uint32_t width, RowCodec codec, uint32_t context) {
     LaneSpec lane = Lane(codec);
     lane.key.width = lane.value.width = width;
-    return PlanLane(lane, context, 4);
+    return LaneGroup{1, PlanLane(lane, context, 4)};
   };
   CHECK(CanShrink(layer(64, RowCodec::kF16, 100), layer(64, RowCodec::kI8Token, 100)));
   CHECK(CanShrink(layer(64, RowCodec::kF16, 100), layer(64, RowCodec::kF16, 80)));
@@ -220,7 +220,7 @@ TEST_CASE("shrinking keeps every row, in fewer bytes", "[store]") {
     const LayerSpec ring = Layer(PlanLane(Lane(codec, 20, 2), 1000, 5));
     return std::vector<LayerSpec>{Dense(context, codec), ring, Dense(context, codec)};
   };
-  if (!CanShrink(specs(from, 300)[1].lane(0), specs(to, 112)[1].lane(0)))
+  if (!CanShrink(specs(from, 300)[1].groups[0], specs(to, 112)[1].groups[0]))
     return;  // f16 rows of 3 to int8: longer
   Fixture f(specs(from, 300));
   f.Append(0, 100);

@@ -39,8 +39,13 @@ std::string BudgetAdvice(const hr_model* model, const hr_session_options& option
     ways.push_back("lower --context to " + std::to_string(largest));
   }
   hr_session_options smaller = options;
-  smaller.kv = HR_KV_INT8;
-  if (plan.kv != HR_KV_INT8 && PlanOf(model, smaller).fits) ways.push_back("choose --kv int8");
+  for (const char* kv : {"int8", "int4/32"}) {
+    smaller.kv = HR_KV_AUTO;
+    smaller.profile = kv;
+    if (!PlanOf(model, smaller).fits) continue;
+    ways.push_back(std::string("choose --kv ") + kv);
+    break;
+  }
   const auto raise = [&ways](const char* option, uint64_t limit, uint64_t bytes) {
     if (limit == 0 || bytes <= limit) return;
     ways.push_back(std::string("raise ") + option + " to " + std::to_string(bytes));
@@ -162,21 +167,6 @@ std::vector<int32_t> Tokenize(const hr_model* model, std::string_view text, uint
   Check(status, error, "cannot tokenize the text");
   tokens.resize(count);
   return tokens;
-}
-
-const char* KvName(int32_t kv) {
-  switch (kv) {
-    case HR_KV_AUTO:
-      return "auto";
-    case HR_KV_F32:
-      return "f32";
-    case HR_KV_F16:
-      return "f16";
-    case HR_KV_INT8:
-      return "int8";
-    default:
-      return "unknown";
-  }
 }
 
 const char* StopReasonName(int32_t reason) {

@@ -59,7 +59,6 @@ hr_session_stats StatsOf(const hr_session* session);
 // `flags` are HR_TOKENIZE_*.
 std::vector<int32_t> Tokenize(const hr_model* model, std::string_view text, uint32_t flags);
 
-const char* KvName(int32_t kv);
 const char* StopReasonName(int32_t reason);
 
 }  // namespace headroom::cli

@@ -82,12 +82,12 @@ class Bench {
         facts_(FactsOf(model)),
         total_(CountRuns(arguments)) {}
 
-  Group RunGroup(uint32_t threads, int32_t kv);
+  Group RunGroup(uint32_t threads, const std::string& kv);
   const hr_model_facts& facts() const { return facts_; }
 
  private:
   static size_t CountRuns(const BenchArguments& arguments);
-  hr_session_options Options(uint32_t threads, int32_t kv) const;
+  hr_session_options Options(uint32_t threads, const std::string& kv) const;
   void RunRow(hr_session* session, const hr_session_options& options, Row& row);
   void FillTo(hr_session* session, uint32_t depth);
   double RunOnce(hr_session* session, const Row& row);
@@ -111,10 +111,10 @@ size_t Bench::CountRuns(const BenchArguments& arguments) {
          (arguments.repetitions + 1) * arguments.threads.size() * arguments.kv.size();
 }
 
-hr_session_options Bench::Options(uint32_t threads, int32_t kv) const {
+hr_session_options Bench::Options(uint32_t threads, const std::string& kv) const {
   hr_session_options options = arguments_.session.options;
   options.threads = threads;
-  options.kv = kv;
+  options.profile = ProfileOf(kv);
   if (options.context_tokens != 0) return options;
   const auto largest = [](const std::vector<uint32_t>& values) {
     return values.empty() ? 0u : *std::max_element(values.begin(), values.end());
@@ -169,14 +169,14 @@ void Bench::RunRow(hr_session* session, const hr_session_options& options, Row& 
   row.step_read_bytes = PlanOf(model_, middle).decode_read_bytes;
 }
 
-Group Bench::RunGroup(uint32_t threads, int32_t kv) {
+Group Bench::RunGroup(uint32_t threads, const std::string& kv) {
   hr_session_options options = Options(threads, kv);
   Group group;
   {
     const SessionHandle session = CreateSession(model_, options, options.context_tokens);
     group.plan.struct_size = sizeof(group.plan);
     Check(hr_session_get_plan(session.get(), &group.plan), hr_error{}, "cannot read the plan");
-    options.kv = group.plan.kv;  // what auto became
+    if (kv == "auto") options.profile = group.plan.profile;  // what it became
     std::mt19937_64 random(arguments_.seed);
     tokens_.resize(group.plan.context_tokens);
     for (int32_t& token : tokens_) token = static_cast<int32_t>(random() % facts_.vocabulary);
@@ -217,7 +217,7 @@ Json RowJson(const Group& group, const Row& row) {
                {"n_gen", row.is_decode ? row.tokens : 0},
                {"n_depth", row.depth},
                {"threads", group.plan.threads},
-               {"kv", KvName(group.plan.kv)},
+               {"kv", group.plan.profile},
                {"median_ts", Median(row.tokens_per_second)},
                {"spread_ts", Spread(row.tokens_per_second)},
                {"samples_ts", row.tokens_per_second}};
@@ -234,7 +234,7 @@ Json RowJson(const Group& group, const Row& row) {
 
 Json GroupJson(const Group& group) {
   return {{"threads", group.plan.threads},
-          {"kv", KvName(group.plan.kv)},
+          {"kv", group.plan.profile},
           {"plan", PlanJson(group.plan)},
           {"start_ms", static_cast<double>(group.stats.load_ns) * 1e-6},
           {"weights_packed_now", group.stats.weights_packed_now},
@@ -255,22 +255,22 @@ void PrintGroup(const Group& group) {
                     100 * median / row.limit_tokens_per_second);
     }
     std::printf("%7" PRIu32 "  %-5s  %-16s %10.2f +- %-8.2f %s\n", group.plan.threads,
-                KvName(group.plan.kv), row.Name().c_str(), median, Spread(row.tokens_per_second),
+                group.plan.profile, row.Name().c_str(), median, Spread(row.tokens_per_second),
                 limit);
   }
   std::fflush(stdout);
 }
 
 void PrintGroupMemory(const Group& group) {
-  std::printf(
-      "  %" PRIu32
-      " threads, %s: planned %s private + %s mapped = %s; measured arenas %s, "
-      "private dirty %s, resident %s\n",
-      group.plan.threads, KvName(group.plan.kv), FormatBytes(group.plan.private_bytes).c_str(),
-      FormatBytes(group.plan.mapped_bytes).c_str(), FormatBytes(group.plan.total_bytes).c_str(),
-      FormatBytes(group.stats.touched_bytes).c_str(),
-      FormatBytes(group.memory.private_dirty_bytes).c_str(),
-      FormatBytes(group.memory.resident_bytes).c_str());
+  std::printf("  %" PRIu32
+              " threads, %s: planned %s private + %s mapped = %s; measured arenas %s, "
+              "private dirty %s, resident %s\n",
+              group.plan.threads, group.plan.profile, FormatBytes(group.plan.private_bytes).c_str(),
+              FormatBytes(group.plan.mapped_bytes).c_str(),
+              FormatBytes(group.plan.total_bytes).c_str(),
+              FormatBytes(group.stats.touched_bytes).c_str(),
+              FormatBytes(group.memory.private_dirty_bytes).c_str(),
+              FormatBytes(group.memory.resident_bytes).c_str());
 }
 
 int RunBench(const BenchArguments& arguments, bool json) {
@@ -285,7 +285,7 @@ int RunBench(const BenchArguments& arguments, bool json) {
   std::vector<Group> groups;
   for (const uint32_t threads : arguments.threads) {
     for (const std::string& kv : arguments.kv) {
-      groups.push_back(bench.RunGroup(threads, ParseKv(kv)));
+      groups.push_back(bench.RunGroup(threads, kv));
       if (!json) PrintGroup(groups.back());
     }
   }
@@ -319,8 +319,7 @@ void AddBench(CLI::App& app, Invocation& invocation) {
   AddListOption(command, "--decode", arguments->decode, "numbers of tokens to make (0: none)");
   AddListOption(command, "--depth", arguments->depth, "tokens already in the context");
   AddListOption(command, "--threads", arguments->threads, "thread counts (0: the fast cores)");
-  AddListOption(command, "--kv", arguments->kv, "cache types: f32, f16, int8, auto")
-      ->check(KvProblem);
+  AddListOption(command, "--kv", arguments->kv, kKvHelp);
   command.add_option("--repetitions,-r", arguments->repetitions, "measured runs of each test")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));

@@ -13,13 +13,13 @@ namespace {
 
 constexpr uint64_t kFirstBudget = uint64_t{256} << 20;
 constexpr uint64_t kLastBudget = uint64_t{1} << 40;
-constexpr int32_t kCaches[] = {HR_KV_F16, HR_KV_INT8};
+constexpr const char* kCaches[] = {"f16", "int8", "int4/32"};
 
-hr_plan_report Fit(const hr_model* model, uint64_t budget_bytes, int32_t kv) {
+hr_plan_report Fit(const hr_model* model, uint64_t budget_bytes, const char* kv) {
   hr_session_options options = {};
   options.struct_size = sizeof(options);
   options.budget_bytes = budget_bytes;
-  options.kv = kv;
+  options.profile = kv;
   return PlanOf(model, options);
 }
 
@@ -27,7 +27,7 @@ std::vector<uint64_t> DoublesUntilAllFits(const hr_model* model, uint32_t traine
   std::vector<uint64_t> budgets;
   for (uint64_t bytes = kFirstBudget; bytes <= kLastBudget; bytes *= 2) {
     budgets.push_back(bytes);
-    if (Fit(model, bytes, HR_KV_F16).max_context_tokens >= trained_tokens) break;
+    if (Fit(model, bytes, "f16").max_context_tokens >= trained_tokens) break;
   }
   return budgets;
 }
@@ -38,10 +38,11 @@ std::string FitText(const hr_plan_report& plan) {
 }
 
 void PrintFits(const hr_model* model, const std::vector<uint64_t>& budgets) {
-  std::printf("\nlargest context\n%12s  %20s  %20s\n", "budget", "f16 cache", "int8 cache");
+  std::printf("\nlargest context\n%12s  %20s  %20s  %20s\n", "budget", "f16 cache", "int8 cache",
+              "int4/32 cache");
   for (const uint64_t bytes : budgets) {
     std::printf("%12s", FormatBytes(bytes).c_str());
-    for (const int32_t kv : kCaches) std::printf("  %20s", FitText(Fit(model, bytes, kv)).c_str());
+    for (const char* kv : kCaches) std::printf("  %20s", FitText(Fit(model, bytes, kv)).c_str());
     std::printf("\n");
   }
 }
@@ -49,10 +50,10 @@ void PrintFits(const hr_model* model, const std::vector<uint64_t>& budgets) {
 Json FitsJson(const hr_model* model, const std::vector<uint64_t>& budgets) {
   Json json = Json::array();
   for (const uint64_t bytes : budgets) {
-    for (const int32_t kv : kCaches) {
+    for (const char* kv : kCaches) {
       const hr_plan_report plan = Fit(model, bytes, kv);
       json.push_back({{"budget_bytes", bytes},
-                      {"kv", KvName(kv)},
+                      {"kv", kv},
                       {"fits", plan.fits},
                       {"max_context_tokens", plan.max_context_tokens},
                       {"missing_bytes", plan.missing_bytes}});

@@ -56,7 +56,7 @@ struct NeedleArguments {
 
 struct Score {
   uint32_t distance = 0;
-  int32_t kv = HR_KV_AUTO;
+  std::string kv = "auto";
   uint32_t questions = 0;
   uint32_t right = 0;
   uint32_t context_tokens = 0;  // of the session
@@ -92,7 +92,8 @@ class NeedleEval {
       : arguments_(arguments), model_(model), total_(total_questions) {}
 
   // All contexts of one distance with one cache type.
-  Score Run(uint32_t distance, const std::vector<const NeedleContext*>& contexts, int32_t kv);
+  Score Run(uint32_t distance, const std::vector<const NeedleContext*>& contexts,
+            const std::string& kv);
 
  private:
   std::vector<TokenizedContext> TokenizeAll(
@@ -128,7 +129,7 @@ std::vector<TokenizedContext> NeedleEval::TokenizeAll(
 }
 
 Score NeedleEval::Run(uint32_t distance, const std::vector<const NeedleContext*>& contexts,
-                      int32_t kv) {
+                      const std::string& kv) {
   const uint64_t start_ns = NowNs();
   const std::vector<TokenizedContext> all = TokenizeAll(contexts);
   size_t longest = 0;
@@ -138,7 +139,7 @@ Score NeedleEval::Run(uint32_t distance, const std::vector<const NeedleContext*>
     }
   }
   hr_session_options options = arguments_.session.options;
-  options.kv = kv;
+  options.profile = ProfileOf(kv);
   if (options.context_tokens == 0)
     options.context_tokens = static_cast<uint32_t>(longest) + kAnswerTokens;
   const SessionHandle session = CreateSession(model_, options, longest);
@@ -147,7 +148,7 @@ Score NeedleEval::Run(uint32_t distance, const std::vector<const NeedleContext*>
   Check(hr_session_get_plan(session.get(), &plan), hr_error{}, "cannot read the plan");
   Score score;
   score.distance = distance;
-  score.kv = plan.kv;
+  score.kv = plan.profile;
   score.context_tokens = plan.context_tokens;
   score.state_bytes = plan.state_bytes;
   score.total_bytes = plan.total_bytes;
@@ -170,7 +171,7 @@ void NeedleEval::Ask(hr_session* session, const TokenizedContext& context, Score
     if (arguments_.show_wrong && !right) {
       bar_.Finish();
       std::fprintf(stderr, "distance %" PRIu32 ", %s: %s -> %s (expected %s)\n", score.distance,
-                   KvName(score.kv), EscapeControls(question.question->prompt).c_str(),
+                   score.kv.c_str(), EscapeControls(question.question->prompt).c_str(),
                    EscapeControls(Trim(answer)).c_str(),
                    EscapeControls(Trim(question.question->answer)).c_str());
     }
@@ -211,7 +212,7 @@ std::string NeedleEval::Answer(hr_session* session, const TokenizedContext& cont
 
 void PrintScore(const Score& score) {
   std::printf("%8" PRIu32 "  %-5s %9.1f %%  %9" PRIu32 "  %10s  %8.1f s\n", score.distance,
-              KvName(score.kv), 100 * score.Accuracy(), score.questions,
+              score.kv.c_str(), 100 * score.Accuracy(), score.questions,
               FormatBytes(score.state_bytes).c_str(), score.seconds);
   std::fflush(stdout);
 }
@@ -219,7 +220,7 @@ void PrintScore(const Score& score) {
 Json ScoreJson(const Score& score) {
   return {{"distance", score.distance},
           {"accuracy", score.Accuracy()},
-          {"kv", KvName(score.kv)},
+          {"kv", score.kv},
           {"bytes", score.state_bytes},
           {"questions", score.questions},
           {"right", score.right},
@@ -278,7 +279,7 @@ int Needle(const NeedleArguments& arguments, bool json) {
   Json results = Json::array();
   for (const std::string& kv : arguments.kv) {
     for (const auto& [distance, members] : groups) {
-      const Score score = eval.Run(distance, members, ParseKv(kv));
+      const Score score = eval.Run(distance, members, kv);
       results.push_back(ScoreJson(score));
       if (!json) PrintScore(score);
     }
@@ -299,8 +300,7 @@ void AddEval(CLI::App& app, Invocation& invocation) {
       *eval.add_subcommand("needle", "questions about facts far back in the context");
   command.footer(kNeedleFooter);
   AddModelArguments(command, arguments->model);
-  AddListOption(command, "--kv", arguments->kv, "cache types: f32, f16, int8, auto")
-      ->check(KvProblem);
+  AddListOption(command, "--kv", arguments->kv, kKvHelp);
   AddListOption(command, "--distance", arguments->distances, "only these distances");
   command.add_option("--data", arguments->data, "a data set instead of the one in this program")
       ->type_name("FILE");

@@ -52,14 +52,15 @@ struct Subject {
   Divergence divergence;
 };
 
-Subject Open(const KlArguments& arguments, const std::string& path, int32_t kv, size_t window) {
+Subject Open(const KlArguments& arguments, const std::string& path, const std::string& kv,
+             size_t window) {
   Subject subject;
   subject.name = path;
   OpenRequest request = arguments.reference.Request();
   request.path = path;
   subject.model = OpenModel(request);
   hr_session_options options = arguments.session.options;
-  options.kv = kv;
+  options.profile = ProfileOf(kv);
   window = std::min<size_t>(window, FactsOf(subject.model.get()).context_tokens);
   options.context_tokens = static_cast<uint32_t>(window);
   subject.session = CreateSession(subject.model.get(), options, window);
@@ -123,7 +124,7 @@ void Compare(const std::vector<int32_t>& tokens, size_t window, Subject& referen
 Json SubjectJson(const Subject& subject) {
   const DivergenceSummary s = subject.divergence.Summarise();
   return {{"model", subject.name},
-          {"kv", KvName(subject.plan.kv)},
+          {"kv", subject.plan.profile},
           {"file_bytes", FactsOf(subject.model.get()).file_bytes},
           {"state_bytes", subject.plan.state_bytes},
           {"tokens", s.tokens},
@@ -142,14 +143,14 @@ void Print(const std::vector<Subject>& subjects) {
   for (const Subject& subject : subjects) {
     const DivergenceSummary s = subject.divergence.Summarise();
     std::printf("%-32s %-5s %10s %10.2e %10.2e %10.2e %6.1f %% %10.3f\n",
-                EscapeControls(subject.name).c_str(), KvName(subject.plan.kv),
+                EscapeControls(subject.name).c_str(), subject.plan.profile,
                 FormatBytes(FactsOf(subject.model.get()).file_bytes).c_str(), s.mean_kl,
                 s.median_kl, s.p99_kl, 100 * s.top1_agreement, s.perplexity);
   }
 }
 
 int Kl(const KlArguments& arguments, bool json) {
-  Subject reference = Open(arguments, arguments.reference.path, HR_KV_F32, arguments.window);
+  Subject reference = Open(arguments, arguments.reference.path, "f32", arguments.window);
   const size_t window = reference.plan.context_tokens;
   const std::string text = ReadWholeFile(arguments.text, "the text");
   std::vector<int32_t> tokens = Tokenize(reference.model.get(), text, HR_TOKENIZE_NO_SPECIAL);
@@ -158,7 +159,7 @@ int Kl(const KlArguments& arguments, bool json) {
   std::vector<Subject> candidates;
   for (const std::string& path : arguments.models) {
     for (const std::string& kv : arguments.kv) {
-      candidates.push_back(Open(arguments, path, ParseKv(kv), window));
+      candidates.push_back(Open(arguments, path, kv, window));
       CheckVocabulary(reference, candidates.back());
     }
   }
@@ -190,8 +191,7 @@ void AddEvalKl(CLI::App& eval, Invocation& invocation) {
   command.add_option("--text", arguments->text, "the text both read; - is stdin")
       ->required()
       ->type_name("FILE");
-  AddListOption(command, "--kv", arguments->kv, "cache types: f32, f16, int8, auto")
-      ->check(KvProblem);
+  AddListOption(command, "--kv", arguments->kv, kKvHelp);
   command.add_option("--window", arguments->window, "tokens read from an empty cache at a time")
       ->capture_default_str()
       ->check(CLI::Range(2u, 1u << 20))

@@ -57,10 +57,13 @@ void AddBudgetOptions(CLI::App& command, SessionArguments& arguments) {
 void AddKvOption(CLI::App& command, SessionArguments& arguments) {
   command
       .add_option_function<std::string>(
-          "--kv", [&arguments](const std::string& text) { arguments.options.kv = ParseKv(text); },
-          "how cached rows are kept: f32, f16, int8 or auto (f16 if it fits the budget, else int8)")
-      ->check(KvProblem)
-      ->type_name("TYPE");
+          "--kv",
+          [&arguments](const std::string& text) {
+            arguments.kv = text;
+            arguments.options.profile = ProfileOf(arguments.kv);
+          },
+          kKvHelp)
+      ->type_name("POLICY");
 }
 
 void AddChunkOption(CLI::App& command, SessionArguments& arguments) {
@@ -117,19 +120,7 @@ std::string ChatFormatProblem(const std::string& text) {
   return "'" + text + "' is none of " + ChatFormatNames();
 }
 
-std::string KvProblem(const std::string& text) {
-  for (const int32_t kv : {HR_KV_AUTO, HR_KV_F32, HR_KV_F16, HR_KV_INT8}) {
-    if (text == KvName(kv)) return "";
-  }
-  return "'" + text + "' is none of f32, f16, int8, auto";
-}
-
-int32_t ParseKv(const std::string& text) {
-  for (const int32_t kv : {HR_KV_F32, HR_KV_F16, HR_KV_INT8}) {
-    if (text == KvName(kv)) return kv;
-  }
-  return HR_KV_AUTO;
-}
+const char* ProfileOf(const std::string& kv) { return kv == "auto" ? nullptr : kv.c_str(); }
 
 CLI::Option* AddBytesOption(CLI::App& command, const std::string& name, uint64_t& bytes,
                             const std::string& help) {

@@ -32,6 +32,7 @@ void AddCacheOptions(CLI::App& command, ModelArguments& arguments);
 // The members of hr_session_options.
 struct SessionArguments {
   hr_session_options options = {};
+  std::string kv = "auto";  // what options.profile points to
 
   SessionArguments() { options.struct_size = sizeof(options); }
 };
@@ -50,10 +51,12 @@ void AddSamplerOptions(CLI::App& command, hr_sampler_options& sampler);
 std::string ChatFormatNames();
 // What is wrong with the name of a chat format; empty: nothing.
 std::string ChatFormatProblem(const std::string& text);
-// What is wrong with the name of a cache type; empty: nothing. Made for CLI::Option::check.
-std::string KvProblem(const std::string& text);
-// "f32", "f16", "int8" or "auto", checked before, to HR_KV_*.
-int32_t ParseKv(const std::string& text);
+// hr_session_options.profile for the text of --kv, which outlives it: NULL for "auto".
+const char* ProfileOf(const std::string& kv);
+inline constexpr const char* kKvHelp =
+    "how cached rows are kept: f32, f16, int8, int8/32, int4/32, a profile of the model, words of "
+    "a "
+    "policy (see headroom plan --help), or auto: the best that fits the budget";
 
 // A byte count option.
 CLI::Option* AddBytesOption(CLI::App& command, const std::string& name, uint64_t& bytes,

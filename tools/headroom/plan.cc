@@ -83,7 +83,7 @@ std::string LargestNeeds(const hr_model* model, const hr_plan_report& plan,
                          const hr_session_options& options) {
   hr_session_options largest = options;
   largest.context_tokens = plan.max_context_tokens;
-  largest.kv = plan.kv;
+  if (largest.profile == nullptr) largest.profile = plan.profile;
   const uint32_t chunk = PlanOf(model, largest).chunk_tokens;
   if (chunk >= plan.chunk_tokens || chunk >= kGoodChunk) return "";
   return ", with --chunk " + std::to_string(chunk) + " (unless asked, chunks stay at " +
@@ -118,7 +118,7 @@ int Plan(const PlanArguments& arguments, bool json) {
     // The same context and cache type for each layer, also where they were left to the planner.
     hr_session_options resolved = options;
     resolved.context_tokens = plan.context_tokens;
-    resolved.kv = plan.kv;
+    if (resolved.profile == nullptr) resolved.profile = plan.profile;
     resolved.budget_bytes = resolved.private_budget_bytes = 0;
     if (plan.context_tokens > 0) layers = LayersOf(model.get(), resolved, facts.layers);
   }

@@ -106,7 +106,7 @@ Json PlanJson(const hr_plan_report& plan) {
           {"missing_bytes", plan.missing_bytes},
           {"context_tokens", plan.context_tokens},
           {"max_context_tokens", plan.max_context_tokens},
-          {"kv", KvName(plan.kv)},
+          {"kv", plan.profile},
           {"chunk_tokens", plan.chunk_tokens},
           {"threads", plan.threads},
           {"total_bytes", plan.total_bytes},
@@ -149,7 +149,7 @@ std::string PlanTable(const hr_plan_report& plan, const hr_session_options& opti
   std::snprintf(line, sizeof(line),
                 "context %" PRIu32 " tokens, cache %s, prefill chunk %" PRIu32 ", %" PRIu32
                 " thread%s\n",
-                plan.context_tokens, KvName(plan.kv), plan.chunk_tokens, plan.threads,
+                plan.context_tokens, plan.profile, plan.chunk_tokens, plan.threads,
                 plan.threads == 1 ? "" : "s");
   std::string table = line;
   const std::string per_token = FormatBytes(plan.state_bytes_per_token) + " per token";

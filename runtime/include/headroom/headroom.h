@@ -241,8 +241,22 @@ HR_API const char* hr_chat_format_name(size_t index);
 /* ---- Plan --------------------------------------------------------------------------------------
  */
 
-/* How cached rows are kept. AUTO takes the best that fits the budget: f16, then int8. */
-enum { HR_KV_AUTO = 0, HR_KV_F32 = 1, HR_KV_F16 = 2, HR_KV_INT8 = 3 };
+/* How cached rows are kept. AUTO takes the best that fits the budget: of the profiles that the
+ * model file carries, best measured quality first; without any, f16, then int8, then 4 bits.
+ *
+ * INT8        8 bits, scale and minimum by row
+ * INT8_BLOCK  8 bits, a scale by 32 elements
+ * INT4_BLOCK  4 bits, a scale by 32 elements; the first 4 rows stay in f16, rows are rotated
+ * PROFILE     in reports: what `profile` says */
+enum {
+  HR_KV_AUTO = 0,
+  HR_KV_F32 = 1,
+  HR_KV_F16 = 2,
+  HR_KV_INT8 = 3,
+  HR_KV_INT8_BLOCK = 4,
+  HR_KV_INT4_BLOCK = 5,
+  HR_KV_PROFILE = 6
+};
 enum { HR_BACKEND_CPU = 0 };
 
 typedef struct hr_session_options {
@@ -252,8 +266,20 @@ typedef struct hr_session_options {
   uint32_t context_tokens;       /* 0: the largest that fits, at most the trained maximum */
   uint32_t chunk_tokens;         /* prefill chunk; 0: the largest of 512, 256 ... 8 that fits */
   uint32_t threads;              /* 0: the fast cores */
-  int32_t kv;                    /* HR_KV_* */
+  int32_t kv;                    /* HR_KV_*; not PROFILE */
   int32_t backend;               /* HR_BACKEND_* */
+  /* NULL: as `kv` says. Else, with kv AUTO, the name of a profile of the model, or words that say
+   * how the rows of every KV head are kept, separated by spaces:
+   *   f32 f16 int8 int8/32 int4/32     a codec; or keys=CODEC values=CODEC
+   *   exact=N                          the first N rows in f16, at most 64
+   *   rotate                           by a Walsh-Hadamard matrix before rows are rounded
+   *   window | compensated | accumulated | observed, which rows stay:
+   *     the last ones; those and one that stands for the others (arXiv 2407.15891); those with most
+   *     attention from all queries (2306.14048); from the last `observe` queries (2404.14469)
+   *   rows=N share=X                   how many stay: N, at least X of the context
+   *   sinks=N observe=N pool=N maxpool=N
+   * A layer with a window of its own keeps that. The text is not kept. */
+  const char* profile;
 } hr_session_options;
 
 /* What a session with these options costs, in bytes by class. total = mapped + private. */
@@ -276,7 +302,14 @@ typedef struct hr_plan_report {
   uint32_t max_context_tokens; /* largest that fits this budget with this kv type; 0: none */
   uint32_t chunk_tokens;
   uint32_t threads;
-  int32_t kv; /* what AUTO became */
+  int32_t kv;              /* what AUTO became */
+  char profile[64];        /* the same in words; cut if longer */
+  char better_profile[64]; /* the next better one there is to choose from; empty: none */
+  uint64_t better_bytes;   /* what this context would cost with it */
+  /* Quality of the profile, as the model file has it measured; task empty: it was not. */
+  char quality_task[64];
+  float quality;           /* of the profile */
+  float quality_reference; /* the same with nothing compressed */
 } hr_plan_report;
 
 /* Says what a session would cost; allocates nothing of it and changes nothing. A plan that does not
@@ -285,6 +318,12 @@ typedef struct hr_plan_report {
  * UNSUPPORTED (a backend this build lacks, a weight it cannot multiply with), OUT_OF_MEMORY. */
 HR_API hr_status hr_plan(const hr_model* model, const hr_session_options* options,
                          hr_plan_report* out_report, hr_error* error);
+
+/* The profiles that a model file carries, best first: *out_count of them. Names are lent by the
+ * model. Errors: INVALID_ARGUMENT for NULL or an index past the last. */
+HR_API hr_status hr_model_profile_count(const hr_model* model, size_t* out_count);
+HR_API hr_status hr_model_profile_name(const hr_model* model, size_t index, const char** out_name,
+                                       hr_error* error);
 
 /* Attention state of one layer under that plan. */
 typedef struct hr_plan_layer {
@@ -343,8 +382,9 @@ HR_API hr_status hr_session_tokens(const hr_session* session, const int32_t** ou
                                    size_t* out_count, hr_error* error);
 
 /* Forgets everything from `position` on. Windowed layers can go back only as far as their ring
- * still holds what the window needs: otherwise UNSUPPORTED and nothing changes (rewind to 0 always
- * works). Logits are unavailable until the next prefill or decode. */
+ * still holds what the window needs, and a cache that has let rows go only as far as it was when it
+ * last did: otherwise UNSUPPORTED and nothing changes (rewind to 0 always works). Logits are
+ * unavailable until the next prefill or decode. */
 HR_API hr_status hr_session_rewind(hr_session* session, uint32_t position, hr_error* error);
 
 /* Sees what each dense layer is about to multiply with its weights: `x` f32 [rows, columns],
@@ -374,7 +414,8 @@ HR_API hr_status hr_session_save(const hr_session* session, const char* path, hr
 HR_API hr_status hr_session_restore(hr_session* session, const char* path, hr_error* error);
 
 /* Gives memory back while keeping every token: lowers the context to what is in use (plus a margin)
- * and, if that is not enough, the cached rows from f32 or f16 to int8. `target_bytes` is the wanted
+ * and, if that is not enough, moves the cached rows down the list of profiles (of the model, else
+ * f16, int8, 4 bits). `target_bytes` is the wanted
  * total of the plan; *out_freed_bytes (may be NULL) receives by how much the plan fell: it goes
  * back to the system at once, in whole pages. Errors: OVER_BUDGET when even the smallest form is
  * larger than the target (that form is then in use); UNSUPPORTED with an allocator in hr_hooks,

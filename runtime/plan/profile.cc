@@ -1,0 +1,262 @@
+#include "plan/profile.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+namespace headroom::plan {
+namespace {
+
+using model::AttentionSpec;
+using model::Retention;
+using model::RoleSpec;
+
+constexpr const char* kRetentionNames[] = {"as viewed", "window", "compensated", "accumulated",
+                                           "observed"};
+
+const char* NameOf(Retention retention) { return kRetentionNames[static_cast<int>(retention)]; }
+
+bool CodecNamed(std::string_view name, RowCodec* codec) {
+  for (int i = 0; i < kRowCodecs; ++i) {
+    if (name != RowCodecName(static_cast<RowCodec>(i))) continue;
+    *codec = static_cast<RowCodec>(i);
+    return true;
+  }
+  return false;
+}
+
+// Whole `text` as a number in [low, high].
+template <typename T>
+bool Number(std::string_view text, T low, T high, T* out) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
+  return error == std::errc() && end == text.data() + text.size() && *out >= low && *out <= high;
+}
+
+// One word of a role. False: it is none.
+bool ParseWord(std::string_view word, RoleSpec* role) {
+  const size_t equals = word.find('=');
+  const std::string_view key = word.substr(0, equals);
+  if (equals == std::string_view::npos) {
+    for (int i = 1; i < 5; ++i) {
+      if (word != kRetentionNames[i]) continue;
+      role->retention = static_cast<Retention>(i);
+      return true;
+    }
+    if (word == "rotate") return role->rotate = true;
+    if (!CodecNamed(word, &role->keys)) return false;
+    role->values = role->keys;
+    return true;
+  }
+  const std::string_view value = word.substr(equals + 1);
+  if (key == "keys") return CodecNamed(value, &role->keys);
+  if (key == "values") return CodecNamed(value, &role->values);
+  if (key == "exact") return Number(value, 0u, store::kMaxExactRows, &role->exact_rows);
+  if (key == "sinks") return Number(value, 0u, 1u << 20, &role->sinks);
+  if (key == "rows") return Number(value, 1u, 1u << 30, &role->rows);
+  if (key == "share") return Number(value, 0.0f, 1.0f, &role->share);
+  if (key == "observe") return Number(value, 1u, model::kMaxObserved, &role->observe);
+  role->pool_max = key == "maxpool";
+  return (key == "pool" || role->pool_max) && Number(value, 1u, model::kMaxPool, &role->pool) &&
+         role->pool % 2 == 1;
+}
+
+Status CheckRole(const RoleSpec& role, std::string_view text) {
+  const std::string shown(text.substr(0, 100));
+  if (role.retention == Retention::kAsViewed) {
+    if (role.rows == 0 && role.share == 0.0f) return {};
+    return Status::Make(StatusCode::kInvalidArgument,
+                        "cache \"%s\": rows or share, but not which rows stay (window, "
+                        "compensated, accumulated or observed)",
+                        shown.c_str());
+  }
+  if (role.rows != 0 || role.share > 0.0f) return {};
+  return Status::Make(StatusCode::kInvalidArgument, "cache \"%s\": %s without rows=N or share=X",
+                      shown.c_str(), NameOf(role.retention));
+}
+
+// Whether each KV head has rows of its own, so that heads may keep different ones.
+bool OwnLanes(const AttentionSpec& attention) {
+  for (uint32_t g = 0; g < attention.kv_heads(); ++g) {
+    const model::ViewHeads& view = attention.views[g];
+    if (view.key != g || (attention.value.present() && view.value != g) ||
+        (attention.tail.present() && view.tail != g)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+Status CheckTakes(const model::Model& model, const Profile& profile) {
+  for (size_t i = 0; i < model.attentions.size(); ++i) {
+    const AttentionSpec& attention = model.attentions[i];
+    if (attention.source_attention != model::kNone) continue;  // its rows are another's
+    const RoleSpec& first = profile.RoleOf(i, 0);
+    const bool votes =
+        first.retention == Retention::kAccumulated || first.retention == Retention::kObserved;
+    if (votes && attention.query.matrix.present()) {
+      return Status::Make(StatusCode::kUnsupported,
+                          "profile \"%.100s\": attention %zu is latent, its queries cannot vote "
+                          "(%s)",
+                          profile.name.c_str(), i, NameOf(first.retention));
+    }
+    if (OwnLanes(attention)) continue;
+    for (uint32_t g = 0; g < attention.kv_heads(); ++g) {
+      const RoleSpec& role = profile.RoleOf(i, g);
+      const bool rows_leave =
+          role.retention != Retention::kAsViewed && role.retention != Retention::kWindow;
+      if (role == first && !rows_leave) continue;
+      return Status::Make(StatusCode::kUnsupported,
+                          "profile \"%.100s\": attention %zu shares rows between KV heads, which "
+                          "then keep the same ones (not %s, not roles that differ)",
+                          profile.name.c_str(), i, NameOf(role.retention));
+    }
+  }
+  return {};
+}
+
+Result<Profile> Wanted(const model::Model& model, const std::string& wanted) {
+  for (const model::ProfileSpec& spec : model.profiles) {
+    if (spec.name != wanted) continue;
+    return Profile{wanted, {}, &spec, &model.roles};
+  }
+  HR_ASSIGN_OR_RETURN(const RoleSpec role, ParseRole(wanted));
+  return Profile{wanted, role, nullptr, nullptr};
+}
+
+std::vector<Profile> Listed(const model::Model& model) {
+  std::vector<Profile> profiles;
+  for (const model::ProfileSpec& spec : model.profiles) {
+    profiles.push_back({std::string(spec.name), {}, &spec, &model.roles});
+  }
+  if (!profiles.empty()) return profiles;
+  profiles = {Uniform(RowCodec::kF16), Uniform(RowCodec::kI8Token), Uniform(RowCodec::kBlock4)};
+  return profiles;
+}
+
+// Rows a role keeps of a context, sinks and all.
+uint32_t RowsOf(const RoleSpec& role, uint32_t context) {
+  const auto share = static_cast<uint32_t>(std::ceil(double{role.share} * context));
+  return std::max({role.rows, share, 1u});
+}
+
+}  // namespace
+
+Result<RoleSpec> ParseRole(std::string_view text) {
+  RoleSpec role;
+  role.sinks = UINT32_MAX;
+  for (std::string_view rest = text; !rest.empty();) {
+    const size_t space = rest.find(' ');
+    const std::string_view word = rest.substr(0, space);
+    rest = space == std::string_view::npos ? std::string_view() : rest.substr(space + 1);
+    if (word.empty()) continue;
+    if (ParseWord(word, &role)) continue;
+    return Status::Make(StatusCode::kInvalidArgument,
+                        "cache \"%s\": \"%s\" is no profile of the model, no codec (f32 f16 int8 "
+                        "int8/32 int4/32) and no other word of a cache policy, or out of range",
+                        std::string(text.substr(0, 100)).c_str(),
+                        std::string(word.substr(0, 60)).c_str());
+  }
+  HR_RETURN_IF_ERROR(CheckRole(role, text));
+  const bool keeps_all = role.retention == Retention::kAsViewed;
+  if (role.sinks == UINT32_MAX) role.sinks = keeps_all ? 0 : 4;
+  const bool votes =
+      role.retention == Retention::kAccumulated || role.retention == Retention::kObserved;
+  if (votes && role.observe == 0) role.observe = 32;
+  if (role.retention == Retention::kObserved && role.pool == 1) role.pool = 5;
+  return role;
+}
+
+Profile Uniform(RowCodec codec) {
+  Profile profile;
+  profile.name = RowCodecName(codec);
+  profile.role.keys = profile.role.values = codec;
+  if (codec == RowCodec::kBlock4) {  // few levels: outliers are spread first, sinks stay exact
+    profile.role.rotate = true;
+    profile.role.exact_rows = 4;
+  }
+  return profile;
+}
+
+Result<std::vector<Profile>> Profiles(const model::Model& model, CodecChoice codec,
+                                      const std::string& wanted) {
+  std::vector<Profile> profiles;
+  if (!wanted.empty()) {
+    HR_ASSIGN_OR_RETURN(Profile profile, Wanted(model, wanted));
+    profiles.push_back(std::move(profile));
+  } else if (codec != CodecChoice::kAuto) {
+    profiles.push_back(Uniform(static_cast<RowCodec>(static_cast<int>(codec) - 1)));
+  }
+  const bool asked = !profiles.empty();
+  for (Profile& profile : Listed(model)) {
+    if (asked && profile.name == profiles[0].name) continue;
+    profile.trim_only = asked;
+    profiles.push_back(std::move(profile));
+  }
+  for (const Profile& profile : profiles) HR_RETURN_IF_ERROR(CheckTakes(model, profile));
+  return profiles;
+}
+
+store::LaneSpec LaneOf(const AttentionSpec& attention, uint32_t kv_head, const RoleSpec& role,
+                       uint32_t context, uint32_t chunk) {
+  store::LaneSpec lane;
+  const auto has = [&](const model::StreamSpec& stream) { return kv_head < stream.heads; };
+  if (has(attention.key)) lane.key = {role.keys, attention.key.width};
+  if (has(attention.value)) lane.value = {role.values, attention.value.width};
+  // The rotary part of a latent is short and not rotated into blocks: it stays in f16.
+  const RowCodec tail = role.keys == RowCodec::kF32 ? RowCodec::kF32 : RowCodec::kF16;
+  if (has(attention.tail)) lane.tail = {tail, attention.tail.width};
+  const bool coded = role.keys > RowCodec::kF16 || role.values > RowCodec::kF16;
+  lane.exact_rows = coded ? role.exact_rows : 0;
+  lane.rotated = coded && role.rotate;
+  lane.left = attention.left;
+  lane.sinks = attention.sinks;
+  const uint32_t rows = RowsOf(role, context);
+  const bool window = role.retention == Retention::kWindow;
+  if (window && rows - 1 < lane.left) {
+    lane.sinks = lane.left == kUnlimited ? role.sinks : std::min(role.sinks, lane.sinks);
+    lane.left = rows - 1;
+  } else if (role.retention != Retention::kAsViewed && !window && lane.left == kUnlimited) {
+    // Of a layer with a window of its own only the window is left to keep.
+    lane.sinks = role.sinks;
+    if (role.retention == Retention::kCompensated) {
+      lane.left = rows - 1;
+      lane.mean = true;
+    } else {
+      const uint32_t exact = std::min(rows - 1, lane.exact_rows);
+      lane.vote = {rows - exact, std::min(role.observe, rows - exact),
+                   role.retention == Retention::kAccumulated, role.pool, role.pool_max};
+    }
+  }
+  return store::PlanLane(lane, context, chunk);
+}
+
+store::LayerSpec LayerOf(const model::Model& model, size_t index,
+                         const std::vector<Profile>& profiles, size_t chosen, uint32_t context,
+                         uint32_t chunk) {
+  const AttentionSpec& attention = model.attentions[index];
+  if (attention.source_attention != model::kNone) return {{}, attention.source_attention};
+  const uint32_t heads =
+      std::max({attention.key.heads, attention.tail.heads, attention.value.heads});
+  const uint32_t views = attention.kv_heads();
+  auto alike = [&](uint32_t a, uint32_t b) {
+    for (const model::StreamSpec* stream : {&attention.key, &attention.tail, &attention.value}) {
+      if ((a < stream->heads) != (b < stream->heads)) return false;
+    }
+    return std::all_of(profiles.begin(), profiles.end(), [&](const Profile& profile) {
+      return profile.RoleOf(index, std::min(a, views - 1)) ==
+             profile.RoleOf(index, std::min(b, views - 1));
+    });
+  };
+  store::LayerSpec layer;
+  for (uint32_t head = 0; head < heads; ++head) {
+    if (head != 0 && alike(head - 1, head)) {
+      ++layer.groups.back().lanes;
+      continue;
+    }
+    const RoleSpec& role = profiles[chosen].RoleOf(index, std::min(head, views - 1));
+    layer.groups.push_back({1, LaneOf(attention, head, role, context, chunk)});
+  }
+  return layer;
+}
+
+}  // namespace headroom::plan
