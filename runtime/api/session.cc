@@ -24,7 +24,7 @@ namespace text = headroom::text;
 namespace {
 
 constexpr uint32_t kMaxThreads = 256;
-constexpr size_t kMaxProfileBytes = 256;
+constexpr size_t kMaxProfileBytes = 4096;
 
 template <size_t kBytes>
 void CopyText(std::string_view from, char (&to)[kBytes]) {

@@ -114,19 +114,49 @@ Status CheckTakes(const model::Model& model, const Profile& profile) {
   return {};
 }
 
+Profile FromFile(const model::Model& model, const model::ProfileSpec& spec) {
+  return {std::string(spec.name), model.roles, spec.roles, &spec};
+}
+
 Result<Profile> Wanted(const model::Model& model, const std::string& wanted) {
   for (const model::ProfileSpec& spec : model.profiles) {
-    if (spec.name != wanted) continue;
-    return Profile{wanted, {}, &spec, &model.roles};
+    if (spec.name == wanted) return FromFile(model, spec);
   }
-  HR_ASSIGN_OR_RETURN(const RoleSpec role, ParseRole(wanted));
-  return Profile{wanted, role, nullptr, nullptr};
+  return ParseProfile(model, wanted);
+}
+
+std::string_view Trimmed(std::string_view text) {
+  const size_t begin = text.find_first_not_of(' ');
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(' ') + 1 - begin);
+}
+
+// Gives role `role` to the heads of "LAYER.HEAD+LAYER.HEAD".
+Status GiveRole(const model::Model& model, std::string_view list, uint8_t role, Profile* profile) {
+  for (bool more = true; more;) {
+    const size_t plus = list.find('+');
+    const std::string_view item = list.substr(0, plus);
+    more = plus != std::string_view::npos;
+    if (more) list.remove_prefix(plus + 1);
+    const size_t dot = item.find('.');
+    uint32_t layer = 0, head = 0;
+    const auto layers = static_cast<uint32_t>(model.attentions.size());
+    if (dot == std::string_view::npos || layers == 0 ||
+        !Number(item.substr(0, dot), 0u, layers - 1, &layer) ||
+        !Number(item.substr(dot + 1), 0u, model.attentions[layer].kv_heads() - 1, &head)) {
+      return Status::Make(StatusCode::kInvalidArgument,
+                          "heads \"%s\": no LAYER.HEAD of the model's %u attention layers",
+                          std::string(item.substr(0, 60)).c_str(), layers);
+    }
+    profile->heads[layer][head] = role;
+  }
+  return {};
 }
 
 std::vector<Profile> Listed(const model::Model& model) {
   std::vector<Profile> profiles;
   for (const model::ProfileSpec& spec : model.profiles) {
-    profiles.push_back({std::string(spec.name), {}, &spec, &model.roles});
+    profiles.push_back(FromFile(model, spec));
   }
   if (!profiles.empty()) return profiles;
   profiles = {Uniform(RowCodec::kF16), Uniform(RowCodec::kI8Token), Uniform(RowCodec::kBlock4)};
@@ -166,15 +196,43 @@ Result<RoleSpec> ParseRole(std::string_view text) {
   return role;
 }
 
-Profile Uniform(RowCodec codec) {
+Result<Profile> ParseProfile(const model::Model& model, const std::string& text) {
+  constexpr std::string_view kHeads = "heads=";
   Profile profile;
-  profile.name = RowCodecName(codec);
-  profile.role.keys = profile.role.values = codec;
-  if (codec == RowCodec::kBlock4) {  // few levels: outliers are spread first, sinks stay exact
-    profile.role.rotate = true;
-    profile.role.exact_rows = 4;
+  profile.name = text;
+  for (std::string_view rest = text; profile.roles.empty() || !rest.empty();) {
+    const size_t end = std::min(rest.find(';'), rest.size());
+    std::string_view part = Trimmed(rest.substr(0, end));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    if (!profile.roles.empty()) {
+      if (!part.starts_with(kHeads) || profile.roles.size() > UINT8_MAX) {
+        return Status::Make(StatusCode::kInvalidArgument,
+                            "cache \"%.100s\": role %zu does not begin with heads=LAYER.HEAD, or "
+                            "is one too many",
+                            text.c_str(), profile.roles.size());
+      }
+      for (size_t i = profile.heads.size(); i < model.attentions.size(); ++i) {
+        profile.heads.emplace_back(model.attentions[i].kv_heads(), uint8_t{0});
+      }
+      const std::string_view list = part.substr(kHeads.size(), part.find(' ') - kHeads.size());
+      HR_RETURN_IF_ERROR(
+          GiveRole(model, list, static_cast<uint8_t>(profile.roles.size()), &profile));
+      part.remove_prefix(kHeads.size() + list.size());
+    }
+    HR_ASSIGN_OR_RETURN(const RoleSpec role, ParseRole(part));
+    profile.roles.push_back(role);
   }
   return profile;
+}
+
+Profile Uniform(RowCodec codec) {
+  RoleSpec role;
+  role.keys = role.values = codec;
+  if (codec == RowCodec::kBlock4) {  // few levels: outliers are spread first, sinks stay exact
+    role.rotate = true;
+    role.exact_rows = 4;
+  }
+  return {RowCodecName(codec), {role}, {}, nullptr};
 }
 
 Result<std::vector<Profile>> Profiles(const model::Model& model, CodecChoice codec,

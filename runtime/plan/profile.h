@@ -11,15 +11,15 @@
 
 namespace headroom::plan {
 
-// A choice of roles. Either one role for all KV heads, or by head as the model's file says.
+// A choice of roles for every KV head.
 struct Profile {
   std::string name;
-  model::RoleSpec role;                                 // of all, when `source` is null
-  const model::ProfileSpec* source = nullptr;           // of the model, which outlives this
-  const std::vector<model::RoleSpec>* roles = nullptr;  // what `source` points into
+  std::vector<model::RoleSpec> roles;
+  std::vector<std::vector<uint8_t>> heads;     // [attention][KV head] into roles; empty: roles[0]
+  const model::ProfileSpec* source = nullptr;  // where the model, which outlives this, has it
 
   const model::RoleSpec& RoleOf(size_t attention, uint32_t kv_head) const {
-    return source == nullptr ? role : (*roles)[source->roles[attention][kv_head]];
+    return roles[heads.empty() || heads[attention].empty() ? 0 : heads[attention][kv_head]];
   }
   bool trim_only = false;  // a session may be trimmed to it, but does not start with it
 };
@@ -34,12 +34,16 @@ struct Profile {
 // word.
 Result<model::RoleSpec> ParseRole(std::string_view text);
 
+// Roles separated by semicolons: the first for all heads, every other beginning with the heads that
+// it is for, as heads=LAYER.HEAD+LAYER.HEAD ... counted from 0.
+Result<Profile> ParseProfile(const model::Model& model, const std::string& text);
+
 Profile Uniform(RowCodec codec);
 
 enum class CodecChoice : uint8_t { kAuto, kF32, kF16, kI8Token, kBlock8, kBlock4 };
 
 // What a session may become, best first: `wanted` when it is not empty (the name of a profile of
-// the model, else the text of a role), else the codec chosen, else the model's profiles, else f16,
+// the model, else the text of roles), else the codec chosen, else the model's profiles, else f16,
 // int8 and int4/32 with 4 exact rows, rotated. Of a wish those lists follow, for trims. Errors:
 // kInvalidArgument, kUnsupported (a role that an attention cannot take, by name).
 Result<std::vector<Profile>> Profiles(const model::Model& model, CodecChoice codec,

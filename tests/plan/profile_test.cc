@@ -52,6 +52,29 @@ TEST_CASE("words that are none are named", "[plan][profile]") {
   }
 }
 
+TEST_CASE("roles of some heads", "[plan][profile]") {
+  model::Model model;
+  model.attentions.resize(3);
+  for (auto& attention : model.attentions) attention.views = {{0, 0, 0}, {1, 0, 1}};
+  const Profile profile =
+      ParseProfile(model, "int8; heads=0.1+2.0 f16 window rows=8;heads=2.1 int4/32").Take();
+  CHECK(profile.roles.size() == 3);
+  CHECK(profile.RoleOf(0, 0).keys == RowCodec::kI8Token);
+  CHECK(profile.RoleOf(0, 1).retention == Retention::kWindow);
+  CHECK(profile.RoleOf(1, 1).keys == RowCodec::kI8Token);
+  CHECK(profile.RoleOf(2, 0).rows == 8);
+  CHECK(profile.RoleOf(2, 1).values == RowCodec::kBlock4);
+  CHECK(ParseProfile(model, "").Take().RoleOf(2, 1).keys == RowCodec::kF16);
+  for (const char* text : {"int8; f16", "int8; heads=3.0 f16", "int8; heads=0.2 f16",
+                           "int8; heads=0 f16", "int8; heads= f16", "int8; heads=0.0+ f16",
+                           "int8; heads=0.-1 f16", "int8; heads=0.0 f17", "heads=0.0 int8", ";;"}) {
+    INFO(text);
+    const auto refused = ParseProfile(model, text);
+    REQUIRE_FALSE(refused.ok());
+    CHECK(refused.status().code() == StatusCode::kInvalidArgument);
+  }
+}
+
 TEST_CASE("a lane has the rows its role says", "[plan][profile]") {
   model::AttentionSpec attention;
   attention.key = {1, 64, {}, {}, {}};

@@ -18,17 +18,25 @@ constexpr char kFooter[] =
     "Nothing is allocated and no weight is read. Exit status 3 when the plan does not fit.\n"
     "\n"
     "What is left open is chosen so: prefill chunks of at least 32 tokens are kept, even where "
-    "smaller "
-    "ones\n"
-    "would leave room for a longer context, unless --context or --chunk asks for that; --kv auto "
-    "is f16 "
-    "only\n"
-    "while the asked context, or without one the trained maximum, fits with it, else int8.\n"
+    "smaller\n"
+    "ones would leave room for a longer context, unless --context or --chunk asks for that; --kv "
+    "auto\n"
+    "is the first profile of the model, or of f16, int8 and int4/32, with which the asked context, "
+    "or\n"
+    "without one the trained maximum, fits.\n"
+    "\n"
+    "--kv POLICY is the name of a profile, or words: a codec (f32 f16 int8 int8/32 int4/32, or\n"
+    "keys=CODEC values=CODEC), exact=N first rows in f16, rotate, and which rows stay: window,\n"
+    "compensated, accumulated or observed, with rows=N or share=X of the context, sinks=N, "
+    "observe=N,\n"
+    "pool=N or maxpool=N. After a semicolon another role for some heads: "
+    "heads=LAYER.HEAD+LAYER.HEAD.\n"
     "\n"
     "Examples:\n"
     "  headroom plan model.hrm --context 8192\n"
     "  headroom plan model.hrm --budget 900M               the largest context inside 900 MiB\n"
-    "  headroom plan model.hrm --private-budget 200M --kv int8 --layers";
+    "  headroom plan model.hrm --private-budget 200M --kv int8 --layers\n"
+    "  headroom plan model.hrm --kv \"int8; heads=0.0+1.3 int8 window rows=256\"";
 
 constexpr uint32_t kGoodChunk = 32;  // the planner's preference, see runtime/plan/solve.h
 
@@ -106,6 +114,15 @@ void PrintVerdict(const hr_model* model, const hr_plan_report& plan,
   std::printf("%s The largest context %s is %" PRIu32 " tokens%s.\n",
               limited ? "Fits." : "No limit given.", limited ? "that fits" : "of this model",
               plan.max_context_tokens, LargestNeeds(model, plan, options).c_str());
+  if (plan.quality_task[0] != '\0') {
+    std::printf("The cache %s measured %g at %s, the full one %g.\n", plan.profile,
+                static_cast<double>(plan.quality), plan.quality_task,
+                static_cast<double>(plan.quality_reference));
+  }
+  if (plan.better_profile[0] != '\0') {
+    std::printf("With the better cache %s this context would take %s.\n", plan.better_profile,
+                FormatBytes(plan.better_bytes).c_str());
+  }
 }
 
 int Plan(const PlanArguments& arguments, bool json) {

@@ -107,6 +107,8 @@ Json PlanJson(const hr_plan_report& plan) {
           {"context_tokens", plan.context_tokens},
           {"max_context_tokens", plan.max_context_tokens},
           {"kv", plan.profile},
+          {"better_kv", plan.better_profile},
+          {"better_bytes", plan.better_bytes},
           {"chunk_tokens", plan.chunk_tokens},
           {"threads", plan.threads},
           {"total_bytes", plan.total_bytes},
@@ -145,7 +147,7 @@ std::string ModelLine(const hr_model_facts& facts) {
 
 std::string PlanTable(const hr_plan_report& plan, const hr_session_options& options,
                       bool packed_are_mapped) {
-  char line[160];
+  char line[256];
   std::snprintf(line, sizeof(line),
                 "context %" PRIu32 " tokens, cache %s, prefill chunk %" PRIu32 ", %" PRIu32
                 " thread%s\n",

@@ -278,6 +278,8 @@ typedef struct hr_session_options {
    *     attention from all queries (2306.14048); from the last `observe` queries (2404.14469)
    *   rows=N share=X                   how many stay: N, at least X of the context
    *   sinks=N observe=N pool=N maxpool=N
+   * or several such roles separated by semicolons, all but the first for some heads only:
+   *   int8; heads=0.1+3.0 int8 window rows=256
    * A layer with a window of its own keeps that. The text is not kept. */
   const char* profile;
 } hr_session_options;
