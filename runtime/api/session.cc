@@ -166,8 +166,11 @@ hr_status hr_plan_get_layer(const hr_model* model, const hr_session_options* opt
     facts.kv_heads = attention.kv_heads();
     facts.key_width = attention.key_width();
     facts.value_width = attention.value_width();
-    facts.capacity_tokens = headroom::store::LongestLane(spec);
-    facts.window_tokens = attention.left == headroom::kUnlimited ? 0 : attention.left + 1;
+    const headroom::store::LayerSpec* rows = &spec;  // its own, or another layer's
+    while (rows->source >= 0) rows = &layers[static_cast<size_t>(rows->source)];
+    const headroom::store::LaneSpec& lane = rows->lane(0);
+    facts.capacity_tokens = headroom::store::LongestLane(*rows);
+    facts.window_tokens = lane.mean || lane.left == headroom::kUnlimited ? 0 : lane.left + 1;
     facts.state_bytes = headroom::store::LayerBytes(spec);
     CopyOut(facts, out_layer);
     return Report({}, error);

@@ -10,6 +10,7 @@ namespace {
 constexpr uint32_t kMaxProfiles = 1u << 8;
 constexpr uint32_t kMaxRoles = 1u << 8;
 constexpr uint32_t kMaxQualities = 1u << 4;
+constexpr size_t kMaxProfileNameBytes = 63;  // reports have room for so many
 
 Status LoadCodec(const Where& where, const char* what, const fb::Codec* from, RowCodec* codec,
                  RoleSpec* role) {
@@ -207,6 +208,14 @@ Status LoadProfiles(LoadContext& context) {
     ProfileSpec profile;
     HR_RETURN_IF_ERROR(CheckText(where, "name", from.name(), kMaxNameBytes, false, &profile.name));
     if (profile.name.empty()) return Corrupt(where, "has no name");
+    if (profile.name.size() > kMaxProfileNameBytes) {
+      return Corrupt(where, "has a name of %zu bytes > %zu", profile.name.size(),
+                     kMaxProfileNameBytes);
+    }
+    for (int codec = 0; codec < kRowCodecs; ++codec) {
+      if (profile.name != RowCodecName(static_cast<RowCodec>(codec))) continue;
+      return Corrupt(where, "has the name of a codec");
+    }
     for (const ProfileSpec& other : context.model.profiles) {
       if (other.name == profile.name) return Corrupt(where, "has the name of another");
     }

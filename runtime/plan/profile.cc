@@ -91,13 +91,13 @@ Status CheckTakes(const model::Model& model, const Profile& profile) {
     const AttentionSpec& attention = model.attentions[i];
     if (attention.source_attention != model::kNone) continue;  // its rows are another's
     const RoleSpec& first = profile.RoleOf(i, 0);
-    const bool votes =
-        first.retention == Retention::kAccumulated || first.retention == Retention::kObserved;
-    if (votes && attention.query.matrix.present()) {
+    for (uint32_t g = 0; g < attention.kv_heads() && attention.query.matrix.present(); ++g) {
+      const Retention retention = profile.RoleOf(i, g).retention;
+      if (retention != Retention::kAccumulated && retention != Retention::kObserved) continue;
       return Status::Make(StatusCode::kUnsupported,
                           "profile \"%.100s\": attention %zu is latent, its queries cannot vote "
                           "(%s)",
-                          profile.name.c_str(), i, NameOf(first.retention));
+                          profile.name.c_str(), i, NameOf(retention));
     }
     if (OwnLanes(attention)) continue;
     for (uint32_t g = 0; g < attention.kv_heads(); ++g) {
@@ -122,6 +122,7 @@ Result<Profile> Wanted(const model::Model& model, const std::string& wanted) {
   for (const model::ProfileSpec& spec : model.profiles) {
     if (spec.name == wanted) return FromFile(model, spec);
   }
+  if (RowCodec codec; CodecNamed(wanted, &codec)) return Uniform(codec);
   return ParseProfile(model, wanted);
 }
 
@@ -250,8 +251,14 @@ Result<std::vector<Profile>> Profiles(const model::Model& model, CodecChoice cod
     profile.trim_only = asked;
     profiles.push_back(std::move(profile));
   }
-  for (const Profile& profile : profiles) HR_RETURN_IF_ERROR(CheckTakes(model, profile));
-  return profiles;
+  std::vector<Profile> taken;
+  for (Profile& profile : profiles) {
+    const Status takes = CheckTakes(model, profile);
+    if (!takes.ok() && profile.trim_only) continue;
+    HR_RETURN_IF_ERROR(takes);
+    taken.push_back(std::move(profile));
+  }
+  return taken;
 }
 
 store::LaneSpec LaneOf(const AttentionSpec& attention, uint32_t kv_head, const RoleSpec& role,
@@ -265,7 +272,9 @@ store::LaneSpec LaneOf(const AttentionSpec& attention, uint32_t kv_head, const R
   if (has(attention.tail)) lane.tail = {tail, attention.tail.width};
   const bool coded = role.keys > RowCodec::kF16 || role.values > RowCodec::kF16;
   lane.exact_rows = coded ? role.exact_rows : 0;
-  lane.rotated = coded && role.rotate;
+  // Values that are a part of the keys cannot be rotated back by themselves.
+  const bool whole = attention.value.present() || attention.value.width == attention.key.width;
+  lane.rotated = coded && role.rotate && whole;
   lane.left = attention.left;
   lane.sinks = attention.sinks;
   const uint32_t rows = RowsOf(role, context);
@@ -283,6 +292,7 @@ store::LaneSpec LaneOf(const AttentionSpec& attention, uint32_t kv_head, const R
       const uint32_t exact = std::min(rows - 1, lane.exact_rows);
       lane.vote = {rows - exact, std::min(role.observe, rows - exact),
                    role.retention == Retention::kAccumulated, role.pool, role.pool_max};
+      lane.sinks = std::min(lane.sinks, exact + lane.vote.rows - lane.vote.observe);
     }
   }
   return store::PlanLane(lane, context, chunk);

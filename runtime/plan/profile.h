@@ -24,7 +24,8 @@ struct Profile {
   bool trim_only = false;  // a session may be trimmed to it, but does not start with it
 };
 
-// Words separated by spaces, each at most once: a codec (f32 f16 int8 int8/32 int4/32), or
+// Words separated by spaces, of which a later one counts where two disagree: a codec (f32 f16 int8
+// int8/32 int4/32), or
 //   keys=CODEC values=CODEC   another codec for one of them
 //   exact=N                   the first N rows in f16, N <= 64
 //   rotate                    rows are rotated before they are rounded
@@ -44,8 +45,9 @@ enum class CodecChoice : uint8_t { kAuto, kF32, kF16, kI8Token, kBlock8, kBlock4
 
 // What a session may become, best first: `wanted` when it is not empty (the name of a profile of
 // the model, else the text of roles), else the codec chosen, else the model's profiles, else f16,
-// int8 and int4/32 with 4 exact rows, rotated. Of a wish those lists follow, for trims. Errors:
-// kInvalidArgument, kUnsupported (a role that an attention cannot take, by name).
+// int8 and int4/32 with 4 exact rows, rotated. A codec alone means what that list has by its name.
+// Of a wish those lists follow, for trims. Errors: kInvalidArgument, kUnsupported (a role that an
+// attention cannot take, by name).
 Result<std::vector<Profile>> Profiles(const model::Model& model, CodecChoice codec,
                                       const std::string& wanted);
 

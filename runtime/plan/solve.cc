@@ -192,7 +192,10 @@ class Solver {
     if (plan.profile_index != 0) {
       const size_t better = plan.profile_index - 1;
       plan.better_profile = profiles_[better].name;
-      plan.better_bytes = At(plan.context, std::min(kGoodChunk, plan.chunk), better).total_bytes;
+      plan.better_bytes =
+          At(plan.context, limits_.chunk != 0 ? plan.chunk : std::min(kGoodChunk, plan.chunk),
+             better)
+              .total_bytes;
     }
     return plan;
   }

@@ -135,8 +135,6 @@ attention::MixSpec Executor::MixOf(const MixTasks& tasks, uint32_t view) const {
   const model::AttentionSpec& spec = *tasks.layer->spec;
   const store::LaneSpec& lane = LaneOf(tasks, view);
   if (lane.mean) return {spec.scale, spec.softcap, kUnlimited, 0};  // what has left is in the mean
-  // A layer that reads another's rows may see fewer of them.
-  if (spec.left < lane.left) return {spec.scale, spec.softcap, spec.left, spec.sinks};
   return {spec.scale, spec.softcap, lane.left, lane.sinks};
 }
 
@@ -271,6 +269,8 @@ void Executor::VoteTask(const MixTasks& tasks, std::byte* worker, size_t index) 
   const BoundAttention& layer = *tasks.layer;
   const model::AttentionSpec& spec = *layer.spec;
   const uint32_t group = layer.view_begin[view + 1] - layer.view_begin[view];
+  // While there are only exact rows, nobody can leave.
+  if (tasks.position + tasks.rows <= LaneOf(tasks, view).exact_rows) return;
   uint32_t voters = 0;
   float* votes = b_.store->BeginVote(tasks.index, spec.views[view].key, tasks.rows, &voters);
   if (votes == nullptr || group == 0) return;

@@ -55,7 +55,8 @@ class Session {
   // The app gets control back: idle workers go to sleep.
   void Rest() { pool_->Rest(); }
 
-  // Errors: kInvalidArgument (past the end), kUnsupported (a ring no longer holds the window).
+  // Errors: kInvalidArgument (past the end), kUnsupported (the cache no longer holds what that
+  // position sees).
   Status Rewind(uint32_t position);
   Result<std::unique_ptr<Session>> Fork() const;
   Status Save(const char* path) const;

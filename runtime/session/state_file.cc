@@ -1,9 +1,7 @@
 // Session files: header, tokens, the states of lanes that have one, then the spans of rows in
 // KvStore order, all little-endian.
-#include <algorithm>
 #include <cstring>
 #include <span>
-#include <vector>
 
 #include <xxhash.h>
 
@@ -162,17 +160,15 @@ Status Session::Restore(const char* path) {
                           engine_->model().metadata.vocabulary);
     }
   }
-  std::vector<store::LaneState> states(header.lane_states), before(states.size());
   const std::byte* in = body + tokens.size_bytes();
-  std::memcpy(states.data(), in, states.size() * sizeof(store::LaneState));
-  in += states.size() * sizeof(store::LaneState);
-  std::copy(store_.states().begin(), store_.states().end(), before.begin());
-  if (!store_.SetStates(states, count)) {
-    return Status::Make(StatusCode::kCorrupt, "session file: rows that %u tokens cannot have",
-                        count);
+  const std::span<const store::LaneState> states(reinterpret_cast<const store::LaneState*>(in),
+                                                 header.lane_states);
+  in += states.size_bytes();
+  if (const Status fits = store_.SetStates(states, count); !fits.ok()) {
+    return Status::Make(fits.code(), "session file: %.150s", fits.message());
   }
   if (const uint64_t bytes = store_.SpanBytes(count); header.state_bytes != bytes) {
-    (void)store_.SetStates(before, position_);
+    store_.TakeBackStates();
     return Status::Make(StatusCode::kMismatch,
                         "session file: %llu state bytes, this model has %llu",
                         static_cast<unsigned long long>(header.state_bytes),

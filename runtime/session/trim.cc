@@ -21,10 +21,24 @@ store::LaneSpec Session::LaneUnder(size_t profile, size_t layer, uint32_t kv_hea
   const model::RoleSpec& role =
       profiles_[profile].RoleOf(layer, std::min(kv_head, attention.kv_heads() - 1));
   store::LaneSpec lane = plan::LaneOf(attention, kv_head, role, context, plan_.chunk);
-  if (now.ring) lane.capacity = now.capacity, lane.ring = true;
-  if (now.voted() && !lane.voted()) {  // fewer rows of the context than votes leave: all of them
-    lane.vote = now.vote;
-    lane.vote.rows = std::min(now.vote.rows, lane.capacity);
+  if (now.ring) {
+    lane.capacity = now.capacity;
+    lane.ring = true;
+    lane.mean = now.mean;
+    lane.vote = {};
+  }
+  if (now.ring || now.left < lane.left) {  // rows further back may never have been here
+    lane.left = now.left;
+    lane.sinks = now.sinks;
+  }
+  if (now.voted()) {
+    // The same policy keeps its rows, however few the context has become.
+    const bool same = profile == plan_.profile_index || !lane.voted();
+    const uint32_t room = context - lane.exact_rows;
+    const uint32_t most = same ? now.capacity : std::min(lane.capacity, now.capacity);
+    if (same) lane.vote = now.vote;
+    lane.capacity = std::min(most, room);
+    lane.vote.rows = std::min({lane.vote.rows, now.vote.rows, lane.capacity});
   }
   return lane;
 }
@@ -66,6 +80,7 @@ void Session::ShrinkState(uint32_t context, size_t profile, uint64_t state_bytes
   const model::ProfileSpec* source = profiles_[profile].source;
   plan_.quality = source == nullptr || source->quality.empty() ? nullptr : &source->quality[0];
   plan_.better_profile.clear();
+  plan_.better_bytes = 0;
   plan_.state_bytes = state_bytes;
   plan_.private_bytes -= saved;
   plan_.total_bytes -= saved;
@@ -91,7 +106,8 @@ Status Session::Trim(uint64_t target_bytes, uint64_t* freed_bytes) {
   // The profile it has, then down the list: the first that is small enough, else the smallest.
   size_t profile = plan_.profile_index;
   uint64_t state_bytes = SmallerStateBytes(context, profile);
-  for (size_t i = profile + 1; i < profiles_.size() && rest + state_bytes > target_bytes; ++i) {
+  for (size_t i = profile + 1; i < profiles_.size(); ++i) {
+    if (state_bytes != kImpossible && rest + state_bytes <= target_bytes) break;
     const uint64_t bytes = SmallerStateBytes(context, i);
     if (bytes >= state_bytes) continue;
     state_bytes = bytes;

@@ -47,6 +47,7 @@ RowArray Rows(const LaneArray& array, const std::byte* data, const std::byte* me
 
 KvStore::KvStore(std::vector<LayerSpec> layers, std::span<std::byte> memory) : memory_(memory) {
   Build(std::move(layers));
+  states_before_ = states_;
   ClearPositions();
 }
 
@@ -218,6 +219,8 @@ void KvStore::Rewind(uint32_t tokens, uint32_t position) {
         while (state.rows > 0 && kept[state.rows - 1] >= static_cast<int32_t>(position)) {
           --state.rows;
         }
+        state.append_begin = std::min(state.append_begin, position);
+        state.append_row = std::min(state.append_row, state.rows);
       }
       if (!group.spec.ring) continue;
       int32_t* positions = Positions(group);
@@ -305,23 +308,27 @@ uint64_t KvStore::SpanBytes(uint32_t tokens) const {
   return total;
 }
 
-bool KvStore::SetStates(std::span<const LaneState> states, uint32_t tokens) {
-  if (states.size() != states_.size()) return false;
+Status KvStore::SetStates(std::span<const LaneState> states, uint32_t tokens) {
   for (const auto& groups : groups_) {
     for (const Group& group : groups) {
       for (uint32_t i = 0; i < group.count; ++i) {
         const LaneState& state = states[group.first_state + i];
         const uint32_t behind = tokens - std::min(tokens, group.spec.exact_rows);
-        const uint32_t rows = group.spec.voted() ? std::min(behind, group.spec.capacity) : 0;
+        const uint32_t rows = group.spec.voted() ? behind : 0;
         if (state.rows > rows || state.append_row > rows || state.append_begin > tokens ||
             state.thinned_at > tokens || state.gone > tokens || state.voting > 1) {
-          return false;
+          return Status::Make(StatusCode::kCorrupt, "%u rows that %u tokens cannot have",
+                              state.rows, tokens);
         }
+        if (state.rows <= group.spec.capacity || !group.spec.voted()) continue;
+        return Status::Make(StatusCode::kMismatch, "%u rows for lanes of %u", state.rows,
+                            group.spec.capacity);
       }
     }
   }
+  states_before_.swap(states_);
   std::copy(states.begin(), states.end(), states_.begin());
-  return true;
+  return {};
 }
 
 void KvStore::AdoptSpans(uint32_t tokens) {

@@ -114,10 +114,11 @@ class KvStore {
   bool ForEachSpan(uint32_t tokens, bool (*visit)(void* context, std::span<std::byte> bytes),
                    void* context) const;
   uint64_t SpanBytes(uint32_t tokens) const;
-  // The states of lanes that have one, which ForEachSpan goes by. False, and nothing changes: they
-  // fit no such lanes at `tokens`.
+  // The states of lanes, which ForEachSpan goes by. kCorrupt (no lanes have them at `tokens`) and
+  // kMismatch (these lanes have no room for them): nothing changes. Once, they can be taken back.
   std::span<const LaneState> states() const { return states_; }
-  bool SetStates(std::span<const LaneState> states, uint32_t tokens);
+  Status SetStates(std::span<const LaneState> states, uint32_t tokens);
+  void TakeBackStates() { states_.swap(states_before_); }
   // After the spans of `tokens` positions were overwritten from a file: makes them visible.
   void AdoptSpans(uint32_t tokens);
 
@@ -173,7 +174,7 @@ class KvStore {
 
   std::vector<LayerSpec> layers_;
   std::vector<std::vector<Group>> groups_;  // by layer
-  std::vector<LaneState> states_;
+  std::vector<LaneState> states_, states_before_;
   std::span<std::byte> memory_;
   RowRecoder recoder_;
   std::span<std::byte> scratch_;

@@ -128,7 +128,10 @@ bool CanShrink(const LaneGroup& from, const LaneGroup& to) {
       DataBytes(b.value) > DataBytes(a.value)) {
     return false;
   }
-  return LaneLayout(b).bytes <= LaneLayout(a).bytes && GroupBytes(to) <= GroupBytes(from);
+  // Arrays move down or stay.
+  const LaneLayout before(a), after(b);
+  return b.capacity <= a.capacity && after.tail <= before.tail && after.value <= before.value &&
+         after.bytes <= before.bytes && GroupBytes(to) <= GroupBytes(from);
 }
 
 uint64_t ThinScratchBytes(std::span<const LayerSpec> layers) {

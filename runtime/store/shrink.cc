@@ -90,6 +90,7 @@ class KvStore::LaneMove {
                             : &a == &arrays_[1] ? from_.layout.mean_tail
                                                 : from_.layout.mean_value;
       std::memcpy(a.mean, from_lane_ + from, a.from.width * sizeof(float));
+      if (a.turned) how_.recoder.rotate(a.mean, 1, a.from.width, a.from.width);
     }
   }
 
@@ -113,7 +114,8 @@ class KvStore::LaneMove {
       // Nobody has voted in a lane that kept all: sinks stay, and the newest.
       const uint32_t sinks = SinksBehindExact(to);
       const bool newest = row + (to.vote.rows - std::min(sinks, to.vote.rows)) >= from_rows_;
-      return sink || newest || from_rows_ <= to.vote.rows ? int64_t{kept} : -1;
+      const bool stays = sink || newest || from_rows_ <= to.vote.rows;
+      return stays && kept < to.vote.rows ? int64_t{kept} : -1;
     }
     return position - to.exact_rows;
   }

@@ -92,6 +92,12 @@ TEST_CASE("a lane has the rows its role says", "[plan][profile]") {
   CHECK(lane("compensated rows=100", 1024).mean);
   CHECK_FALSE(lane("compensated rows=100", 64).mean);
   CHECK(lane("compensated rows=100", 64).left == kUnlimited);
+  CHECK(lane("int8 rotate", 64).rotated);
+  CHECK_FALSE(lane("f16 rotate", 64).rotated);
+  attention.value = {0, 48, {}, {}, {}};  // of a latent of 64
+  CHECK_FALSE(lane("int8 rotate", 64).rotated);
+  attention.value.width = 64;
+  CHECK(lane("int8 rotate", 64).rotated);
   attention.left = 31;  // a window of the model's own stays, and is not widened
   CHECK(lane("window rows=100", 1024).left == 31);
   CHECK(lane("window rows=8", 1024).left == 7);

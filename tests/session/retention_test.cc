@@ -156,6 +156,38 @@ TEST_CASE("a cache that let rows go cannot go back behind that", "[session][rete
   CHECK(std::equal(fresh->logits().begin(), fresh->logits().end(), session->logits().begin()));
 }
 
+TEST_CASE("a rewound cache of votes can be saved and restored", "[session][retention]") {
+  const Golden& golden = LoadGolden("llama-gqa");
+  const std::string policy = "f16 accumulated rows=20 observe=3";
+  const std::span<const int32_t> tokens(golden.tokens);
+  auto session = MakeSession(golden, PolicyLimits(policy));
+  REQUIRE(session->Append(tokens.first(20), nullptr).ok());
+  REQUIRE(session->Rewind(9).ok());
+  const std::string path = ScratchPath("rewound.session");
+  REQUIRE(session->Save(path.c_str()).ok());
+  auto restored = MakeSession(golden, PolicyLimits(policy));
+  REQUIRE(restored->Restore(path.c_str()).ok());
+  for (Session* s : {session.get(), restored.get()}) {
+    REQUIRE(s->Append(tokens.subspan(9), nullptr).ok());
+    CHECK(std::equal(s->logits().begin(), s->logits().end(), session->logits().begin()));
+  }
+}
+
+TEST_CASE("exact rows take no part in votes", "[session][retention]") {
+  const Golden& golden = LoadGolden("llama-gqa");
+  auto session = MakeSession(golden, PolicyLimits("int8 accumulated exact=16 rows=8", 8));
+  REQUIRE(session->plan().layers[0].lane(0).vote.rows == 1);
+  for (const float logit : AllLogits(*session, golden, 14)) REQUIRE(std::isfinite(logit));
+}
+
+TEST_CASE("a codec's name means the same by itself and in a list", "[session][retention]") {
+  const Golden& golden = LoadGolden("llama-gqa");
+  auto named = MakeSession(golden, PolicyLimits("int4/32"));
+  auto chosen = MakeSession(golden, TestLimits(kContext, kChunk, CodecChoice::kBlock4));
+  CHECK(named->plan().total_bytes == chosen->plan().total_bytes);
+  CHECK(named->plan().layers[0].lane(0).rotated);
+}
+
 // Three profiles by head: everything, a window for one of the two KV heads, votes in int8 for both.
 void AddProfiles(model::Model& model) {
   model::RoleSpec all, window, votes;

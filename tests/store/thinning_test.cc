@@ -133,6 +133,29 @@ TEST_CASE("the rows with the most votes stay, in their order", "[store][votes]")
   }
 }
 
+TEST_CASE("a lane that kept all becomes one of votes without leaving its place", "[store][votes]") {
+  LaneSpec all;
+  Fixture f(all);
+  for (int i = 0; i < 20; ++i) f.Append(kChunk);
+  LaneSpec wanted = f.spec;
+  wanted.sinks = 50;  // more than there is room for
+  wanted.vote = {20, 5, true, 1, false};
+  const LayerSpec to{{{1, PlanLane(wanted, kContext, kChunk)}}, -1};
+  REQUIRE(CanShrink({1, f.spec}, to.groups[0]));
+  const std::vector<LayerSpec> from = {f.store.layer(0)};
+  std::vector<Line> scratch(ShrinkScratchBytes(from) / 64 + 1);
+  const xnnpack::Kernels kernels = xnnpack::PortableKernels();
+  f.store.ShrinkTo({&to, 1}, f.tokens, {attention::DecodeRow, kernels.encode_row, kernels.hadamard},
+                   {scratch[0].bytes, scratch.size() * 64});
+  CHECK(f.Positions().size() == 20);
+  f.CheckRows();
+  // More rows, or an array further up, is no smaller form, whatever the bytes.
+  LaneSpec more = to.groups[0].spec;
+  more.capacity += 16;
+  more.key = {RowCodec::kI8Token, kWidth};
+  CHECK_FALSE(CanShrink(to.groups[0], {1, more}));
+}
+
 TEST_CASE("votes of NaN, as a file may have them, are none", "[store][votes]") {
   LaneSpec wanted;
   wanted.vote = {20, 5, true, 3, false};

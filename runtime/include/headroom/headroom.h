@@ -306,7 +306,8 @@ typedef struct hr_plan_report {
   uint32_t threads;
   int32_t kv;              /* what AUTO became */
   char profile[64];        /* the same in words; cut if longer */
-  char better_profile[64]; /* the next better one there is to choose from; empty: none */
+  char better_profile[64]; /* the next better one there is to choose from; empty: none, or the
+                              session was trimmed */
   uint64_t better_bytes;   /* what this context would cost with it */
   /* Quality of the profile, as the model file has it measured; task empty: it was not. */
   char quality_task[64];
@@ -332,7 +333,7 @@ typedef struct hr_plan_layer {
   size_t struct_size;
   uint32_t kv_heads, key_width, value_width;
   uint32_t capacity_tokens; /* rows kept: the context, or the ring of a windowed layer */
-  uint32_t window_tokens;   /* rows visible including self; 0: all */
+  uint32_t window_tokens;   /* of the first KV head: rows visible including self; 0: all */
   uint64_t state_bytes;
 } hr_plan_layer;
 /* `layer` counts attention layers from 0. Errors: as hr_plan, and INVALID_ARGUMENT for a layer the
@@ -362,7 +363,7 @@ HR_API hr_status hr_session_prefill(hr_session* session, const int32_t* tokens, 
                                     hr_error* error);
 
 /* Prefill of one token. CANCELLED: the session is as it was, and its logits are still there, so
- * decoding and generating can go on at once. */
+ * decoding and generating can go on at once; a cache that had to let rows go for it has done so. */
 HR_API hr_status hr_session_decode(hr_session* session, int32_t token, hr_error* error);
 
 /* Prefill that also writes the logits of every token: f32 [count, V], row-major, into the caller's
