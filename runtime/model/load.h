@@ -30,7 +30,6 @@ inline constexpr uint32_t kMaxHeadWidth = 1u << 13;
 inline constexpr uint32_t kMaxTokens = 1u << 30;  // positions fit int32 with room to add
 inline constexpr uint32_t kMaxSinks = 1u << 20;
 inline constexpr uint32_t kMaxNameBytes = 256;
-inline constexpr uint32_t kMaxExactRows = 64;
 
 // Heap the loader may take for a file: a small multiple of its bytes, since lists in a FlatBuffer
 // can point many times at one element.

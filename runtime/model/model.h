@@ -150,7 +150,8 @@ struct RoleSpec {
   bool rotate = false;      // by a Walsh-Hadamard matrix before rows are rounded
   Retention retention = Retention::kAsViewed;
   uint32_t sinks = 0;  // first positions that never leave
-  uint32_t rows = 0;   // besides them; at least `share` of the context
+  // That stay: of a window those behind the sinks, of votes all. At least `share` of the context.
+  uint32_t rows = 0;
   float share = 0.0f;
   uint32_t observe = 0;   // newest queries that vote; their rows stay
   uint32_t pool = 1;      // neighbouring rows share their votes

@@ -50,7 +50,7 @@ bool ParseWord(std::string_view word, RoleSpec* role) {
   const std::string_view value = word.substr(equals + 1);
   if (key == "keys") return CodecNamed(value, &role->keys);
   if (key == "values") return CodecNamed(value, &role->values);
-  if (key == "exact") return Number(value, 0u, store::kMaxExactRows, &role->exact_rows);
+  if (key == "exact") return Number(value, 0u, kMaxExactRows, &role->exact_rows);
   if (key == "sinks") return Number(value, 0u, 1u << 20, &role->sinks);
   if (key == "rows") return Number(value, 1u, 1u << 30, &role->rows);
   if (key == "share") return Number(value, 0.0f, 1.0f, &role->share);
@@ -164,7 +164,7 @@ std::vector<Profile> Listed(const model::Model& model) {
   return profiles;
 }
 
-// Rows a role keeps of a context, sinks and all.
+// Rows a role keeps of a context: of a window those behind its sinks, of votes all.
 uint32_t RowsOf(const RoleSpec& role, uint32_t context) {
   const auto share = static_cast<uint32_t>(std::ceil(double{role.share} * context));
   return std::max({role.rows, share, 1u});

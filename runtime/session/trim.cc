@@ -13,10 +13,18 @@ constexpr uint64_t kImpossible = UINT64_MAX;
 
 }  // namespace
 
-// What the lane of a head becomes. Rings and votes that are there keep as many rows as they have
-// room for: the chunk that the executor is bound to must still fit.
+// What the lane of a head becomes. With the profile that the session has, nothing but its room for
+// tokens to come; a share of the context was a share of the context asked for. Rings and votes that
+// are there keep as many rows as they have room for: the chunk that the executor is bound to must
+// still fit.
 store::LaneSpec Session::LaneUnder(size_t profile, size_t layer, uint32_t kv_head,
                                    const store::LaneSpec& now, uint32_t context) const {
+  if (profile == plan_.profile_index) {
+    store::LaneSpec lane = now;
+    if (!now.ring) lane.capacity = std::min(now.capacity, context - now.exact_rows);
+    if (now.voted()) lane.vote.rows = std::min(now.vote.rows, lane.capacity);
+    return lane;
+  }
   const model::AttentionSpec& attention = engine_->model().attentions[layer];
   const model::RoleSpec& role =
       profiles_[profile].RoleOf(layer, std::min(kv_head, attention.kv_heads() - 1));
@@ -32,8 +40,7 @@ store::LaneSpec Session::LaneUnder(size_t profile, size_t layer, uint32_t kv_hea
     lane.sinks = now.sinks;
   }
   if (now.voted()) {
-    // The same policy keeps its rows, however few the context has become.
-    const bool same = profile == plan_.profile_index || !lane.voted();
+    const bool same = !lane.voted();
     const uint32_t room = context - lane.exact_rows;
     const uint32_t most = same ? now.capacity : std::min(lane.capacity, now.capacity);
     if (same) lane.vote = now.vote;

@@ -59,8 +59,6 @@ struct LayerSpec {
   const LaneSpec& lane(uint32_t kv_head) const;
 };
 
-inline constexpr uint32_t kMaxExactRows = 64;
-
 // `wanted` with the rows it takes to keep `context` positions, or only those of its ring or of its
 // votes when they are fewer. A ring has sinks + roundup(left + chunk, 16), so that every query of a
 // chunk still finds its whole window after the chunk has been written; votes are counted when a

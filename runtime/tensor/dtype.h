@@ -31,13 +31,14 @@ constexpr uint32_t DTypeBits(DType dtype) {
 //   kI8Token  D bytes plus {f16 scale, f16 minimum}: value = scale * code + minimum with code in
 //             0..255 stored as code - 128 in an int8
 //   kBlock8   blocks of 32 along the row, int8 codes and one f16 scale each: value = scale * code
-//   kBlock4   blocks of 32 along the row, 16 bytes and one f16 scale each: byte j holds element j
-//   in
-//             its low nibble and element j + 16 in its high one, value = scale * (nibble - 8)
+//   kBlock4   blocks of 32 along the row, 16 bytes and one f16 scale each: byte j holds element
+//             j in its low nibble and element j + 16 in its high one, value = scale * (nibble - 8)
 // The last block of a row is filled up with codes that mean 0.
 enum class RowCodec : uint8_t { kF32 = 0, kF16 = 1, kI8Token = 2, kBlock8 = 3, kBlock4 = 4 };
 inline constexpr int kRowCodecs = 5;
 inline constexpr uint32_t kRowBlock = 32;  // elements of a block of kBlock8 and kBlock4
+// Most rows at the begin of a sequence that may be kept in f16 beside coded ones.
+inline constexpr uint32_t kMaxExactRows = 64;
 
 inline const char* RowCodecName(RowCodec codec) {
   constexpr const char* kNames[] = {"f32", "f16", "int8", "int8/32", "int4/32"};

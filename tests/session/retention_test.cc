@@ -103,8 +103,8 @@ TEST_CASE("smaller rows stay near the full cache", "[session][retention][codec]"
     const char* policy;
     float tolerance;  // of the largest logit
   };
-  const Case c = GENERATE(Case{"int8", 0.05f}, Case{"int8/32", 0.05f},
-                          Case{"int8/32 rotate", 0.05f}, Case{"int4/32 rotate exact=4", 0.4f},
+  const Case c = GENERATE(Case{"int8", 0.03f}, Case{"int8/32", 0.03f},
+                          Case{"int8/32 rotate", 0.03f}, Case{"int4/32 rotate exact=4", 0.25f},
                           Case{"keys=int8 values=int4/32 exact=16", 0.2f},
                           Case{"keys=f32 values=int8/32 rotate", 0.03f});
   const Golden& golden = LoadGolden(GENERATE("llama-gqa", "gemma3", "deepseek-v2"));
@@ -113,8 +113,10 @@ TEST_CASE("smaller rows stay near the full cache", "[session][retention][codec]"
   auto session = MakeSession(golden, PolicyLimits(c.policy));
   const std::vector<float> want = AllLogits(*full, golden, 16),
                            got = AllLogits(*session, golden, 16);
+  // A latent is keys and values of every head at once: its rounding counts twice.
+  const float both = golden.name == "deepseek-v2" ? 1.6f : 1.0f;
   CHECK(LargestDifference(got.data(), want.data(), got.size()) <=
-        c.tolerance * golden.LargestLogit());
+        both * c.tolerance * golden.LargestLogit());
   CHECK(got != want);
 }
 

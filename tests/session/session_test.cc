@@ -186,8 +186,9 @@ TEST_CASE("trim gives bytes back and the text goes on", "[session]") {
   CHECK(session->plan().total_bytes == before - freed);
   CHECK(session->plan().state_bytes < exact->plan().state_bytes);
   REQUIRE(session->Append(std::span(golden.tokens).subspan(20), nullptr).ok());
+  const float tolerance = session->plan().profile == "int8" ? 0.1f : 0.2f;
   CHECK(LargestDifference(Logits(*session).data(), want.data(), want.size()) <=
-        0.2f * golden.LargestLogit());
+        tolerance * golden.LargestLogit());
 }
 
 TEST_CASE("trim of rings alone takes the next smaller rows", "[session][window]") {
