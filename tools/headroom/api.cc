@@ -155,6 +155,20 @@ hr_session_stats StatsOf(const hr_session* session) {
   return stats;
 }
 
+std::vector<std::string> ProfileNames(const hr_model* model) {
+  size_t count = 0;
+  Check(hr_model_profile_count(model, &count), hr_error{}, "cannot count profiles");
+  if (count == 0) return {"f16", "int8", "int4/32"};
+  std::vector<std::string> names;
+  for (size_t i = 0; i < count; ++i) {
+    const char* name = nullptr;
+    hr_error error = {};
+    Check(hr_model_profile_name(model, i, &name, &error), error, "cannot name a profile");
+    names.emplace_back(name);
+  }
+  return names;
+}
+
 std::vector<int32_t> Tokenize(const hr_model* model, std::string_view text, uint32_t flags) {
   hr_error error = {};
   size_t count = 0;

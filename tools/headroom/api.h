@@ -55,6 +55,8 @@ hr_plan_report PlanOf(const hr_model* model, const hr_session_options& options);
 SessionHandle CreateSession(hr_model* model, const hr_session_options& options,
                             size_t needed_tokens);
 hr_session_stats StatsOf(const hr_session* session);
+// Of the model file, best first; f16, int8 and int4/32 when it has none.
+std::vector<std::string> ProfileNames(const hr_model* model);
 
 // `flags` are HR_TOKENIZE_*.
 std::vector<int32_t> Tokenize(const hr_model* model, std::string_view text, uint32_t flags);

@@ -11,6 +11,7 @@
 #include "headroom/command.h"
 #include "headroom/divergence.h"
 #include "headroom/files.h"
+#include "headroom/needle_eval.h"
 #include "headroom/options.h"
 #include "headroom/progress.h"
 #include "headroom/report.h"
@@ -27,6 +28,7 @@ constexpr char kFooter[] =
     "\n"
     "Examples:\n"
     "  headroom eval kl llama-int4.hrm llama-int8.hrm --reference llama-f16.hrm --text book.txt\n"
+    "  headroom eval kl llama.hrm --all-profiles --window 4096\n"
     "  headroom eval kl llama.hrm --kv f16,int8 --reference llama.hrm --text - < book.txt";
 
 // Positions per call: bounds the buffers for large vocabularies.
@@ -40,6 +42,7 @@ struct KlArguments {
   std::string text;
   uint32_t window = 512;
   uint32_t limit = 0;
+  bool all_profiles = false;
 };
 
 // One model in one session.
@@ -149,16 +152,27 @@ void Print(const std::vector<Subject>& subjects) {
   }
 }
 
+std::string TextOf(const std::string& path) {
+  if (!path.empty()) return ReadWholeFile(path, "the text");
+  std::string text;
+  for (const NeedleContext& context : LoadNeedles("")) text += context.text + "\n";
+  return text;
+}
+
 int Kl(const KlArguments& arguments, bool json) {
-  Subject reference = Open(arguments, arguments.reference.path, "f32", arguments.window);
+  const std::string& path =
+      arguments.reference.path.empty() ? arguments.models[0] : arguments.reference.path;
+  Subject reference = Open(arguments, path, "f32", arguments.window);
   const size_t window = reference.plan.context_tokens;
-  const std::string text = ReadWholeFile(arguments.text, "the text");
+  const std::string text = TextOf(arguments.text);
   std::vector<int32_t> tokens = Tokenize(reference.model.get(), text, HR_TOKENIZE_NO_SPECIAL);
   if (arguments.limit != 0 && tokens.size() > arguments.limit) tokens.resize(arguments.limit);
   if (tokens.empty()) throw Failure(HR_INVALID_ARGUMENT, "the text gives no token; give it some");
   std::vector<Subject> candidates;
   for (const std::string& path : arguments.models) {
-    for (const std::string& kv : arguments.kv) {
+    std::vector<std::string> caches = arguments.kv;
+    if (arguments.all_profiles) caches = ProfileNames(OpenModel({path, "", false, false}).get());
+    for (const std::string& kv : caches) {
       candidates.push_back(Open(arguments, path, kv, window));
       CheckVocabulary(reference, candidates.back());
     }
@@ -185,13 +199,16 @@ void AddEvalKl(CLI::App& eval, Invocation& invocation) {
       *eval.add_subcommand("kl", "how far predictions are from those of a reference model");
   command.footer(kFooter);
   command.add_option("MODELS", arguments->models, "the .hrm models to judge")->required();
-  command.add_option("--reference", arguments->reference.path, "the .hrm model to compare with")
-      ->required()
+  command
+      .add_option("--reference", arguments->reference.path,
+                  "the .hrm model to compare with (default: the first of MODELS)")
       ->type_name("MODEL");
-  command.add_option("--text", arguments->text, "the text both read; - is stdin")
-      ->required()
+  command
+      .add_option("--text", arguments->text,
+                  "the text both read; - is stdin (default: the contexts of eval needle)")
       ->type_name("FILE");
   AddListOption(command, "--kv", arguments->kv, kKvHelp);
+  AddAllProfilesOption(command, arguments->all_profiles);
   command.add_option("--window", arguments->window, "tokens read from an empty cache at a time")
       ->capture_default_str()
       ->check(CLI::Range(2u, 1u << 20))

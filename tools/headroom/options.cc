@@ -120,6 +120,13 @@ std::string ChatFormatProblem(const std::string& text) {
   return "'" + text + "' is none of " + ChatFormatNames();
 }
 
+void AddAllProfilesOption(CLI::App& command, bool& all) {
+  command
+      .add_flag("--all-profiles", all,
+                "every profile of the model, best first; f16, int8 and int4/32 when it has none")
+      ->excludes("--kv");
+}
+
 const char* ProfileOf(const std::string& kv) { return kv == "auto" ? nullptr : kv.c_str(); }
 
 CLI::Option* AddBytesOption(CLI::App& command, const std::string& name, uint64_t& bytes,

@@ -58,6 +58,9 @@ inline constexpr const char* kKvHelp =
     "a "
     "policy (see headroom plan --help), or auto: the best that fits the budget";
 
+// --all-profiles, instead of --kv.
+void AddAllProfilesOption(CLI::App& command, bool& all);
+
 // A byte count option.
 CLI::Option* AddBytesOption(CLI::App& command, const std::string& name, uint64_t& bytes,
                             const std::string& help);
