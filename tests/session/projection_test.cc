@@ -1,11 +1,10 @@
-// Shapes of attention that no converter of ours makes today, and identities between shapes: one or
-// two attentions between an embedding and a head, against a forward pass in double that makes the
-// keys and values of every query head (so it knows neither lanes nor matrices on the query's side).
+// Shapes of attention that no converter of ours makes today, and identities between shapes, against
+// a forward pass in double.
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <cstring>
 
-#include "model/tiny_model.h"
+#include "session/attention_reference.h"
 #include "session/golden.h"
 
 namespace headroom::test {
@@ -17,75 +16,12 @@ using model::kNone;
 using model::QueryKind;
 using model::WeightRef;
 using session::Session;
-using Rows = std::vector<std::vector<double>>;
 
-constexpr uint32_t kChannels = 24, kWords = 32;
-const std::vector<int32_t> kTokens = {3, 17, 31, 4, 9, 3, 22, 30, 11, 5, 6, 28, 1, 17, 2};
-
-// ---- Descriptions
-
-class Shapes {
- public:
-  Shapes() : d(TinyDescription()) {
-    d.tensors.clear();
-    d.values = {{0}};
-    d.ops.clear();
-    d.attentions.clear();
-    d.metadata.vocabulary = kWords;
-    model::Op op;
-    op.kind = model::OpKind::kEmbedding;
-    op.weight = Matrix(kWords, kChannels);
-    AddOp(op, 0, kChannels);
-  }
-  int32_t Tensor(std::vector<uint32_t> extents, const char* kind = "t") {
-    d.tensors.push_back({kind + std::to_string(d.tensors.size()), DType::kF32, 0, extents});
-    return static_cast<int32_t>(d.tensors.size()) - 1;
-  }
-  WeightRef Matrix(uint32_t rows, uint32_t columns) {
-    WeightRef weight;
-    weight.tensor = Tensor({rows, columns});
-    weight.rows = rows;
-    return weight;
-  }
-  model::NormSpec Norm(uint32_t width) {
-    model::NormSpec norm;
-    norm.weight = Tensor({width});
-    norm.epsilon = 1e-3f;
-    return norm;
-  }
-  model::RopeSpec Rope(uint32_t dims, uint32_t offset, model::RopeLayout layout) {
-    return {dims, offset, layout, Tensor({dims / 2}, "frequencies"), 1.0f};
-  }
-  model::StreamSpec Stream(uint32_t heads, uint32_t width) {
-    return {heads, width, Matrix(heads * width, kChannels), {}, {}};
-  }
-  void AddOp(model::Op op, int32_t input, uint32_t width) {
-    op.inputs[0] = input;
-    d.values.push_back({width});
-    op.output = static_cast<int32_t>(d.values.size()) - 1;
-    d.ops.push_back({op, "op"});
-  }
-  void Attend(AttentionSpec spec) {
-    model::Op op;
-    op.kind = model::OpKind::kAttention;
-    op.attention = static_cast<int32_t>(d.attentions.size());
-    d.attentions.push_back(std::move(spec));
-    AddOp(op, static_cast<int32_t>(d.values.size()) - 1, kChannels);
-  }
-  ModelDescription Done() {
-    model::Op op;
-    op.kind = model::OpKind::kProjection;
-    op.weight = Matrix(kWords, kChannels);
-    AddOp(op, static_cast<int32_t>(d.values.size()) - 1, kWords);
-    d.logits = static_cast<int32_t>(d.values.size()) - 1;
-    return d;
-  }
-  ModelDescription d;
-};
+constexpr uint32_t kChannels = kShapeChannels;
 
 // Six heads of 8 over two heads of keys and three of values of 6; queries through a gate.
 ModelDescription DifferentHeads() {
-  Shapes s;
+  AttentionShapes s;
   AttentionSpec spec;
   spec.query_heads = 6;
   spec.scale = 1.3f;
@@ -108,7 +44,7 @@ ModelDescription DifferentHeads() {
 
 // One wide head of keys and values, queries of low rank with a norm between.
 ModelDescription WideHead() {
-  Shapes s;
+  AttentionShapes s;
   AttentionSpec spec;
   spec.query_heads = 5;
   spec.scale = 0.7f;
@@ -129,7 +65,7 @@ ModelDescription WideHead() {
 
 // Runs of unequal length read one KV head each; one KV head is read by nobody.
 ModelDescription RaggedGroups() {
-  Shapes s;
+  AttentionShapes s;
   AttentionSpec spec;
   spec.query_heads = 6;
   spec.scale = 1.1f;
@@ -144,41 +80,9 @@ ModelDescription RaggedGroups() {
   return s.Done();
 }
 
-// A normed latent for all beside a rotated key for each of two KV heads; low-rank queries without a
-// norm, with factors; neighbouring heads share their matrices.
-AttentionSpec LatentByGroups(Shapes& s) {
-  AttentionSpec spec;
-  spec.query_heads = 4;
-  spec.scale = 0.9f;
-  spec.query.kind = QueryKind::kLowRank;
-  spec.query.width = 10;
-  spec.query.down = s.Matrix(14, kChannels);
-  spec.query.weight = s.Matrix(40, 14);
-  spec.query.factors = s.Tensor({10});
-  spec.query.rope = s.Rope(4, 6, model::RopeLayout::kInterleaved);
-  spec.query.matrix = {s.Matrix(2 * 18, 6), 2, 18};
-  spec.key = s.Stream(1, 18);
-  spec.key.norm = s.Norm(18);
-  spec.tail = s.Stream(2, 4);
-  spec.tail.rope = spec.query.rope;
-  spec.tail.rope.offset = 0;
-  spec.value.width = 18;
-  spec.value_matrix = {s.Matrix(2 * 5, 18), 2, 5};
-  spec.views = {{0, 0, 0}, {0, 1, 0}};
-  spec.head_map = {0, 0, 1, 1};
-  spec.output = s.Matrix(kChannels, 20);
-  return spec;
-}
-
-ModelDescription OneLatent() {
-  Shapes s;
-  s.Attend(LatentByGroups(s));
-  return s.Done();
-}
-
 // A second attention on the rows of the first, with queries, matrices and a map of its own.
 ModelDescription SharedLatent() {
-  Shapes s;
+  AttentionShapes s;
   AttentionSpec first = LatentByGroups(s), second = LatentByGroups(s);
   second.source_attention = 0;
   second.head_map = {1, 0, 1, 0};
@@ -189,171 +93,6 @@ ModelDescription SharedLatent() {
   return s.Done();
 }
 
-// ---- The same in double
-
-class Reference {
- public:
-  explicit Reference(const model::Model& model) : model_(model) {}
-
-  std::vector<double> Logits() {
-    Rows x;
-    for (const int32_t token : kTokens) x.push_back(Row(model_.ops[0].weight.tensor, token));
-    for (const AttentionSpec& spec : model_.attentions) x = Attend(spec, x);
-    std::vector<double> out;
-    for (const auto& row : x) {
-      for (const double logit : Times(model_.ops.back().weight, row)) out.push_back(logit);
-    }
-    return out;
-  }
-
- private:
-  std::vector<double> Row(int32_t tensor, int32_t row) const {
-    const TensorView& t = model_.tensors[static_cast<size_t>(tensor)];
-    const float* from = t.f32() + static_cast<size_t>(row) * t.columns();
-    return {from, from + t.columns()};
-  }
-  std::vector<double> Vector(int32_t tensor) const {
-    const TensorView& t = model_.tensors[static_cast<size_t>(tensor)];
-    return {t.f32(), t.f32() + t.extents[0]};
-  }
-  std::vector<double> Times(const WeightRef& weight, const std::vector<double>& x) const {
-    std::vector<double> out;
-    for (uint32_t n = 0; n < weight.rows; ++n) {
-      const auto row = Row(weight.tensor, static_cast<int32_t>(weight.row_begin + n));
-      double sum = 0;
-      for (size_t k = 0; k < row.size(); ++k) sum += row[k] * x[k];
-      out.push_back(sum);
-    }
-    return out;
-  }
-  std::vector<double> Normed(const model::NormSpec& norm, std::vector<double> x) const {
-    if (!norm.present()) return x;
-    double sum = 0;
-    for (const double v : x) sum += v * v;
-    const double inverse =
-        1 / std::sqrt(sum / static_cast<double>(x.size()) + static_cast<double>(norm.epsilon));
-    const auto weight = Vector(norm.weight);
-    for (size_t i = 0; i < x.size(); ++i) x[i] *= inverse * weight[i];
-    return x;
-  }
-  void Rotate(const model::RopeSpec& rope, size_t position, std::vector<double>& x) const {
-    if (rope.dims == 0) return;
-    const auto frequencies = Vector(rope.inverse_frequencies);
-    const bool halves = rope.layout == model::RopeLayout::kHalfSplit;
-    for (uint32_t i = 0; i < rope.dims / 2; ++i) {
-      double& a = x[rope.offset + (halves ? i : 2 * i)];
-      double& b = x[rope.offset + (halves ? i + rope.dims / 2 : 2 * i + 1)];
-      const double angle = static_cast<double>(position) * frequencies[i];
-      const double turned = a * std::cos(angle) - b * std::sin(angle);
-      b = b * std::cos(angle) + a * std::sin(angle);
-      a = turned;
-    }
-  }
-
-  // [heads][width] of a token.
-  Rows Heads(const model::StreamSpec& stream, const std::vector<double>& x, size_t position) const {
-    Rows out;
-    if (!stream.present()) return out;
-    const auto all = Times(stream.weight, x);
-    for (uint32_t h = 0; h < stream.heads; ++h) {
-      const auto begin = all.begin() + h * stream.width;
-      out.push_back(Normed(stream.norm, {begin, begin + stream.width}));
-      Rotate(stream.rope, position, out.back());
-    }
-    return out;
-  }
-  Rows Queries(const AttentionSpec& spec, const std::vector<double>& x, size_t position) const {
-    const model::QuerySpec& query = spec.query;
-    std::vector<double> all;
-    if (query.kind == QueryKind::kLowRank) {
-      all = Times(query.weight, Normed(query.down_norm, Times(query.down, x)));
-    } else {
-      all = Times(query.weight, x);
-    }
-    if (query.kind == QueryKind::kGated) {
-      auto gate = Times(query.gate, all);
-      const auto up = Times(query.up, all);
-      for (size_t i = 0; i < gate.size(); ++i) gate[i] *= up[i] / (1 + std::exp(-gate[i]));
-      all = Times(query.down, gate);
-    }
-    Rows out;
-    for (uint32_t h = 0; h < spec.query_heads; ++h) {
-      const auto begin = all.begin() + h * query.width;
-      out.push_back({begin, begin + query.width});
-      Rotate(query.rope, position, out.back());
-      if (query.factors == kNone) continue;
-      const auto factors = Vector(query.factors);
-      for (uint32_t i = 0; i < query.width; ++i) out.back()[i] *= factors[i];
-    }
-    return out;
-  }
-  // Block of head h, turned round when `transposed`, times x.
-  std::vector<double> Block(const model::HeadMatrix& matrix, uint32_t head, uint32_t heads,
-                            const std::vector<double>& x, bool transposed) const {
-    if (!matrix.present()) return x;
-    const uint32_t block = head / (heads / matrix.blocks);
-    const WeightRef weight = {matrix.weight.tensor, matrix.weight.row_begin + block * matrix.rows,
-                              matrix.rows, kNone};
-    if (!transposed) return Times(weight, x);
-    std::vector<double> out(model_.tensors[static_cast<size_t>(weight.tensor)].columns(), 0.0);
-    for (uint32_t n = 0; n < weight.rows; ++n) {
-      const auto row = Row(weight.tensor, static_cast<int32_t>(weight.row_begin + n));
-      for (size_t k = 0; k < out.size(); ++k) out[k] += row[k] * x[n];
-    }
-    return out;
-  }
-
-  Rows Attend(const AttentionSpec& spec, const Rows& x) {
-    if (spec.source_attention == kNone) {
-      keys_.clear(), tails_.clear(), values_.clear();
-      for (size_t t = 0; t < x.size(); ++t) {
-        keys_.push_back(Heads(spec.key, x[t], t));
-        tails_.push_back(Heads(spec.tail, x[t], t));
-        values_.push_back(Heads(spec.value, x[t], t));
-      }
-    }
-    Rows out;
-    for (size_t t = 0; t < x.size(); ++t) {
-      const Rows queries = Queries(spec, x[t], t);
-      std::vector<double> mixed;
-      for (uint32_t h = 0; h < spec.query_heads; ++h) {
-        for (const double v : Head(spec, h, queries[h], t)) mixed.push_back(v);
-      }
-      out.push_back(Times(spec.output, mixed));
-    }
-    return out;
-  }
-
-  std::vector<double> Head(const AttentionSpec& spec, uint32_t h, const std::vector<double>& query,
-                           size_t position) const {
-    const model::ViewHeads& heads = spec.views[spec.head_map[h]];
-    std::vector<double> logits;
-    for (size_t j = 0; j <= position; ++j) {
-      auto key = Block(spec.query.matrix, h, spec.query_heads, keys_[j][heads.key], true);
-      if (spec.tail.present()) {
-        key.insert(key.end(), tails_[j][heads.tail].begin(), tails_[j][heads.tail].end());
-      }
-      double dot = 0;
-      for (size_t i = 0; i < key.size(); ++i) dot += key[i] * query[i];
-      logits.push_back(static_cast<double>(spec.scale) * dot);
-    }
-    const double most = *std::max_element(logits.begin(), logits.end());
-    double sum = 0;
-    for (double& logit : logits) sum += logit = std::exp(logit - most);
-    std::vector<double> out;
-    for (size_t j = 0; j <= position; ++j) {
-      const auto& row = spec.value.present() ? values_[j][heads.value] : keys_[j][heads.key];
-      const auto value = Block(spec.value_matrix, h, spec.query_heads, row, false);
-      out.resize(value.size(), 0.0);
-      for (size_t i = 0; i < value.size(); ++i) out[i] += logits[j] / sum * value[i];
-    }
-    return out;
-  }
-
-  const model::Model& model_;
-  std::vector<Rows> keys_, tails_, values_;  // by token, by head
-};
-
 std::shared_ptr<session::Engine> EngineOn(const AlignedBytes& file) {
   auto model = model::Model::OpenMemory(file.data(), file.size(), {});
   INFO(model.status().message());
@@ -363,15 +102,15 @@ std::shared_ptr<session::Engine> EngineOn(const AlignedBytes& file) {
 
 std::vector<float> Logits(const std::shared_ptr<session::Engine>& engine, uint32_t chunk) {
   auto session = Session::Create(engine, TestLimits(32, chunk)).Take();
-  std::vector<float> logits(kTokens.size() * kWords);
-  REQUIRE(session->Append(kTokens, logits.data()).ok());
+  std::vector<float> logits(kShapeTokens.size() * kShapeWords);
+  REQUIRE(session->Append(kShapeTokens, logits.data()).ok());
   return logits;
 }
 
 void ExpectAsReference(const ModelDescription& description) {
   const AlignedBytes file = WriteToMemory(description);
   const auto engine = EngineOn(file);
-  const auto expected = Reference(engine->model()).Logits();
+  const auto expected = AttentionReference(engine->model()).Logits();
   double largest = 0;
   for (const double v : expected) largest = std::max(largest, std::abs(v));
   for (const uint32_t chunk : {1u, 4u, 32u}) {
@@ -381,7 +120,7 @@ void ExpectAsReference(const ModelDescription& description) {
     for (size_t i = 0; i < logits.size(); ++i) {
       difference = std::max(difference, std::abs(expected[i] - static_cast<double>(logits[i])));
     }
-    CHECK(difference < 1e-5 * largest);
+    CHECK(difference < kShapeTolerance * largest);
   }
 }
 
@@ -411,7 +150,7 @@ float* FloatsOf(const AlignedBytes& file, const model::Model& model, int32_t ten
 
 TEST_CASE("a latent of full rank with picking matrices is grouped heads", "[session][projection]") {
   constexpr uint32_t kHeads = 6, kGroups = 2, kWidth = 8, kRank = 2 * kGroups * kWidth;
-  Shapes plain, made;
+  AttentionShapes plain, made;
   AttentionSpec grouped, latent;
   grouped.query_heads = latent.query_heads = kHeads;
   grouped.scale = latent.scale = 1.2f;
