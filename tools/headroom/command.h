@@ -34,5 +34,6 @@ void AddLogits(CLI::App& app, Invocation& invocation);
 void AddInspect(CLI::App& app, Invocation& invocation);
 void AddVerify(CLI::App& app, Invocation& invocation);
 void AddConvert(CLI::App& app, Invocation& invocation);
+void AddTune(CLI::App& app, Invocation& invocation);
 
 }  // namespace headroom::cli

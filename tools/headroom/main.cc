@@ -121,6 +121,7 @@ int RunCommandLine(int argc, char** argv) {
   AddInspect(app, invocation);
   AddVerify(app, invocation);
   AddConvert(app, invocation);
+  AddTune(app, invocation);
   try {
     app.parse(argc, argv);
     return invocation.action();

@@ -1,0 +1,560 @@
+// headroom tune: finds what each head of a model can do without, and writes it into the file.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <set>
+#include <sstream>
+
+#include "convert/profiles.h"
+#include "headroom/bytes.h"
+#include "headroom/command.h"
+#include "headroom/files.h"
+#include "headroom/needle_eval.h"
+#include "headroom/options.h"
+#include "headroom/progress.h"
+#include "headroom/tune_report.h"
+#include "headroom/yardstick.h"
+
+namespace headroom::cli {
+namespace {
+
+constexpr char kFooter[] =
+    "Every KV head is given every --role by itself, and what that changes in the model's "
+    "predictions\n"
+    "is measured: at the answers to needle questions, or over a --text. From these losses the "
+    "best\n"
+    "caches for falling numbers of bytes follow; those are measured as a whole, on other "
+    "questions\n"
+    "or other text, and what is worth its bytes becomes a profile of OUT, best first. `--kv auto`\n"
+    "then takes the best profile that fits a budget.\n"
+    "\n"
+    "With --heads nothing is measured head by head: FILE says how much each head looks far back, "
+    "a\n"
+    "line for each layer, a number for each KV head (as DuoAttention publishes them); the lower\n"
+    "ones are given a --role with a window.\n"
+    "\n"
+    "Examples:\n"
+    "  headroom tune model.hrm --out tuned.hrm --page tuned.html\n"
+    "  headroom tune model.hrm --out tuned.hrm --text book.txt --by layer\n"
+    "  headroom tune model.hrm --out tuned.hrm --heads full_attention_heads.tsv\n"
+    "  headroom tune model.hrm --role \"int8 window rows=512\" --role int4/32 --json";
+
+constexpr char kFull[] = "f16";  // role 0
+const std::vector<std::string> kRoles = {
+    "int8",
+    "keys=int8 values=int4/32 rotate exact=4",
+    "int4/32 rotate exact=4",
+    "int8 window rows=256",
+    "int8 window rows=64",
+    "int4/32 rotate exact=4 window rows=256",
+    "int4/32 rotate exact=4 window rows=64",
+    "int4/32 rotate exact=4 compensated rows=64",
+};
+// What profiles are looked for: shares of the f16 bytes.
+constexpr double kShares[] = {0.75, 0.5, 0.35, 0.25, 0.2, 0.16, 0.125, 0.1, 0.08, 0.0625, 0.04, 0};
+// Of the heads of a --heads file, the part that keeps everything.
+constexpr double kFullHeads[] = {0.75, 0.5, 0.375, 0.25, 0.125, 0};
+
+struct TuneArguments {
+  ModelArguments model;
+  SessionArguments session;
+  std::string out, page, svg, data, text, heads;
+  std::vector<std::string> roles = kRoles;
+  std::string by = "head";
+  std::vector<uint32_t> distances;
+  double least = 0.8, most = 0.5;
+  uint32_t window = 2048;
+  uint32_t limit = 0;
+};
+
+// Where a cache is judged: places where predictions are compared, and questions, if there are some.
+struct Judges {
+  std::unique_ptr<Yardstick> search, judge;
+  std::vector<NeedleContext> contexts;
+  NeedlesByDistance groups;
+  uint32_t distance = 0;  // of the questions that judge; 0: none
+  std::string search_name, judge_name;
+};
+
+std::vector<Passage> PassagesOf(const hr_model* model,
+                                const std::vector<const NeedleContext*>& contexts, uint32_t limit) {
+  std::vector<Passage> passages;
+  for (const TokenizedContext& context : TokenizeNeedles(model, contexts, limit)) {
+    Passage& passage = passages.emplace_back();
+    passage.context = context.text;
+    for (const TokenizedQuestion& question : context.questions) {
+      Passage::Continuation& next = passage.continuations.emplace_back();
+      next.tokens = question.prompt;
+      next.first = question.prompt.empty() ? 0 : question.prompt.size() - 1;
+      const std::vector<int32_t> answer =
+          Tokenize(model, question.question->answer, HR_TOKENIZE_NO_BEGIN | HR_TOKENIZE_NO_SPECIAL);
+      next.tokens.insert(next.tokens.end(), answer.begin(), answer.end());
+    }
+  }
+  return passages;
+}
+
+// Windows of the text: the first half is read, predictions of the second are compared.
+std::vector<Passage> PassagesOf(const std::vector<int32_t>& tokens, size_t window) {
+  std::vector<Passage> passages;
+  for (size_t at = 0; at + window <= tokens.size(); at += window) {
+    const auto begin = tokens.begin() + static_cast<ptrdiff_t>(at);
+    const auto middle = begin + static_cast<ptrdiff_t>(window / 2);
+    const auto end = begin + static_cast<ptrdiff_t>(window);
+    passages.push_back({{begin, middle}, {{{middle, end}, 0}}});
+  }
+  return passages;
+}
+
+class Tuner {
+ public:
+  Tuner(const TuneArguments& arguments, hr_model* model) : arguments_(arguments), model_(model) {}
+
+  TuneReport Run();
+
+ private:
+  void JudgeByText();
+  void JudgeByNeedles();
+  uint64_t StateBytes(const std::string& kv) const;  // 0: the model does not take it
+  void FindUnits();
+  void MeasureChoices();
+  std::vector<Assignment> Labelled();
+  std::string PolicyOf(const std::vector<uint8_t>& roles) const;
+  void Measure(const std::vector<Assignment>& assignments);
+  bool Usable(const TunedProfile& profile) const;
+  void Name();
+  std::function<void(double)> Part(size_t done, size_t total);
+
+  const TuneArguments& arguments_;
+  hr_model* model_;
+  Judges judges_;
+  TuneReport report_;
+  double full_bytes_ = 0;
+  ProgressBar bar_{"tuning"};
+};
+
+std::function<void(double)> Tuner::Part(size_t done, size_t total) {
+  return [this, done, total](double part) {
+    bar_.Update((static_cast<double>(done) + part) / static_cast<double>(total));
+  };
+}
+
+void Tuner::JudgeByText() {
+  const std::string text = ReadWholeFile(arguments_.text, "the text");
+  std::vector<int32_t> tokens = Tokenize(model_, text, HR_TOKENIZE_NO_SPECIAL);
+  if (arguments_.limit != 0 && tokens.size() > arguments_.limit) tokens.resize(arguments_.limit);
+  const size_t window = std::min(arguments_.window, FactsOf(model_).context_tokens - kAnswerTokens);
+  std::vector<Passage> passages = PassagesOf(tokens, window);
+  if (passages.size() < 2) {
+    throw Failure(HR_INVALID_ARGUMENT,
+                  "the text gives " + std::to_string(tokens.size()) +
+                      " tokens, fewer than two "
+                      "windows of " +
+                      std::to_string(window),
+                  "Give more text, or a smaller --window.");
+  }
+  const auto middle = passages.begin() + static_cast<ptrdiff_t>(passages.size() / 2);
+  std::vector<Passage> judged(middle, passages.end());
+  passages.erase(middle, passages.end());
+  const auto& options = arguments_.session.options;
+  judges_.search = std::make_unique<Yardstick>(model_, std::move(passages), options, Part(0, 2));
+  judges_.judge = std::make_unique<Yardstick>(model_, std::move(judged), options, Part(1, 2));
+  const std::string windows = " of the text in windows of " + std::to_string(window) + " tokens";
+  judges_.search_name = "first half" + windows;
+  judges_.judge_name = "second half" + windows;
+}
+
+// The longest distance judges; the next shorter one, other contexts, is searched with.
+void Tuner::JudgeByNeedles() {
+  judges_.contexts = LoadNeedles(arguments_.data);
+  judges_.groups = GroupNeedles(judges_.contexts, arguments_.distances, arguments_.data);
+  const auto last = std::prev(judges_.groups.end());
+  const auto search = judges_.groups.size() > 1 ? std::prev(last) : last;
+  judges_.distance = last->first;
+  const auto& options = arguments_.session.options;
+  judges_.search = std::make_unique<Yardstick>(
+      model_, PassagesOf(model_, search->second, arguments_.limit), options, Part(0, 2));
+  judges_.judge = std::make_unique<Yardstick>(
+      model_, PassagesOf(model_, last->second, arguments_.limit), options, Part(1, 2));
+  judges_.search_name = "answers about facts " + std::to_string(search->first) + " tokens back";
+  judges_.judge_name = "answers about facts " + std::to_string(last->first) + " tokens back";
+}
+
+uint64_t Tuner::StateBytes(const std::string& kv) const {
+  hr_session_options options = judges_.judge->options();
+  options.profile = kv.c_str();
+  hr_plan_report plan = {};
+  plan.struct_size = sizeof(plan);
+  hr_error error = {};
+  const hr_status status = hr_plan(model_, &options, &plan, &error);
+  if (status == HR_UNSUPPORTED) return 0;
+  Check(status, error, "cannot plan the cache \"" + kv + "\"");
+  return plan.state_bytes;
+}
+
+// By heads where a layer lets its heads differ and heads were asked for.
+void Tuner::FindUnits() {
+  hr_session_options options = judges_.judge->options();
+  options.profile = kFull;
+  const uint32_t layers = FactsOf(model_).layers;
+  for (uint32_t i = 0; i < layers; ++i) {
+    hr_plan_layer layer = {};
+    layer.struct_size = sizeof(layer);
+    hr_error error = {};
+    Check(hr_plan_get_layer(model_, &options, i, &layer, &error), error, "cannot plan a layer");
+    TuneUnit all{i, {}};
+    for (uint32_t head = 0; head < layer.kv_heads; ++head) all.heads.push_back(head);
+    const std::string apart = std::string(kFull) + "; heads=" + std::to_string(i) + ".0 int8";
+    const bool heads = arguments_.by == "head" && layer.kv_heads > 1 && StateBytes(apart) != 0;
+    if (!heads) report_.units.push_back(all);
+    for (uint32_t head = 0; heads && head < layer.kv_heads; ++head) {
+      report_.units.push_back({i, {head}});
+    }
+  }
+}
+
+// "f16; heads=0.1+2.0 int8 window rows=64"
+std::string Tuner::PolicyOf(const std::vector<uint8_t>& roles) const {
+  // The commonest role is the one that stands for all heads: short, and easy to read.
+  std::map<uint8_t, size_t> count;
+  for (const uint8_t role : roles) ++count[role];
+  const uint8_t common =
+      std::max_element(count.begin(), count.end(), [](const auto& a, const auto& b) {
+        return a.second < b.second;
+      })->first;
+  std::string policy = report_.roles[common];
+  for (const auto& [role, times] : count) {
+    if (role == common) continue;
+    std::string heads;
+    for (size_t unit = 0; unit < roles.size(); ++unit) {
+      if (roles[unit] != role) continue;
+      for (const uint32_t head : report_.units[unit].heads) {
+        heads += (heads.empty() ? "" : "+") + std::to_string(report_.units[unit].layer) + "." +
+                 std::to_string(head);
+      }
+    }
+    policy += "; heads=" + heads + " " + report_.roles[role];
+  }
+  return policy;
+}
+
+void Tuner::MeasureChoices() {
+  const size_t units = report_.units.size(), roles = report_.roles.size();
+  for (size_t unit = 0; unit < units; ++unit) {
+    std::vector<Choice>& choices = report_.choices.emplace_back(roles);
+    // Bytes of one unit as a difference: only differences count.
+    choices[0] = {true, full_bytes_ / static_cast<double>(units), 0};
+    for (size_t role = 1; role < roles; ++role) {
+      std::vector<uint8_t> one(units, 0);
+      one[unit] = static_cast<uint8_t>(role);
+      const std::string policy = PolicyOf(one);
+      const auto bytes = static_cast<double>(StateBytes(policy));
+      if (bytes == 0 || bytes >= full_bytes_) continue;
+      choices[role] = {
+          true, choices[0].bytes - (full_bytes_ - bytes),
+          judges_.search->Loss(policy, Part(unit * (roles - 1) + role - 1, units * (roles - 1)))};
+    }
+  }
+}
+
+std::vector<double> ReadLabels(const std::string& path, const std::vector<TuneUnit>& units) {
+  std::istringstream lines(ReadWholeFile(path, "the table of heads"));
+  std::map<std::pair<uint32_t, uint32_t>, double> table;
+  std::string line;
+  for (uint32_t layer = 0; std::getline(lines, line); ++layer) {
+    std::istringstream numbers(line);
+    std::string word;
+    for (uint32_t head = 0; numbers >> word; ++head) {
+      size_t used = 0;
+      double value = NAN;
+      try {
+        value = std::stod(word, &used);
+      } catch (const std::exception&) {
+      }
+      if (used == word.size() && std::isfinite(value)) {
+        table[{layer, head}] = value;
+        continue;
+      }
+      throw Failure(HR_INVALID_ARGUMENT, path + ", line " + std::to_string(layer + 1) + ": \"" +
+                                             EscapeControls(word) + "\" is no number");
+    }
+  }
+  std::vector<double> labels;
+  size_t used = 0;
+  for (const TuneUnit& unit : units) {
+    double largest = -INFINITY;
+    for (const uint32_t head : unit.heads) {
+      const auto found = table.find({unit.layer, head});
+      if (found == table.end()) {
+        throw Failure(HR_INVALID_ARGUMENT, path + " has no number for head " +
+                                               std::to_string(unit.layer) + "." +
+                                               std::to_string(head) + " of the model");
+      }
+      largest = std::max(largest, found->second);
+      ++used;
+    }
+    labels.push_back(largest);
+  }
+  if (used == table.size()) return labels;
+  throw Failure(HR_INVALID_ARGUMENT, path + " has " + std::to_string(table.size()) +
+                                         " numbers, the model " + std::to_string(used) +
+                                         " KV heads");
+}
+
+bool LetsRowsGo(const std::string& role) {
+  for (const char* word : {"window", "compensated", "accumulated", "observed"}) {
+    if (role.find(word) != std::string::npos) return true;
+  }
+  return false;
+}
+
+// Every codec for the heads that look far back, every window for the others, for some numbers of
+// them; of all that those that are worth their bytes by the search's yardstick.
+std::vector<Assignment> Tuner::Labelled() {
+  const std::vector<double> labels = ReadLabels(arguments_.heads, report_.units);
+  std::vector<double> sorted = labels;
+  std::sort(sorted.begin(), sorted.end(), std::greater<>());
+  std::map<std::string, std::vector<uint8_t>> all;  // by policy
+  for (const double part : kFullHeads) {
+    const auto full = static_cast<size_t>(std::ceil(part * static_cast<double>(labels.size())));
+    const double least = full == 0 ? INFINITY : sorted[full - 1];
+    for (size_t far = 0; far < report_.roles.size(); ++far) {
+      for (size_t near = 0; near < report_.roles.size(); ++near) {
+        if (LetsRowsGo(report_.roles[far]) || !LetsRowsGo(report_.roles[near])) continue;
+        std::vector<uint8_t> roles;
+        for (const double label : labels) {
+          roles.push_back(static_cast<uint8_t>(label >= least ? far : near));
+        }
+        all.emplace(PolicyOf(roles), roles);
+      }
+    }
+  }
+  std::vector<Assignment> assignments;
+  std::vector<Measured> measured;
+  size_t done = 0;
+  for (const auto& [policy, roles] : all) {
+    const auto bytes = static_cast<double>(StateBytes(policy));
+    const double loss = bytes == 0 ? 0 : judges_.search->Loss(policy, Part(done, all.size()));
+    ++done;
+    if (bytes == 0) continue;
+    assignments.push_back({roles, bytes, loss});
+    measured.push_back({bytes, 0, loss});
+  }
+  std::vector<Assignment> worth;
+  for (const size_t i : WorthTheirBytes(measured)) worth.push_back(assignments[i]);
+  return worth;
+}
+
+void Tuner::Measure(const std::vector<Assignment>& assignments) {
+  bar_.SetLabel("judging");
+  NeedleTask task;
+  task.model = model_;
+  task.options = judges_.judge->options();
+  task.limit = arguments_.limit;
+  for (const Assignment& assignment : assignments) {
+    TunedProfile& profile = report_.profiles.emplace_back();
+    const size_t done = 2 * (report_.profiles.size() - 1), total = 2 * assignments.size();
+    profile.assignment = assignment;
+    profile.policy = PolicyOf(assignment.roles);
+    profile.state_bytes = StateBytes(profile.policy);
+    profile.share = static_cast<double>(profile.state_bytes) / full_bytes_;
+    profile.loss = judges_.judge->Loss(profile.policy, Part(done, total));
+    if (judges_.distance == 0) continue;
+    task.on_question = [this, done, total] { Part(done + 1, total)(0); };
+    const auto& contexts = judges_.groups[judges_.distance];
+    profile.accuracy = AskNeedles(task, judges_.distance, contexts, profile.policy).Accuracy();
+  }
+  bar_.Finish();
+}
+
+// Whether a profile is good enough to be in a model at all. A divergence below the full cache's is
+// luck, and would make the full one look worse than it is.
+bool Tuner::Usable(const TunedProfile& profile) const {
+  const TunedProfile& full = report_.profiles[0];
+  if (profile.accuracy >= 0) return profile.accuracy >= arguments_.least * full.accuracy;
+  return profile.loss <= arguments_.most && profile.loss >= full.loss;
+}
+
+// "full" and shares of its bytes; those that are not worth theirs stay nameless.
+void Tuner::Name() {
+  std::vector<Measured> measured;
+  std::vector<size_t> usable;
+  for (size_t i = 1; i < report_.profiles.size(); ++i) {
+    const TunedProfile& profile = report_.profiles[i];
+    if (!Usable(profile)) continue;
+    usable.push_back(i);
+    measured.push_back({static_cast<double>(profile.state_bytes), profile.accuracy, profile.loss});
+  }
+  std::set<std::string> names;
+  double best = -1;
+  for (const size_t i : WorthTheirBytes(measured)) {
+    TunedProfile& profile = report_.profiles[usable[i]];
+    char text[32];
+    std::snprintf(text, sizeof(text), "%.3g%%", 100 * profile.share);
+    if (names.insert(text).second) profile.name = text;
+    best = std::max(best, profile.accuracy);
+  }
+  // Profiles go from the best to the worst as measured. One that answers more than the full cache
+  // was lucky, but the full one cannot stand before it.
+  if (report_.profiles[0].accuracy >= best) report_.profiles[0].name = "full";
+}
+
+TuneReport Tuner::Run() {
+  bar_.SetLabel("reading");
+  arguments_.text.empty() ? JudgeByNeedles() : JudgeByText();
+  report_.model = ModelLine(FactsOf(model_));
+  report_.yardstick = judges_.search_name;
+  report_.judge = judges_.judge_name;
+  report_.distance = judges_.distance;
+  report_.context_tokens = judges_.judge->options().context_tokens;
+  report_.roles = arguments_.roles;
+  report_.roles.insert(report_.roles.begin(), kFull);
+  for (const std::string& role : report_.roles) StateBytes(role);  // says what is no role
+  full_bytes_ = static_cast<double>(StateBytes(kFull));
+  FindUnits();
+  bar_.Finish();
+  bar_.SetLabel("tuning");
+  std::vector<Assignment> assignments;
+  if (arguments_.heads.empty()) {
+    MeasureChoices();
+    std::vector<double> bytes = {full_bytes_};
+    const std::vector<Assignment> path = Descend(report_.choices);
+    for (const double share : kShares) bytes.push_back(share * full_bytes_);
+    bytes.back() = path.back().bytes;  // the cheapest there is
+    assignments = Pick(path, bytes);
+  } else {
+    assignments = Labelled();
+    assignments.insert(assignments.begin(),
+                       {std::vector<uint8_t>(report_.units.size(), 0), full_bytes_, 0});
+  }
+  bar_.Finish();
+  Measure(assignments);
+  Name();
+  return report_;
+}
+
+std::vector<convert::MeasuredProfile> ProfilesOf(const TuneReport& report) {
+  std::vector<convert::MeasuredProfile> profiles;
+  const TunedProfile& full = report.profiles[0];
+  for (const TunedProfile& from : report.profiles) {
+    if (from.name.empty()) continue;
+    convert::MeasuredProfile& to = profiles.emplace_back();
+    to.name = from.name;
+    to.policy = from.policy;
+    if (from.accuracy >= 0) {
+      to.quality.push_back({fb::Metric::Accuracy,
+                            "needles " + std::to_string(report.distance) + " tokens back",
+                            report.context_tokens, static_cast<float>(from.accuracy),
+                            static_cast<float>(full.accuracy)});
+    }
+    to.quality.push_back({fb::Metric::KlDivergence, report.judge, report.context_tokens,
+                          static_cast<float>(from.loss), static_cast<float>(full.loss)});
+  }
+  return profiles;
+}
+
+void Print(const TuneReport& report) {
+  std::printf("%s\n%zu roles for each of %zu heads or layers, by %s; judged by %s\n\n",
+              report.model.c_str(), report.roles.size(), report.units.size(),
+              report.yardstick.c_str(), report.judge.c_str());
+  std::printf("%-8s %10s %7s %8s %10s  %s\n", "profile", "state", "of f16", "needles", "KL",
+              "cache of the heads");
+  for (const TunedProfile& profile : report.profiles) {
+    char needles[32] = "";
+    if (profile.accuracy >= 0) {
+      std::snprintf(needles, sizeof(needles), "%.1f %%", 100 * profile.accuracy);
+    }
+    std::printf("%-8s %10s %5.1f %% %8s %10.2e  %s\n",
+                profile.name.empty() ? "-" : profile.name.c_str(),
+                FormatBytes(profile.state_bytes).c_str(), 100 * profile.share, needles,
+                profile.loss, profile.policy.c_str());
+  }
+  std::printf("\n-: left out, something smaller is as good.\n");
+}
+
+void WriteText(const std::string& path, const std::string& text) {
+  if (path.empty()) return;
+  OutFile file(path);
+  file.Write(text.data(), text.size());
+  file.Commit();
+}
+
+int Tune(const TuneArguments& arguments, bool json) {
+  const std::string out = arguments.out.empty() ? "" : RegularFilePlace(arguments.out);
+  const ModelHandle model = OpenModel(arguments.model.Request());
+  Tuner tuner(arguments, model.get());
+  const TuneReport report = tuner.Run();
+  WriteText(arguments.page, TunePage(report));
+  WriteText(arguments.svg, TuneSvg(report));
+  if (!out.empty()) {
+    const Status written = convert::WriteProfiles(arguments.model.path, out, ProfilesOf(report));
+    if (!written.ok()) {
+      throw Failure(static_cast<hr_status>(written.code()),
+                    "cannot write " + arguments.out + ": " + written.message());
+    }
+  }
+  json ? PrintJson(TuneJson(report)) : Print(report);
+  return kOk;
+}
+
+}  // namespace
+
+void AddTune(CLI::App& app, Invocation& invocation) {
+  auto arguments = std::make_shared<TuneArguments>();
+  CLI::App& command = *app.add_subcommand(
+      "tune", "find what each head's cache can do without, and write it into the model");
+  command.footer(kFooter);
+  AddModelArguments(command, arguments->model);
+  command.add_option("--out", arguments->out, "the model with its profiles; may be MODEL")
+      ->type_name("FILE");
+  command.add_option("--page", arguments->page, "quality against bytes as one HTML page")
+      ->type_name("FILE");
+  command.add_option("--svg", arguments->svg, "its picture alone")->type_name("FILE");
+  command
+      .add_option("--role", arguments->roles, "a cache to try; repeat it (default: a list of 8)")
+      ->type_name("POLICY")
+      ->default_str("")
+      ->take_all();
+  command.add_option("--by", arguments->by, "what gets a cache of its own: head or layer")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"head", "layer"}));
+  auto* heads = command.add_option("--heads", arguments->heads, "a table of heads, see below");
+  heads->type_name("FILE");
+  auto* text = command.add_option("--text", arguments->text, "judge by this text; - is stdin");
+  text->type_name("FILE");
+  command.add_option("--window", arguments->window, "tokens of the text read at a time")
+      ->capture_default_str()
+      ->check(CLI::Range(32u, 1u << 20))
+      ->type_name("TOKENS");
+  command
+      .add_option("--data", arguments->data, "needle questions instead of those in this program")
+      ->excludes(text)
+      ->type_name("FILE");
+  AddListOption(command, "--distance", arguments->distances, "only needles of these distances")
+      ->excludes(text);
+  command
+      .add_option("--limit", arguments->limit,
+                  "at most N questions of a distance, or tokens of the text (0: all)")
+      ->type_name("N");
+  command
+      .add_option("--least-accuracy", arguments->least,
+                  "of what the full cache finds, the part that a profile must find")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  command
+      .add_option("--most-kl", arguments->most, "divergence that a profile may have over a --text")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("NATS");
+  AddContextOption(command, arguments->session,
+                   "tokens to have room for (default: what the questions need)");
+  AddThreadOptions(command, arguments->session);
+  command.add_flag("--json", invocation.json, "results as one JSON object");
+  command.callback([arguments, &invocation] {
+    invocation.action = [arguments, &invocation] { return Tune(*arguments, invocation.json); };
+  });
+}
+
+}  // namespace headroom::cli
