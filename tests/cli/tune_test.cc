@@ -101,7 +101,7 @@ TEST_CASE("a table of heads tells tune which of them look far back", "[cli][tune
   };
   for (const Case& c :
        {Case{"0.1 0.2\n0.9 x\n0 0\n0 0\n", "line 2"}, Case{"0.1 nan\n0 0\n0 0\n0 0\n", "nan"},
-        Case{"0.1 0.2\n0.9 1\n0 0\n", "3.0"}, Case{"0 0 1\n0 0\n0 0\n0 0\n", "9 numbers"}}) {
+        Case{"0.1 0.2\n0.9 1\n0 0\n", "3.0"}, Case{"0 0 1\n0 0\n0 0\n0 0\n", "9 labels"}}) {
     WriteFile(table, c.text);
     const Outcome outcome =
         Run({"tune", Model("example"), "--heads", table, "--distance", "500", "--limit", "1"});

@@ -355,6 +355,35 @@ void PrintAttention(const model::Model& model) {
   }
 }
 
+void PrintProfiles(const model::Model& model) {
+  const char* label = "profiles";
+  for (const model::ProfileSpec& profile : model.profiles) {
+    std::printf("%-14s %-10s", label, EscapeControls(profile.name).c_str());
+    for (const model::QualitySpec& quality : profile.quality) {
+      std::printf(" %.3g (%.3g): %s;", static_cast<double>(quality.value),
+                  static_cast<double>(quality.reference), EscapeControls(quality.task).c_str());
+    }
+    std::printf("\n");
+    label = "";
+  }
+}
+
+Json ProfilesJson(const model::Model& model) {
+  Json profiles = Json::array();
+  for (const model::ProfileSpec& profile : model.profiles) {
+    Json qualities = Json::array();
+    for (const model::QualitySpec& quality : profile.quality) {
+      qualities.push_back({{"task", quality.task},
+                           {"larger_is_better", quality.larger_is_better},
+                           {"context_tokens", quality.context_tokens},
+                           {"value", quality.value},
+                           {"reference", quality.reference}});
+    }
+    profiles.push_back({{"name", profile.name}, {"quality", qualities}, {"roles", profile.roles}});
+  }
+  return profiles;
+}
+
 void PrintTensors(const model::Model& model) {
   const bool measured = std::ranges::any_of(
       model.origins, [](const model::TensorOrigin& origin) { return origin.error >= 0.0f; });
@@ -423,7 +452,9 @@ int Inspect(const InspectArguments& arguments, bool json) {
 }  // namespace
 
 Json InspectJson(const std::string& path, bool outline) {
-  Json json = ModelJson(*Open(path));
+  const std::unique_ptr<model::Model> model = Open(path);
+  Json json = ModelJson(*model);
+  json["profiles"] = ProfilesJson(*model);
   if (outline) json.at("metadata").erase("digest");
   json["required_features"] = RequiredFeatures(path);
   return json;
@@ -436,6 +467,7 @@ void PrintInspection(const std::string& path, bool tensors, bool ops, bool outli
   PrintRequired(RequiredFeatures(path));
   PrintWeightSummary(model);
   PrintAttention(model);
+  PrintProfiles(model);
   if (tensors) PrintTensors(model);
   if (ops) PrintOps(model);
 }

@@ -11,6 +11,7 @@
 #include "headroom/bytes.h"
 #include "headroom/command.h"
 #include "headroom/files.h"
+#include "headroom/head_labels.h"
 #include "headroom/needle_eval.h"
 #include "headroom/options.h"
 #include "headroom/progress.h"
@@ -30,14 +31,18 @@ constexpr char kFooter[] =
     "or other text, and what is worth its bytes becomes a profile of OUT, best first. `--kv auto`\n"
     "then takes the best profile that fits a budget.\n"
     "\n"
-    "With --heads nothing is measured head by head: FILE says how much each head looks far back, "
-    "a\n"
-    "line for each layer, a number for each KV head (as DuoAttention publishes them); the lower\n"
-    "ones are given a --role with a window.\n"
+    "With --label or --heads heads are not measured one by one. A number for each KV head says "
+    "how\n"
+    "much it looks far back; the lower ones are given a --role with a window. --label random "
+    "finds\n"
+    "the numbers by what heads attend to in random tokens that repeat (RazorAttention), --label\n"
+    "needles by whether they attend to the answers of needle questions (retrieval heads). --heads\n"
+    "takes them from a FILE, a line for each layer (as DuoAttention publishes them).\n"
     "\n"
     "Examples:\n"
     "  headroom tune model.hrm --out tuned.hrm --page tuned.html\n"
     "  headroom tune model.hrm --out tuned.hrm --text book.txt --by layer\n"
+    "  headroom tune model.hrm --out tuned.hrm --label random\n"
     "  headroom tune model.hrm --out tuned.hrm --heads full_attention_heads.tsv\n"
     "  headroom tune model.hrm --role \"int8 window rows=512\" --role int4/32 --json";
 
@@ -54,7 +59,8 @@ const std::vector<std::string> kRoles = {
 };
 // What profiles are looked for: shares of the f16 bytes.
 constexpr double kShares[] = {0.75, 0.5, 0.35, 0.25, 0.2, 0.16, 0.125, 0.1, 0.08, 0.0625, 0.04, 0};
-// Of the heads of a --heads file, the part that keeps everything.
+constexpr uint32_t kRandomTokens = 512;  // four times
+// Of the heads by their labels, the part that keeps everything.
 constexpr double kFullHeads[] = {0.75, 0.5, 0.375, 0.25, 0.125, 0};
 
 struct TuneArguments {
@@ -62,7 +68,7 @@ struct TuneArguments {
   SessionArguments session;
   std::string out, page, svg, data, text, heads;
   std::vector<std::string> roles = kRoles;
-  std::string by = "head";
+  std::string by = "head", label = "measure";
   std::vector<uint32_t> distances;
   double least = 0.8, most = 0.5;
   uint32_t window = 2048;
@@ -76,6 +82,7 @@ struct Judges {
   NeedlesByDistance groups;
   uint32_t distance = 0;  // of the questions that judge; 0: none
   std::string search_name, judge_name;
+  std::vector<Passage> search_passages;  // of needles
 };
 
 std::vector<Passage> PassagesOf(const hr_model* model,
@@ -120,6 +127,7 @@ class Tuner {
   uint64_t StateBytes(const std::string& kv) const;  // 0: the model does not take it
   void FindUnits();
   void MeasureChoices();
+  HeadLabels Labels();
   std::vector<Assignment> Labelled();
   std::string PolicyOf(const std::vector<uint8_t>& roles) const;
   void Measure(const std::vector<Assignment>& assignments);
@@ -174,8 +182,9 @@ void Tuner::JudgeByNeedles() {
   const auto search = judges_.groups.size() > 1 ? std::prev(last) : last;
   judges_.distance = last->first;
   const auto& options = arguments_.session.options;
-  judges_.search = std::make_unique<Yardstick>(
-      model_, PassagesOf(model_, search->second, arguments_.limit), options, Part(0, 2));
+  judges_.search_passages = PassagesOf(model_, search->second, arguments_.limit);
+  judges_.search =
+      std::make_unique<Yardstick>(model_, judges_.search_passages, options, Part(0, 2));
   judges_.judge = std::make_unique<Yardstick>(
       model_, PassagesOf(model_, last->second, arguments_.limit), options, Part(1, 2));
   judges_.search_name = "answers about facts " + std::to_string(search->first) + " tokens back";
@@ -259,47 +268,45 @@ void Tuner::MeasureChoices() {
   }
 }
 
-std::vector<double> ReadLabels(const std::string& path, const std::vector<TuneUnit>& units) {
+// A line for each layer, a number for each of its KV heads.
+HeadLabels ReadLabels(const std::string& path) {
   std::istringstream lines(ReadWholeFile(path, "the table of heads"));
-  std::map<std::pair<uint32_t, uint32_t>, double> table;
-  std::string line;
-  for (uint32_t layer = 0; std::getline(lines, line); ++layer) {
+  HeadLabels labels;
+  for (std::string line; std::getline(lines, line);) {
+    std::vector<double>& layer = labels.emplace_back();
     std::istringstream numbers(line);
-    std::string word;
-    for (uint32_t head = 0; numbers >> word; ++head) {
-      size_t used = 0;
-      double value = NAN;
-      try {
-        value = std::stod(word, &used);
-      } catch (const std::exception&) {
-      }
-      if (used == word.size() && std::isfinite(value)) {
-        table[{layer, head}] = value;
-        continue;
-      }
-      throw Failure(HR_INVALID_ARGUMENT, path + ", line " + std::to_string(layer + 1) + ": \"" +
+    for (std::string word; numbers >> word;) {
+      char* end = nullptr;
+      layer.push_back(std::strtod(word.c_str(), &end));
+      if (*end == '\0' && std::isfinite(layer.back())) continue;
+      throw Failure(HR_INVALID_ARGUMENT, path + ", line " + std::to_string(labels.size()) + ": \"" +
                                              EscapeControls(word) + "\" is no number");
     }
   }
-  std::vector<double> labels;
-  size_t used = 0;
+  return labels;
+}
+
+// Of each unit the largest of its heads'.
+std::vector<double> OfUnits(const HeadLabels& labels, const std::vector<TuneUnit>& units) {
+  std::vector<double> of_units;
+  size_t there = 0, used = 0;
+  for (const auto& layer : labels) there += layer.size();
   for (const TuneUnit& unit : units) {
     double largest = -INFINITY;
     for (const uint32_t head : unit.heads) {
-      const auto found = table.find({unit.layer, head});
-      if (found == table.end()) {
-        throw Failure(HR_INVALID_ARGUMENT, path + " has no number for head " +
+      if (unit.layer >= labels.size() || head >= labels[unit.layer].size()) {
+        throw Failure(HR_INVALID_ARGUMENT, "there is no label for head " +
                                                std::to_string(unit.layer) + "." +
                                                std::to_string(head) + " of the model");
       }
-      largest = std::max(largest, found->second);
+      largest = std::max(largest, labels[unit.layer][head]);
       ++used;
     }
-    labels.push_back(largest);
+    of_units.push_back(largest);
   }
-  if (used == table.size()) return labels;
-  throw Failure(HR_INVALID_ARGUMENT, path + " has " + std::to_string(table.size()) +
-                                         " numbers, the model " + std::to_string(used) +
+  if (used == there) return of_units;
+  throw Failure(HR_INVALID_ARGUMENT, "there are " + std::to_string(there) +
+                                         " labels, the model has " + std::to_string(used) +
                                          " KV heads");
 }
 
@@ -310,10 +317,21 @@ bool LetsRowsGo(const std::string& role) {
   return false;
 }
 
+HeadLabels Tuner::Labels() {
+  if (!arguments_.heads.empty()) return ReadLabels(arguments_.heads);
+  const auto spec = model::Model::OpenPath(arguments_.model.path.c_str(), {});
+  if (!spec.ok()) throw Failure(HR_IO, spec.status().message());
+  bar_.Finish();
+  if (arguments_.label == "random") return RandomLabels(model_, *spec.value(), kRandomTokens, 4);
+  if (judges_.distance != 0) return RetrievalLabels(model_, *spec.value(), judges_.search_passages);
+  throw Failure(HR_INVALID_ARGUMENT, "--label needles takes needle questions, not a --text");
+}
+
 // Every codec for the heads that look far back, every window for the others, for some numbers of
 // them; of all that those that are worth their bytes by the search's yardstick.
 std::vector<Assignment> Tuner::Labelled() {
-  const std::vector<double> labels = ReadLabels(arguments_.heads, report_.units);
+  report_.labels = OfUnits(Labels(), report_.units);
+  const std::vector<double>& labels = report_.labels;
   std::vector<double> sorted = labels;
   std::sort(sorted.begin(), sorted.end(), std::greater<>());
   std::map<std::string, std::vector<uint8_t>> all;  // by policy
@@ -417,7 +435,7 @@ TuneReport Tuner::Run() {
   bar_.Finish();
   bar_.SetLabel("tuning");
   std::vector<Assignment> assignments;
-  if (arguments_.heads.empty()) {
+  if (arguments_.heads.empty() && arguments_.label == "measure") {
     MeasureChoices();
     std::vector<double> bytes = {full_bytes_};
     const std::vector<Assignment> path = Descend(report_.choices);
@@ -522,6 +540,11 @@ void AddTune(CLI::App& app, Invocation& invocation) {
       ->check(CLI::IsMember({"head", "layer"}));
   auto* heads = command.add_option("--heads", arguments->heads, "a table of heads, see below");
   heads->type_name("FILE");
+  command
+      .add_option("--label", arguments->label, "how heads are known: measure, random or needles")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"measure", "random", "needles"}))
+      ->excludes(heads);
   auto* text = command.add_option("--text", arguments->text, "judge by this text; - is stdin");
   text->type_name("FILE");
   command.add_option("--window", arguments->window, "tokens of the text read at a time")

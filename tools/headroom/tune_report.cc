@@ -151,6 +151,15 @@ std::string ChoiceTable(const TuneReport& report) {
   return html + "</table>";
 }
 
+std::string LabelTable(const TuneReport& report) {
+  if (report.labels.empty()) return "";
+  std::string html = "<h2>How far heads look</h2><table><tr><th>head<th>label";
+  for (size_t unit = 0; unit < report.units.size(); ++unit) {
+    html += "<tr><td>" + UnitName(report.units[unit]) + Format("<td>%.3g", report.labels[unit]);
+  }
+  return html + "</table>";
+}
+
 std::string ProfileTable(const TuneReport& report) {
   std::string html =
       "<h2>Profiles</h2><table><tr><th>profile<th>state<th>of f16<th>needles<th>KL<th>predicted"
@@ -196,7 +205,8 @@ std::string TunePage(const TuneReport& report) {
          Format("%u", report.context_tokens) + " tokens of context. Judged by " +
          Escape(report.judge) +
          ". Grey: measured and left out, because something smaller is as good.</p>" +
-         TuneSvg(report) + ProfileTable(report) + ChoiceTable(report) + "</html>\n";
+         TuneSvg(report) + ProfileTable(report) + ChoiceTable(report) + LabelTable(report) +
+         "</html>\n";
 }
 
 Json TuneJson(const TuneReport& report) {
@@ -211,13 +221,14 @@ Json TuneJson(const TuneReport& report) {
                         {"predicted_kl", p.assignment.loss}});
     if (p.accuracy >= 0) profiles.back()["accuracy"] = p.accuracy;
   }
-  for (size_t i = 0; i < report.choices.size(); ++i) {
-    Json losses = Json::array();
+  for (size_t i = 0; i < report.units.size(); ++i) {
+    units.push_back({{"layer", report.units[i].layer}, {"heads", report.units[i].heads}});
+    if (!report.labels.empty()) units.back()["label"] = report.labels[i];
+    if (report.choices.empty()) continue;
+    Json& losses = units.back()["kl"] = Json::array();
     for (const Choice& choice : report.choices[i]) {
       losses.push_back(choice.possible ? Json(choice.loss) : Json());
     }
-    units.push_back(
-        {{"layer", report.units[i].layer}, {"heads", report.units[i].heads}, {"kl", losses}});
   }
   return {{"model", report.model},         {"context_tokens", report.context_tokens},
           {"yardstick", report.yardstick}, {"judge", report.judge},

@@ -35,6 +35,7 @@ struct TuneReport {
   std::vector<std::string> roles;  // [role] of Choices
   std::vector<TuneUnit> units;     // [unit] of Choices
   Choices choices;                 // empty: labels told
+  std::vector<double> labels;      // [unit]; empty: choices told
   std::vector<TunedProfile> profiles;
 };
 

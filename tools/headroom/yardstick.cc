@@ -58,16 +58,6 @@ double KlFrom(const Prediction& reference, const float* logits, size_t vocabular
   return std::max(kl, 0.0);
 }
 
-size_t LongestOf(const std::vector<Passage>& passages) {
-  size_t longest = 0;
-  for (const Passage& passage : passages) {
-    for (const Passage::Continuation& next : passage.continuations) {
-      longest = std::max(longest, passage.context.size() + next.tokens.size());
-    }
-  }
-  return longest;
-}
-
 // Logits from `first` on; what lies before it needs none.
 void ReadContinuation(hr_session* session, const Passage::Continuation& next, size_t vocabulary,
                       std::vector<float>* rows, const std::function<void(const float*)>& visit) {
@@ -87,6 +77,16 @@ void ReadContinuation(hr_session* session, const Passage::Continuation& next, si
 }
 
 }  // namespace
+
+size_t LongestOf(const std::vector<Passage>& passages) {
+  size_t longest = 0;
+  for (const Passage& passage : passages) {
+    for (const Passage::Continuation& next : passage.continuations) {
+      longest = std::max(longest, passage.context.size() + next.tokens.size());
+    }
+  }
+  return longest;
+}
 
 Yardstick::Yardstick(hr_model* model, std::vector<Passage> passages,
                      const hr_session_options& options, const std::function<void(double)>& on_part)

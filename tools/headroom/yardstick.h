@@ -20,6 +20,9 @@ struct Passage {
   std::vector<Continuation> continuations;
 };
 
+// Tokens of the longest context with a continuation.
+size_t LongestOf(const std::vector<Passage>& passages);
+
 // The likeliest next tokens at one place: their ids and log probabilities, and that of all others.
 struct Prediction {
   std::vector<int32_t> tokens;
