@@ -265,9 +265,8 @@ void BenchDecode(const Options& options, const xnnpack::Kernels& kernels, const 
 }
 
 // The last 512 tokens of `rows` rows, in tiles of `queries` queries; one thread, one lane.
-void BenchPrefill(const Options& options, const xnnpack::Kernels& kernels, RowCodec codec,
-                  uint32_t rows, uint32_t queries) {
-  const Shape& shape = kGrouped;
+void BenchPrefill(const Options& options, const xnnpack::Kernels& kernels, const Shape& shape,
+                  RowCodec codec, uint32_t rows, uint32_t queries) {
   if (options.Skips("prefill", shape.name, codec, 1)) return;
   const Lane lane(kernels, shape, codec, rows, 1);
   Caller caller(shape, queries);
@@ -281,7 +280,7 @@ void BenchPrefill(const Options& options, const xnnpack::Kernels& kernels, RowCo
     for (uint32_t token = rows - chunk; token + tokens <= rows; token += tokens) {
       for (uint32_t i = 0; i < queries; ++i) {
         caller.positions[i] = static_cast<int32_t>(token + i / shape.group);
-        operations += 4.0 * shape.key_width * (caller.positions[i] + 1);
+        operations += 2.0 * (shape.query_width() + shape.value_width) * (caller.positions[i] + 1);
       }
       caller.Run(kernels, lane.view, token + tokens);
     }
@@ -291,13 +290,13 @@ void BenchPrefill(const Options& options, const xnnpack::Kernels& kernels, RowCo
                median = operations / samples.Quantile(0.5) / 1e9;
   char text[256], json[256];
   std::snprintf(text, sizeof(text),
-                "prefill %-4s %6u rows tile %3u  median %6.1f GFLOP/s  best %6.1f GFLOP/s",
-                RowCodecName(codec), rows, queries, median, best);
-  std::snprintf(
-      json, sizeof(json),
-      "{\"kernel\":\"prefill\",\"kv\":\"%s\",\"rows\":%u,\"tile\":%u,\"median_gflop_per_s\":%.1f,"
-      "\"best_gflop_per_s\":%.1f}",
-      RowCodecName(codec), rows, queries, median, best);
+                "%s prefill %-7s %6u rows tile %3u  median %6.1f GFLOP/s  best %6.1f GFLOP/s",
+                shape.name, RowCodecName(codec), rows, queries, median, best);
+  std::snprintf(json, sizeof(json),
+                "{\"kernel\":\"prefill\",\"shape\":\"%s\",\"kv\":\"%s\",\"rows\":%u,\"tile\":%u,"
+                "\"median_gflop_per_s\":%.1f,"
+                "\"best_gflop_per_s\":%.1f}",
+                shape.name, RowCodecName(codec), rows, queries, median, best);
   Print(options, text, json);
 }
 
@@ -372,8 +371,10 @@ int Main(int argc, char** argv) {
     }
   }
   for (const RowCodec codec : kCodecs) {
-    for (const uint32_t queries : {16u, 64u, 256u})
-      BenchPrefill(options, kernels, codec, all_rows[0], queries);
+    for (const uint32_t queries : {16u, 64u, 256u}) {
+      BenchPrefill(options, kernels, kGrouped, codec, all_rows[0], queries);
+      BenchPrefill(options, kernels, kLatent, codec, all_rows[0], queries);
+    }
   }
   if (options.only.empty()) BenchPointwise(options, kernels);
   if (options.json) std::printf("\n]}\n");

@@ -180,6 +180,15 @@ inline std::vector<MixCase> EdgeMixCases(RowCodec codec) {
       c.tail_codec = other;
       c.bias = true;
     });
+    add([&](MixCase&
+                c) {  // a latent as wide as its values, which few queries read as rows of codes
+      c.key_width = c.value_width = 96;
+      c.tail_width = 20;
+      c.tail_codec = other;
+      c.latent = true;
+      c.layout = Layout::kHoles;
+      c.left = 40;
+    });
   }
   add([](MixCase& c) {  // as DeepSeek-V2 has it
     c.key_width = c.value_width = 512;

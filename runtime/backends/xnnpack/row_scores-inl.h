@@ -26,7 +26,7 @@ HWY_NOINLINE void DecodeRowScores(const LaneView& lane, const MixSpec& spec, con
   const DF df;
   const DecodeState state(queries, lane.keys.width, 0, scratch);
   const DecodeCall call = {lane,    spec, query_positions, RangeOf(query_positions, queries),
-                           row_end, 0};
+                           row_end, 0,    lane.values,     nullptr};
   BeginDecode(call, q, q_stride, state);
   for (uint32_t begin = row_begin; begin < row_end; begin += kMixBlockRows) {
     const RowBlock block = MakeRowBlock(lane, begin, std::min(row_end - begin, kMixBlockRows));

@@ -21,7 +21,8 @@ void Mix(const LaneView& lane, const MixSpec& spec, const float* q, uint32_t q_s
          const int32_t* query_positions, uint32_t queries, uint32_t row_begin, uint32_t row_end,
          float* partials, std::byte* scratch) {
   const bool plain = lane.key_tail.width == 0 && lane.values.data != nullptr;
-  const auto mix = plain && queries <= kDecodeQueries ? DecodeMix : TileMix;
+  const bool few = plain ? queries <= kDecodeQueries : DecodesLatent(lane, queries);
+  const auto mix = few ? DecodeMix : TileMix;
   mix(lane, spec, q, q_stride, query_positions, queries, row_begin, row_end, partials, scratch);
 }
 #endif  // HWY_TARGET != HWY_SSE2

@@ -5,7 +5,7 @@
 // online softmax, and the weighted sum of values. rows of codes on x86 multiply in 16-bit
 // integers: queries are quantised to 15 bits per query, weights to 15 bits per block, two orders of
 // magnitude finer than the codes. The codec of the keys decides the first pass and that of the
-// values the last, each through a table.
+// values the last, each through a table. Keys in two parts score in two states, added up.
 #if defined(HR_SOFTMAX_MIX_DECODE_INL_H_) == defined(HWY_TARGET_TOGGLE)  // NOLINT: per target
 #ifdef HR_SOFTMAX_MIX_DECODE_INL_H_
 #undef HR_SOFTMAX_MIX_DECODE_INL_H_
@@ -106,7 +106,9 @@ struct DecodeCall {
   const int32_t* query_positions;
   PositionRange range;
   uint32_t row_end;
-  size_t o_floats;  // floats of o that sums are kept in
+  size_t o_floats;          // floats of o that sums are kept in
+  RowArray values;          // a latent's are its keys
+  const DecodeState* tail;  // queries and scores of the keys' second part; null: there is none
 };
 
 HWY_INLINE void BeginDecode(const DecodeCall& call, const float* q, size_t q_stride,
@@ -114,11 +116,32 @@ HWY_INLINE void BeginDecode(const DecodeCall& call, const float* q, size_t q_str
   for (size_t h = 0; h < state.queries; ++h) {
     KeyPartOf(call.lane.keys.codec)
         .prepare(state, h, q + h * q_stride, call.lane.keys.width, QueryFactor(call.spec));
+    if (call.tail != nullptr) {
+      const RowArray& tail = call.lane.key_tail;
+      KeyPartOf(tail.codec)
+          .prepare(*call.tail, h, q + h * q_stride + call.lane.keys.width, tail.width,
+                   QueryFactor(call.spec));
+    }
     state.maxima[h] = kNoMaximum;
     std::memset(state.o + h * state.o_stride, 0, call.o_floats * sizeof(float));
   }
   std::memset(state.sums, 0, state.queries * kLanes * sizeof(float));
   std::memset(state.offsets, 0, state.queries * kLanes * sizeof(float));
+}
+
+// Adds to the scores what the keys' second part gives.
+HWY_NOINLINE void AddTailScores(const DecodeCall& call, const RowBlock& block,
+                                const DecodeState& state) {
+  const DF df;
+  const RowArray& tail = call.lane.key_tail;
+  KeyPartOf(tail.codec).score(tail, block, *call.tail, {});
+  for (size_t h = 0; h < state.queries; ++h) {
+    float* scores = state.scores + h * kMixBlockRows;
+    const float* more = call.tail->scores + h * kMixBlockRows;
+    for (size_t r = 0; r < block.rows; r += kLanes) {
+      hn::Store(hn::Add(hn::Load(df, scores + r), hn::Load(df, more + r)), df, scores + r);
+    }
+  }
 }
 
 // Logits of a block's rows for all queries; false, and nothing done, when nobody sees one of them.
@@ -127,6 +150,7 @@ HWY_INLINE bool ScoreBlockRows(const DecodeCall& call, const RowBlock& block, Si
   const bool masked = sight == Sight::kSome;
   if (masked && VisiblePositions(call.spec, block, call.range, state.visible) == 0) return false;
   KeyPartOf(call.lane.keys.codec).score(call.lane.keys, block, state, ahead);
+  if (call.tail != nullptr) AddTailScores(call, block, state);
   for (size_t h = 0; h < state.queries; ++h) {
     FinishScores(state, call.spec, h, block.rows,
                  call.lane.bias == nullptr ? nullptr : call.lane.bias + block.begin,
@@ -146,7 +170,7 @@ HWY_INLINE Ahead NextKeys(const DecodeCall& call, const RowBlock& block) {
 
 HWY_INLINE void DecodeBlock(const DecodeCall& call, const RowBlock& block, Sight sight,
                             const DecodeState& state) {
-  const RowArray& values = call.lane.values;
+  const RowArray& values = call.values;
   const size_t value_bytes = RowDataBytes(values.codec, values.width);
   const Ahead ahead = {
       reinterpret_cast<const uint8_t*>(values.data) + uint64_t{block.begin} * value_bytes,
@@ -173,25 +197,36 @@ HWY_INLINE void EndDecode(const DecodeState& state, const RowArray& values, floa
   }
 }
 
-// For up to kDecodeQueries queries over keys in one part and values in rows of their own.
+// Whether few queries of a latent go this way: where its codes multiply in integers. Of floats the
+// tile kernel makes more, as it decodes a row once for all queries.
+HWY_INLINE bool DecodesLatent(const LaneView& lane, uint32_t queries) {
+  return HR_MIX_I16 && lane.values.data == nullptr && lane.values.width == lane.keys.width &&
+         lane.keys.codec >= RowCodec::kI8Token && queries <= kLatentQueries;
+}
+
+// For up to kDecodeQueries queries over keys in one part and values in rows of their own, and for
+// what DecodesLatent takes.
 HWY_NOINLINE void DecodeMix(const LaneView& lane, const MixSpec& spec, const float* q,
                             uint32_t q_stride, const int32_t* query_positions, uint32_t queries,
                             uint32_t row_begin, uint32_t row_end, float* partials,
                             std::byte* scratch) {
   const DecodeState state(queries, lane.keys.width, lane.values.width, scratch);
+  const DecodeState tail(queries, lane.key_tail.width, 0, state.end);
   const DecodeCall call = {lane,
                            spec,
                            query_positions,
                            RangeOf(query_positions, queries),
                            row_end,
-                           RoundUp(lane.values.width, std::max<size_t>(kRowBlock, 2 * kLanes))};
+                           RoundUp(lane.values.width, std::max<size_t>(kRowBlock, 2 * kLanes)),
+                           lane.values.data == nullptr ? lane.keys : lane.values,
+                           lane.key_tail.width == 0 ? nullptr : &tail};
   BeginDecode(call, q, q_stride, state);
   for (uint32_t begin = row_begin; begin < row_end; begin += kMixBlockRows) {
     const RowBlock block = MakeRowBlock(lane, begin, std::min(row_end - begin, kMixBlockRows));
     const Sight sight = SightOf(spec, block, call.range);
     if (sight != Sight::kNone) DecodeBlock(call, block, sight, state);
   }
-  EndDecode(state, lane.values, partials);
+  EndDecode(state, call.values, partials);
 }
 
 }  // namespace HWY_NAMESPACE

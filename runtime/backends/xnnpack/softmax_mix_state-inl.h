@@ -27,7 +27,8 @@ HWY_BEFORE_NAMESPACE();
 namespace headroom::xnnpack {
 namespace HWY_NAMESPACE {  // NOLINT: required by Highway
 
-inline constexpr size_t kDecodeQueries = 8;  // more go to the tile kernel
+inline constexpr size_t kDecodeQueries = 8;   // more go to the tile kernel
+inline constexpr size_t kLatentQueries = 16;  // the same for latents in integers
 // Queries whose sums are kept in registers together: 4 rows x 4 queries need 16 of them.
 inline constexpr size_t kQueryBlock = HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM ? 4 : 2;
 inline constexpr size_t kBlocksPerVector = kLanes / 4;  // 128-bit blocks
@@ -54,22 +55,23 @@ struct DecodeState {
       next += (floats + 15) / 16 * 16;
       return taken;
     };
-    q = take(kDecodeQueries * q_stride);
-    o = take(kDecodeQueries * o_stride);
-    scores = take(kDecodeQueries * kMixBlockRows);
-    weights = take(kDecodeQueries * kMixBlockRows);
-    sums = take(kDecodeQueries * kLanes);
-    offsets = take(kDecodeQueries * kLanes);
-    maxima = take(kDecodeQueries);
-    q_scale = take(kDecodeQueries);
-    q_sum = take(kDecodeQueries);
-    weight_scale = take(kDecodeQueries);
+    q = take(queries * q_stride);
+    o = take(queries * o_stride);
+    scores = take(queries * kMixBlockRows);
+    weights = take(queries * kMixBlockRows);
+    sums = take(queries * kLanes);
+    offsets = take(queries * kLanes);
+    maxima = take(queries);
+    q_scale = take(queries);
+    q_sum = take(queries);
+    weight_scale = take(queries);
     key_scale = take(ScaleFloats(key_width));
     key_minimum = take(kMixBlockRows);
     value_scale = take(ScaleFloats(value_width));
     row_scale = take(ScaleFloats(std::max(key_width, value_width)));
     visible = reinterpret_cast<int32_t*>(take(kMixBlockRows));
     spare_rows = reinterpret_cast<uint8_t*>(take(16 * q_stride));
+    end = reinterpret_cast<std::byte*>(next);
   }
 
   uint32_t queries;
@@ -91,6 +93,7 @@ struct DecodeState {
   float* row_scale;     // scales or minimums as they lie
   int32_t* visible;     // [kMixBlockRows] position, or -1 where nobody looks
   uint8_t* spare_rows;  // a copy of rows when there are fewer than a tile takes
+  std::byte* end;       // of what was taken of the scratch
 };
 
 // Rows that will be read when these are done: fetched meanwhile, row by row. null: none.
