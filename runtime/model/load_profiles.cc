@@ -113,6 +113,15 @@ Status LoadRetention(const Where& where, const fb::Retention* from, RoleSpec* ro
   return {};
 }
 
+Status LoadRank(const Where& where, const char* what, uint32_t from, uint32_t* rank) {
+  if (from > kMaxBasisWidth || from % kRankStep != 0) {
+    return Corrupt(where, "%s %u is no multiple of %u up to %u", what, from, kRankStep,
+                   kMaxBasisWidth);
+  }
+  *rank = from;
+  return {};
+}
+
 Status LoadRoles(LoadContext& context) {
   const uint32_t count = Count(context.graph.roles());
   HR_RETURN_IF_ERROR(CheckCount("roles", count, kMaxRoles));
@@ -124,6 +133,8 @@ Status LoadRoles(LoadContext& context) {
     HR_RETURN_IF_ERROR(LoadCodec(where, "key codec", from.key_codec(), &role.keys, &role));
     HR_RETURN_IF_ERROR(LoadCodec(where, "value codec", from.value_codec(), &role.values, &role));
     HR_RETURN_IF_ERROR(LoadRetention(where, from.retention(), &role));
+    HR_RETURN_IF_ERROR(LoadRank(where, "key rank", from.key_rank(), &role.key_rank));
+    HR_RETURN_IF_ERROR(LoadRank(where, "value rank", from.value_rank(), &role.value_rank));
     HR_RETURN_IF_ERROR(CheckKnown(where, "place", from.place()));
     if (from.place() != fb::Place::Any && from.place() != fb::Place::Arena) {
       return Unsupported(where, "rows in place %s", fb::EnumNamePlace(from.place()));

@@ -105,14 +105,15 @@ Status CheckStream(const Where& where, const fb::Stream& stream) {
   if (stream.input_value() != kNone) return Unsupported(where, "cross attention");
   if (stream.rope_time() != fb::RopeTime::AtWrite) return Unsupported(where, "rotation at read");
   if (stream.hadamard() != 0) return Unsupported(where, "Hadamard-rotated streams");
-  if (stream.basis() != kNone || Count(stream.ranks()) != 0)
-    return Unsupported(where, "a stream in a basis");
+  if (Count(stream.ranks()) != 0) return Unsupported(where, "ranks of a stream (roles have them)");
   if (stream.channel_scales() != kNone) return Unsupported(where, "static scales per channel");
   return {};
 }
 
 Status CheckValues(const Where& where, const fb::Projection& projection, const Streams& streams) {
   const fb::Stream& value = *(streams.value == nullptr ? streams.key : streams.value);
+  if (streams.value != nullptr && value.basis() != kNone)
+    return Unsupported(where, "a basis of values (the weights can hold it)");
   const bool whole = projection.value_width() == value.width() || streams.value == nullptr;
   if (projection.value_width() == 0 || projection.value_width() > value.width()) {
     return Corrupt(where, "values of %u numbers from a stream of %u", projection.value_width(),
@@ -147,6 +148,8 @@ Status FindStreams(const Where& where, const fb::Projection& projection, Streams
   }
   if (out->tail == out->key) return Unsupported(where, "two score segments of one stream");
   const fb::Stream* value = projection.streams()->Get(projection.value_stream());
+  if (out->tail != nullptr && (out->tail->basis() != kNone || out->tail->ordered()))
+    return Unsupported(where, "a basis of keys in two parts or that are values too");
   if (value == out->tail) return Unsupported(where, "values that are the rotated keys");
   if (value != out->key) out->value = value;
   const uint32_t used = scores + (out->value != nullptr ? 1 : 0);
@@ -161,6 +164,59 @@ void Measure(const fb::Stream* stream, StreamSpec* out) {
   if (stream == nullptr) return;
   out->heads = stream->heads();
   out->width = stream->width();
+  out->ordered = stream->ordered();
+}
+
+// ---- Bases
+
+// That U (U^T x) is x for a vector without symmetries, which for no other matrix than an orthogonal
+// one is so by chance.
+bool IsOrthogonal(const float* basis, uint32_t width) {
+  float x[kMaxBasisWidth], y[kMaxBasisWidth] = {};
+  uint32_t bits = 1;
+  for (uint32_t i = 0; i < width; ++i) {
+    bits = bits * 1664525u + 1013904223u;
+    x[i] = 0.5f + static_cast<float>(bits >> 8) / static_cast<float>(1u << 24);
+    if (bits >> 31) x[i] = -x[i];
+  }
+  for (uint32_t i = 0; i < width; ++i) {
+    for (uint32_t j = 0; j < width; ++j) y[j] += basis[uint64_t{i} * width + j] * x[i];
+  }
+  double error = 0.0;
+  for (uint32_t i = 0; i < width; ++i) {
+    double back = 0.0;
+    for (uint32_t j = 0; j < width; ++j) back += double{basis[uint64_t{i} * width + j]} * y[j];
+    error += (back - x[i]) * (back - x[i]);
+  }
+  return error <= 1e-9 * width;
+}
+
+Status LoadBasis(const LoadContext& context, const Where& where, const fb::Stream& key,
+                 const Streams& streams, StreamSpec* out) {
+  if (key.basis() == kNone && !key.ordered()) return {};
+  if (streams.tail != nullptr || streams.value == nullptr) {
+    return Unsupported(where, "a basis of keys in two parts or that are values too");
+  }
+  if (key.basis() == kNone) return {};
+  HR_RETURN_IF_ERROR(CheckIndex(where, "basis", key.basis(), context.model.tensors.size()));
+  const TensorView& basis = context.model.tensors[static_cast<size_t>(key.basis())];
+  const uint64_t rows = uint64_t{out->heads} * out->width;
+  if (out->width > kMaxBasisWidth) {
+    return Unsupported(where, "a basis of %u numbers > %u", out->width, kMaxBasisWidth);
+  }
+  if (basis.dtype != DType::kF32 || basis.rank != 2 || basis.rows() != rows ||
+      basis.columns() != out->width) {
+    return Corrupt(where, "basis is %s [%u, %u] of rank %u, not f32 [%llu, %u]",
+                   DTypeName(basis.dtype), basis.rows(), basis.columns(), basis.rank, Number(rows),
+                   out->width);
+  }
+  for (uint32_t head = 0; head < out->heads; ++head) {
+    if (IsOrthogonal(basis.f32() + uint64_t{head} * out->width * out->width, out->width)) continue;
+    return Corrupt(where, "the basis of head %u is not orthogonal", head);
+  }
+  out->basis = key.basis();
+  out->ordered = true;
+  return {};
 }
 
 struct StreamNames {
@@ -395,6 +451,8 @@ Status BorrowStreams(const Where& where, const fb::Projection& projection,
         std::pair(&source.value, &out->value)}) {
     to->heads = from->heads;
     to->width = from->width;
+    to->basis = from->basis;
+    to->ordered = from->ordered;
   }
   return {};
 }
@@ -437,7 +495,13 @@ Status LoadProjection(LoadContext& context, const Where& where, const fb::Projec
                                 columns, &out->tail));
   HR_RETURN_IF_ERROR(LoadStream(context, where, {"value weight", "value norm"}, streams.value,
                                 columns, &out->value));
+  if (streams.key != nullptr) {
+    HR_RETURN_IF_ERROR(LoadBasis(context, where, *streams.key, streams, &out->key));
+  }
   HR_RETURN_IF_ERROR(LoadQueryHeads(context, where, *projection, query_rows, out));
+  if (out->key.basis != kNone && out->query.matrix.present()) {
+    return Unsupported(where, "a query matrix before keys in a basis");
+  }
   return LoadOutput(context, where, *projection, out);
 }
 

@@ -65,6 +65,10 @@ struct StreamSpec {
   WeightRef weight;  // [heads * width, C]
   NormSpec norm;     // before RoPE; per head, or whole_row
   RopeSpec rope;
+  // f32 [heads * width, width]: of each head an orthogonal matrix U. Rotated rows x are kept as
+  // U^T x, and queries that meet them become U^T q.
+  int32_t basis = kNone;
+  bool ordered = false;  // by importance: a role may keep the first numbers of a row alone
   bool present() const { return heads != 0; }
 };
 
@@ -156,9 +160,13 @@ struct RoleSpec {
   uint32_t observe = 0;   // newest queries that vote; their rows stay
   uint32_t pool = 1;      // neighbouring rows share their votes
   bool pool_max = false;  // by their largest, else by their mean
+  // First numbers of a row that are kept, multiples of kRankStep; 0: all.
+  uint32_t key_rank = 0, value_rank = 0;
   bool operator==(const RoleSpec&) const = default;
 };
 
+inline constexpr uint32_t kRankStep = 8;
+inline constexpr uint32_t kMaxBasisWidth = 512;
 inline constexpr uint32_t kMaxObserved = 256;
 inline constexpr uint32_t kMaxPool = 63;
 

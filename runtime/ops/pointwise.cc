@@ -1,5 +1,6 @@
 #include "ops/pointwise.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace headroom::ops {
@@ -85,6 +86,14 @@ void Softcap(const float* x, float cap, float* out, uint32_t width) {
   for (uint32_t i = 0; i < width; ++i) out[i] = cap * std::tanh(x[i] / cap);
 }
 
+void ToBasis(float* x, const float* basis, uint32_t width) {
+  float out[kMostBasisWidth] = {};
+  for (uint32_t i = 0; i < width; ++i) {
+    for (uint32_t j = 0; j < width; ++j) out[j] += x[i] * basis[uint64_t{i} * width + j];
+  }
+  std::copy_n(out, width, x);
+}
+
 constexpr PointwiseKernels kPortable = {
     RmsNorm,
     LayerNorm,
@@ -93,7 +102,8 @@ constexpr PointwiseKernels kPortable = {
      Activate<Activation::kRelu>, Activate<Activation::kQuickGelu>, Activate<Activation::kSigmoid>},
     Add,
     Scale,
-    Softcap};
+    Softcap,
+    ToBasis};
 
 }  // namespace
 

@@ -38,6 +38,10 @@ using ScaleKernel = void (*)(const float* x, float factor, float* out, uint32_t 
 // out[i] = cap * tanh(x[i] / cap)
 using SoftcapKernel = void (*)(const float* x, float cap, float* out, uint32_t width);
 
+// x = U^T x in place: out[j] = sum_i x[i] * basis[i * width + j]
+using BasisKernel = void (*)(float* x, const float* basis, uint32_t width);
+inline constexpr uint32_t kMostBasisWidth = 512;
+
 // One backend's set.
 struct PointwiseKernels {
   NormKernel rms_norm;
@@ -47,6 +51,7 @@ struct PointwiseKernels {
   AddKernel add;
   ScaleKernel scale;
   SoftcapKernel softcap;
+  BasisKernel to_basis;
 };
 const PointwiseKernels& PortablePointwise();
 

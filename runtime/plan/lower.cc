@@ -225,6 +225,7 @@ class Lowering {
       ReadNormAndRope(stream.norm, stream.rope);
       append.stream_ropes[i] = RopeIndex(stream.rope);
     }
+    ReadDirectly(spec.key.basis);
     LowerProjections(index, input, spec, &append);
     LowerQuery(index, spec.query, &append.query);
     ReadDirectly(spec.query.factors);

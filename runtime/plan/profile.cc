@@ -32,6 +32,10 @@ bool Number(std::string_view text, T low, T high, T* out) {
   return error == std::errc() && end == text.data() + text.size() && *out >= low && *out <= high;
 }
 
+bool Rank(std::string_view text, uint32_t* out) {
+  return Number(text, model::kRankStep, model::kMaxBasisWidth, out) && *out % model::kRankStep == 0;
+}
+
 // One word of a role. False: it is none.
 bool ParseWord(std::string_view word, RoleSpec* role) {
   const size_t equals = word.find('=');
@@ -53,6 +57,8 @@ bool ParseWord(std::string_view word, RoleSpec* role) {
   if (key == "exact") return Number(value, 0u, kMaxExactRows, &role->exact_rows);
   if (key == "sinks") return Number(value, 0u, 1u << 20, &role->sinks);
   if (key == "rows") return Number(value, 1u, 1u << 30, &role->rows);
+  if (key == "keyrank") return Rank(value, &role->key_rank);
+  if (key == "valuerank") return Rank(value, &role->value_rank);
   if (key == "share") return Number(value, 0.0f, 1.0f, &role->share);
   if (key == "observe") return Number(value, 1u, model::kMaxObserved, &role->observe);
   role->pool_max = key == "maxpool";
@@ -86,10 +92,27 @@ bool OwnLanes(const AttentionSpec& attention) {
   return true;
 }
 
+// Rows can only be cut where the first numbers matter most.
+Status CheckRanks(const model::Model& model, const Profile& profile, size_t index) {
+  const AttentionSpec& attention = model.attentions[index];
+  for (uint32_t g = 0; g < attention.kv_heads(); ++g) {
+    const RoleSpec& role = profile.RoleOf(index, g);
+    const bool keys = role.key_rank != 0 && !attention.key.ordered;
+    if (!keys && (role.value_rank == 0 || attention.value.ordered)) continue;
+    return Status::Make(StatusCode::kUnsupported,
+                        "profile \"%.100s\": %s=%u, but the %s of attention %zu are in no basis "
+                        "(convert with --kv-basis)",
+                        profile.name.c_str(), keys ? "keyrank" : "valuerank",
+                        keys ? role.key_rank : role.value_rank, keys ? "keys" : "values", index);
+  }
+  return {};
+}
+
 Status CheckTakes(const model::Model& model, const Profile& profile) {
   for (size_t i = 0; i < model.attentions.size(); ++i) {
     const AttentionSpec& attention = model.attentions[i];
     if (attention.source_attention != model::kNone) continue;  // its rows are another's
+    HR_RETURN_IF_ERROR(CheckRanks(model, profile, i));
     const RoleSpec& first = profile.RoleOf(i, 0);
     for (uint32_t g = 0; g < attention.kv_heads() && attention.query.matrix.present(); ++g) {
       const Retention retention = profile.RoleOf(i, g).retention;
@@ -162,6 +185,10 @@ std::vector<Profile> Listed(const model::Model& model) {
   if (!profiles.empty()) return profiles;
   profiles = {Uniform(RowCodec::kF16), Uniform(RowCodec::kI8Token), Uniform(RowCodec::kBlock4)};
   return profiles;
+}
+
+uint32_t WidthOf(const model::StreamSpec& stream, uint32_t rank) {
+  return rank == 0 ? stream.width : std::min(rank, stream.width);
 }
 
 // Rows a role keeps of a context: of a window those behind its sinks, of votes all.
@@ -265,8 +292,10 @@ store::LaneSpec LaneOf(const AttentionSpec& attention, uint32_t kv_head, const R
                        uint32_t context, uint32_t chunk) {
   store::LaneSpec lane;
   const auto has = [&](const model::StreamSpec& stream) { return kv_head < stream.heads; };
-  if (has(attention.key)) lane.key = {role.keys, attention.key.width};
-  if (has(attention.value)) lane.value = {role.values, attention.value.width};
+  if (has(attention.key)) lane.key = {role.keys, WidthOf(attention.key, role.key_rank)};
+  if (has(attention.value)) {
+    lane.value = {role.values, WidthOf(attention.value, role.value_rank)};
+  }
   // The rotary part of a latent is short and not rotated into blocks: it stays in f16.
   const RowCodec tail = role.keys == RowCodec::kF32 ? RowCodec::kF32 : RowCodec::kF16;
   if (has(attention.tail)) lane.tail = {tail, attention.tail.width};

@@ -28,6 +28,7 @@ struct Profile {
 // int8/32 int4/32), or
 //   keys=CODEC values=CODEC   another codec for one of them
 //   exact=N                   the first N rows in f16, N <= 64
+//   keyrank=N valuerank=N     the first N numbers of a row alone, N a multiple of 8
 //   rotate                    rows are rotated before they are rounded
 //   window | compensated | accumulated | observed    which rows stay, see model::Retention; with
 //   sinks=N rows=N share=X observe=N pool=N maxpool=N

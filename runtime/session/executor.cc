@@ -113,12 +113,23 @@ void Executor::BindAttention(const plan::Step& step) {
     bound.query.factors = b_.model->tensors[spec.query.factors].f32();
   }
   bind(step.query, step.query_rope, &bound.query);
+  if (spec.key.basis != kNone) {
+    bound.query.basis = b_.model->tensors[spec.key.basis].f32();
+    for (const uint16_t view : spec.head_map) {
+      bound.query.basis_of.push_back(spec.views[view].key);
+    }
+  }
   for (int i = 0; i < plan::kStreams; ++i) {
     const model::StreamSpec& stream = plan::StreamOf(spec, i);
     if (!plan::MakesStream(spec, i)) continue;
     bound.streams[i] = {&stream.norm, &stream.rope, nullptr, nullptr, 0,
                         stream.heads, stream.width};
     bind(step.streams[i], step.stream_ropes[i], &bound.streams[i]);
+    if (stream.basis == kNone) continue;
+    bound.streams[i].basis = b_.model->tensors[stream.basis].f32();
+    for (uint32_t h = 0; h < stream.heads; ++h) {
+      bound.streams[i].basis_of.push_back(static_cast<uint16_t>(h));
+    }
   }
   if (spec.sink_logits != kNone) {
     bound.sink_logits = b_.model->tensors[spec.sink_logits].f32();

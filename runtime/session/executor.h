@@ -21,7 +21,7 @@
 namespace headroom::session {
 
 // Sees the input of each dense layer before it runs: x f32 [rows, columns], and the tensor it
-// meets.
+// meets; and what attention makes of a token, see headroom.h.
 struct InputObserver {
   void (*call)(void* user_data, const char* tensor, size_t tensor_bytes, const float* x,
                size_t rows, size_t columns) = nullptr;  // null: nobody looks
@@ -94,6 +94,8 @@ class Executor {
     uint32_t stride = 0;            // floats
     uint32_t heads = 0, width = 0;
     const float* factors = nullptr;  // [width]: what a rotated vector is multiplied by; or null
+    const float* basis = nullptr;    // [KV heads, width, width], or null: x becomes U^T x
+    std::vector<uint16_t> basis_of = {};  // [heads]: the KV head whose basis it is
     float* row(uint32_t index) const { return data + uint64_t{index} * stride; }
   };
   // Vectors [heads, width] of a chunk's tokens as they are read: of row r and head h from
@@ -171,6 +173,7 @@ class Executor {
 
   // Shows what is about to meet the weights of a dense layer to whoever looks.
   void Observe(size_t layer, const float* x, uint32_t rows, uint32_t columns) const;
+  void ObserveAppended(const BoundAttention& layer, size_t index) const;
   // Input 0 as a dense layer of this kind takes it.
   const std::byte* Converted(const BoundStep& step, xnnpack::InputKind kind);
   void ChooseExperts(const ExpertRun& run, float* scores);
@@ -185,6 +188,8 @@ class Executor {
   // What a view's queries see: its lanes may come to keep less than the model would show.
   attention::MixSpec MixOf(const MixTasks& tasks, uint32_t view) const;
   const store::LaneSpec& LaneOf(const MixTasks& tasks, uint32_t view) const;
+  // Numbers of a value that a view's lanes keep.
+  uint32_t ValueWidthOf(const MixTasks& tasks, uint32_t view) const;
   void MergeHead(const MixTasks& tasks, uint32_t view, uint16_t head, const float* partials,
                  uint64_t stride, uint32_t count, float* out) const;
   void Vote(size_t index);

@@ -1,6 +1,7 @@
 // The two attention steps of the executor: append rows to the lanes, and mix the lanes into
 // outputs.
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <limits>
 
@@ -44,8 +45,13 @@ float* Executor::PreparedRow(const BoundRows& rows, uint32_t row) const {
   const float* angles =
       rows.angles == nullptr ? nullptr : rows.angles + uint64_t{row} * rows.rope->dims;
   NormAndRotate(*b_.kernels, *b_.model, *rows.norm, *rows.rope, angles, rows.heads, rows.width, x);
-  if (rows.factors == nullptr) return x;
-  for (uint32_t i = 0; i < rows.heads * rows.width; ++i) x[i] *= rows.factors[i % rows.width];
+  for (uint32_t i = 0; rows.factors != nullptr && i < rows.heads * rows.width; ++i) {
+    x[i] *= rows.factors[i % rows.width];
+  }
+  for (uint32_t h = 0; rows.basis != nullptr && h < rows.heads; ++h) {
+    const uint64_t basis = uint64_t{rows.basis_of[h]} * rows.width * rows.width;
+    b_.kernels->pointwise.to_basis(x + h * rows.width, rows.basis + basis, rows.width);
+  }
   return x;
 }
 
@@ -59,11 +65,11 @@ void Executor::AppendRow(const BoundAttention& layer, size_t index, uint32_t row
     float* x = PreparedRow(stream, row);
     for (uint32_t head = 0; head < stream.heads; ++head, x += stream.width) {
       const bool is_tail = kSlots[i] == &store::RowPlace::tail;
-      if (!is_tail && b_.store->LaneOf(index, head).rotated) {
-        b_.kernels->hadamard(x, 1, stream.width, stream.width);
-      }
       const store::RowSlot slot = b_.store->Place(index, head, position_ + row).*kSlots[i];
-      b_.kernels->encode_row[static_cast<int>(slot.codec)](x, stream.width, slot.data, slot.meta);
+      if (!is_tail && b_.store->LaneOf(index, head).rotated) {
+        b_.kernels->hadamard(x, 1, slot.width, slot.width);
+      }
+      b_.kernels->encode_row[static_cast<int>(slot.codec)](x, slot.width, slot.data, slot.meta);
     }
   }
 }
@@ -82,6 +88,7 @@ struct Executor::MixTasks {
   uint32_t splits = 0;  // decode: of the longest view
   float* partials = nullptr;
 
+  // Room for a record; those of views that keep less of a value are shorter.
   uint32_t record_floats() const { return attention::PartialFloats(layer->spec->value_width()); }
   uint32_t output_width() const { return layer->spec->query_heads * layer->spec->value_width(); }
 };
@@ -131,6 +138,13 @@ const store::LaneSpec& Executor::LaneOf(const MixTasks& tasks, uint32_t view) co
   return b_.store->LaneOf(tasks.index, tasks.layer->spec->views[view].key);
 }
 
+uint32_t Executor::ValueWidthOf(const MixTasks& tasks, uint32_t view) const {
+  const model::AttentionSpec& spec = *tasks.layer->spec;
+  // Values without rows of their own are the first numbers of the keys'.
+  return spec.value.present() ? b_.store->LaneOf(tasks.index, spec.views[view].value).value.width
+                              : spec.value_width();
+}
+
 attention::MixSpec Executor::MixOf(const MixTasks& tasks, uint32_t view) const {
   const model::AttentionSpec& spec = *tasks.layer->spec;
   const store::LaneSpec& lane = LaneOf(tasks, view);
@@ -138,14 +152,15 @@ attention::MixSpec Executor::MixOf(const MixTasks& tasks, uint32_t view) const {
   return {spec.scale, spec.softcap, lane.left, lane.sinks};
 }
 
-// One head's output from its partial records.
+// One head's output from its partial records; 0 where its lanes keep nothing.
 void Executor::MergeHead(const MixTasks& tasks, uint32_t view, uint16_t head, const float* partials,
                          uint64_t stride, uint32_t count, float* out) const {
   const BoundAttention& layer = *tasks.layer;
-  const uint32_t width = layer.spec->value_width();
+  const uint32_t width = ValueWidthOf(tasks, view);
   const float sink = layer.sink_logits == nullptr ? kNoSink : layer.sink_logits[head];
   b_.kernels->merge(partials, stride, count, width, sink, out);
   if (LaneOf(tasks, view).rotated) b_.kernels->hadamard(out, 1, width, width);
+  std::fill(out + width, out + layer.spec->value_width(), 0.0f);
 }
 
 uint32_t Executor::ViewOf(const MixTasks& tasks, uint32_t view, uint32_t tokens,
@@ -153,8 +168,7 @@ uint32_t Executor::ViewOf(const MixTasks& tasks, uint32_t view, uint32_t tokens,
   const model::ViewHeads& heads = tasks.layer->spec->views[view];
   const uint32_t count =
       b_.store->View(tasks.index, {heads.key, heads.tail, heads.value}, tokens, segments);
-  // Values without rows of their own are the first numbers of the keys'.
-  for (uint32_t i = 0; i < count; ++i) segments[i].values.width = tasks.layer->spec->value_width();
+  for (uint32_t i = 0; i < count; ++i) segments[i].values.width = ValueWidthOf(tasks, view);
   return count;
 }
 
@@ -162,14 +176,16 @@ uint32_t Executor::ViewOf(const MixTasks& tasks, uint32_t view, uint32_t tokens,
 void Executor::GatherQueries(const MixTasks& tasks, uint32_t view, uint32_t begin, uint32_t end,
                              float* query, int32_t* positions) const {
   const BoundAttention& layer = *tasks.layer;
-  const bool rotated = LaneOf(tasks, view).rotated;
+  const store::LaneSpec& lane = LaneOf(tasks, view);
   for (uint32_t row = begin; row < end; ++row) {
     for (uint32_t i = layer.view_begin[view]; i < layer.view_begin[view + 1]; ++i) {
       for (const BoundHeads& part : layer.parts) {
         if (part.data == nullptr) continue;
         std::memcpy(query, HeadOf(part, row, layer.view_heads[i]), part.width * sizeof(float));
         // What meets rotated keys is rotated as they are.
-        if (rotated && &part == layer.parts) b_.kernels->hadamard(query, 1, part.width, part.width);
+        if (lane.rotated && &part == layer.parts) {
+          b_.kernels->hadamard(query, 1, lane.key.width, lane.key.width);
+        }
         query += part.width;
       }
       *positions++ = static_cast<int32_t>(tasks.position + row);
@@ -187,8 +203,8 @@ void Executor::MixTile(const MixTasks& tasks, std::byte* worker, size_t task) {
   const uint32_t group = layer.view_begin[view + 1] - layer.view_begin[view];
   const uint32_t queries = group * (end - begin);
   if (queries == 0) return;
-  const uint32_t record = tasks.record_floats();
-  const WorkerScratch scratch(worker, queries, spec.key_width(), record);
+  const WorkerScratch scratch(worker, queries, spec.key_width(), tasks.record_floats());
+  const uint32_t record = attention::PartialFloats(ValueWidthOf(tasks, view));
   GatherQueries(tasks, view, begin, end, scratch.query, scratch.positions);
   LaneView segments[store::kMostSegments];
   const uint32_t count = ViewOf(tasks, view, tasks.position + end, segments);
@@ -239,11 +255,16 @@ void Executor::MixSplit(const MixTasks& tasks, std::byte* worker, size_t task) {
 void Executor::MergeSplits(const MixTasks& tasks) {
   const BoundAttention& layer = *tasks.layer;
   const model::AttentionSpec& spec = *layer.spec;
-  const uint64_t record = tasks.record_floats();
-  for (uint32_t slot = 0; slot < spec.query_heads; ++slot) {
-    const uint16_t head = layer.view_heads[slot];
-    MergeHead(tasks, spec.head_map[head], head, tasks.partials + slot * record,
-              spec.query_heads * record, tasks.splits, tasks.output + head * spec.value_width());
+  const uint64_t room = tasks.record_floats();
+  for (uint32_t view = 0; view < spec.kv_heads(); ++view) {
+    const uint32_t first = layer.view_begin[view];
+    const float* partials = tasks.partials + first * room;
+    const uint32_t record = attention::PartialFloats(ValueWidthOf(tasks, view));
+    for (uint32_t slot = first; slot < layer.view_begin[view + 1]; ++slot, partials += record) {
+      const uint16_t head = layer.view_heads[slot];
+      MergeHead(tasks, view, head, partials, spec.query_heads * room, tasks.splits,
+                tasks.output + head * spec.value_width());
+    }
   }
 }
 
@@ -275,13 +296,13 @@ void Executor::VoteTask(const MixTasks& tasks, std::byte* worker, size_t index) 
   float* votes = b_.store->BeginVote(tasks.index, spec.views[view].key, tasks.rows, &voters);
   if (votes == nullptr || group == 0) return;
   const attention::MixSpec mix = MixOf(tasks, view);
-  const uint32_t record = tasks.record_floats();
+  const uint32_t record = attention::PartialFloats(ValueWidthOf(tasks, view));
   const uint32_t tile = std::max(1u, plan::kTileQueries / group);
   LaneView segments[store::kMostSegments];
   const uint32_t count = ViewOf(tasks, view, tasks.position + tasks.rows, segments);
   for (uint32_t begin = tasks.rows - voters; begin < tasks.rows; begin += tile) {
     const uint32_t end = std::min(begin + tile, tasks.rows), queries = group * (end - begin);
-    const WorkerScratch scratch(worker, queries, spec.key_width(), record);
+    const WorkerScratch scratch(worker, queries, spec.key_width(), tasks.record_floats());
     GatherQueries(tasks, view, begin, end, scratch.query, scratch.positions);
     for (uint32_t i = 0; i < count; ++i) {
       b_.kernels->mix(segments[i], mix, scratch.query, spec.key_width(), scratch.positions, queries,
@@ -321,12 +342,31 @@ void Executor::RunMixTasks(MixTasks* tasks, uint32_t count, uint64_t row_visits,
       tasks);
 }
 
+// Shows queries, keys and values as they have become, a token at a time.
+void Executor::ObserveAppended(const BoundAttention& layer, size_t index) const {
+  if (b_.observer->call == nullptr) return;
+  const auto show = [&](const char* what, const BoundRows& rows) {
+    if (rows.data == nullptr) return;
+    char name[48];
+    const int bytes = std::snprintf(name, sizeof(name), "attention.%zu.%s", index, what);
+    for (uint32_t row = 0; row < rows_; ++row) {
+      b_.observer->call(b_.observer->user_data, name, static_cast<size_t>(bytes), rows.row(row), 1,
+                        rows.heads * rows.width);
+    }
+  };
+  show("queries", layer.query);
+  show("keys", layer.streams[0]);
+  show("key_tails", layer.streams[1]);
+  show("values", layer.streams[2]);
+}
+
 Status Executor::RunAppend(const BoundStep& step) {
   const size_t index = static_cast<size_t>(step.step->attention);
   const BoundAttention& layer = attentions_[index];
   ForRows(rows_, layer.query.stride, [&](uint32_t begin, uint32_t end) {
     for (uint32_t row = begin; row < end; ++row) AppendRow(layer, index, row);
   });
+  ObserveAppended(layer, index);
   Vote(index);
   return {};
 }

@@ -32,7 +32,7 @@ uint32_t BodyRows(const LaneSpec& spec, uint32_t tokens) {
 
 RowSlot SlotAt(const LaneArray& array, std::byte* data, std::byte* meta, uint64_t row) {
   if (array.width == 0) return {};
-  return {array.codec, data + row * RowDataBytes(array.codec, array.width),
+  return {array.codec, array.width, data + row * RowDataBytes(array.codec, array.width),
           reinterpret_cast<uint16_t*>(meta + row * RowMetaBytes(array.codec, array.width))};
 }
 

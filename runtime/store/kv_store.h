@@ -24,6 +24,7 @@ namespace headroom::store {
 // Where one row of one array goes; data is null where the lane has no such array.
 struct RowSlot {
   RowCodec codec = RowCodec::kF16;
+  uint32_t width = 0;  // numbers of it that are kept
   std::byte* data = nullptr;
   uint16_t* meta = nullptr;
 };

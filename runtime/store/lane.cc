@@ -124,6 +124,10 @@ bool CanShrink(const LaneGroup& from, const LaneGroup& to) {
     return false;
   }
   if (a.voted() && (!b.voted() || a.exact_rows != b.exact_rows)) return false;
+  // Of a row the first numbers may stay, and none can come back.
+  if (b.key.width > a.key.width || b.tail.width != a.tail.width || b.value.width > a.value.width) {
+    return false;
+  }
   if (DataBytes(b.key) > DataBytes(a.key) || DataBytes(b.tail) > DataBytes(a.tail) ||
       DataBytes(b.value) > DataBytes(a.value)) {
     return false;

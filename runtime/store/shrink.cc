@@ -14,7 +14,7 @@ namespace {
 struct ArrayMove {
   LaneArray from, to;
   uint64_t from_data, from_meta, from_exact, to_data, to_meta, to_exact, to_mean;
-  bool turned;  // one form is rotated, the other not
+  bool rotated_before, rotated_after;
   // What waits in scratch, because its place may still hold rows of the old form.
   float* row = nullptr;
   float* mean = nullptr;
@@ -35,13 +35,14 @@ class KvStore::LaneMove {
            const Shrinking& how)
       : from_(from), to_(to), from_lane_(from_lane), to_lane_(to_lane), how_(how) {
     const LaneLayout &a = from.layout, &b = to.layout;
-    const bool turned = from.spec.rotated != to.spec.rotated;
-    arrays_[0] = {from.spec.key, to.spec.key, a.key,       a.key_meta, a.exact_key,
-                  b.key,         b.key_meta,  b.exact_key, b.mean_key, turned};
-    arrays_[1] = {from.spec.tail, to.spec.tail, a.tail,       a.tail_meta, a.exact_tail,
-                  b.tail,         b.tail_meta,  b.exact_tail, b.mean_tail, false};
-    arrays_[2] = {from.spec.value, to.spec.value, a.value,       a.value_meta, a.exact_value,
-                  b.value,         b.value_meta,  b.exact_value, b.mean_value, turned};
+    const bool before = from.spec.rotated, after = to.spec.rotated;
+    arrays_[0] = {from.spec.key, to.spec.key, a.key,      a.key_meta, a.exact_key, b.key,
+                  b.key_meta,    b.exact_key, b.mean_key, before,     after};
+    arrays_[1] = {from.spec.tail, to.spec.tail, a.tail,      a.tail_meta, a.exact_tail, b.tail,
+                  b.tail_meta,    b.exact_tail, b.mean_tail, false,       false};
+    arrays_[2] = {from.spec.value, to.spec.value, a.value,      a.value_meta,
+                  a.exact_value,   b.value,       b.value_meta, b.exact_value,
+                  b.mean_value,    before,        after};
     from_rows_ = to_rows_ = 0;
     next_ = how.scratch.data();
   }
@@ -90,8 +91,20 @@ class KvStore::LaneMove {
                             : &a == &arrays_[1] ? from_.layout.mean_tail
                                                 : from_.layout.mean_value;
       std::memcpy(a.mean, from_lane_ + from, a.from.width * sizeof(float));
-      if (a.turned) how_.recoder.rotate(a.mean, 1, a.from.width, a.from.width);
+      Turn(a, a.mean);
     }
+  }
+
+  // Whether rows stay as they are but for their codec.
+  static bool Stays(const ArrayMove& a) {
+    return a.from.width == a.to.width && a.rotated_before == a.rotated_after;
+  }
+
+  // From the old form's rotation, over all of an old row, to the new one's, over what stays of it.
+  void Turn(const ArrayMove& a, float* row) const {
+    if (Stays(a)) return;
+    if (a.rotated_before) how_.recoder.rotate(row, 1, a.from.width, a.from.width);
+    if (a.rotated_after) how_.recoder.rotate(row, 1, a.to.width, a.to.width);
   }
 
   uint32_t PositionOf(uint32_t row) const {
@@ -127,7 +140,7 @@ class KvStore::LaneMove {
         reinterpret_cast<const uint16_t*>(from_lane_ + a.from_meta +
                                           uint64_t{row} * RowMetaBytes(a.from.codec, a.from.width)),
         a.from.width, a.row);
-    if (a.turned) how_.recoder.rotate(a.row, 1, a.from.width, a.from.width);
+    Turn(a, a.row);
     return a.row;
   }
 
@@ -139,12 +152,13 @@ class KvStore::LaneMove {
   // Exact rows of the old form stay exact; of a form without them the first rows become exact.
   uint32_t MoveExactRows(ArrayMove* a) const {
     const uint64_t bytes = RowDataBytes(RowCodec::kF16, a->to.width);
+    const uint64_t from_bytes = RowDataBytes(RowCodec::kF16, a->from.width);
     const bool had = from_.spec.exact_rows != 0;
     for (uint32_t r = 0; r < exact_; ++r) {
       if (had) {
-        how_.recoder.decode(RowCodec::kF16, from_lane_ + a->from_exact + r * bytes, nullptr,
-                            a->to.width, a->row);
-        if (a->turned) how_.recoder.rotate(a->row, 1, a->to.width, a->to.width);
+        how_.recoder.decode(RowCodec::kF16, from_lane_ + a->from_exact + r * from_bytes, nullptr,
+                            a->from.width, a->row);
+        Turn(*a, a->row);
       } else {
         DecodedRow(*a, r);
       }
@@ -157,7 +171,7 @@ class KvStore::LaneMove {
     const uint32_t begin = MoveExactRows(a);
     const uint64_t bytes = RowDataBytes(a->to.codec, a->to.width);
     const uint64_t meta_bytes = RowMetaBytes(a->to.codec, a->to.width);
-    const bool same = a->from.codec == a->to.codec && !a->turned;
+    const bool same = a->from.codec == a->to.codec && Stays(*a);
     const auto* from_meta = from_lane_ + a->from_meta;
     to_rows_ = 0;
     gone_ = 0;

@@ -65,6 +65,13 @@ TEST_CASE("sums, products and caps match the oracle", "[pointwise]") {
   }
 }
 
+TEST_CASE("vectors turned into a basis match the oracle", "[pointwise]") {
+  for (const uint32_t width : kPointwiseWidths) {
+    if (width > ops::kMostBasisWidth) continue;
+    ForEachSet([&](const auto& k) { return TestBasis(k.pointwise.to_basis, width); });
+  }
+}
+
 TEST_CASE("encoded rows decode to within the codec's step", "[codec]") {
   for (const uint32_t width : kPointwiseWidths) {
     for (int codec = 0; codec < 3; ++codec) {  // the others: row_codec_test
@@ -174,7 +181,17 @@ TEST_CASE("f16 rows keep denormals, infinities, NaN and ties to even", "[codec]"
 // --- the list
 // --------------------------------------------------------------------------------------
 
-enum class Family { kMix, kEncodeRow, kHadamard, kMerge, kNorm, kRope, kActivation, kElementwise };
+enum class Family {
+  kMix,
+  kEncodeRow,
+  kHadamard,
+  kMerge,
+  kNorm,
+  kRope,
+  kActivation,
+  kElementwise,
+  kBasis
+};
 
 TEST_CASE("every kernel of the table is listed, and no slot is empty in any set", "[kernels]") {
   size_t listed = 0;

@@ -45,7 +45,8 @@ TEST_CASE("profiles are written with every word of their policies", "[convert][p
   const std::vector<MeasuredProfile> wanted = {
       Profile("full", "f16", 1.0f),
       Profile("half",
-              "keys=int8 values=int4/32 rotate exact=7; heads=1.0 int8/32 window rows=64 sinks=3",
+              "keys=int8 values=int4/32 rotate exact=7; heads=1.0 int8/32 window rows=64 sinks=3 "
+              "keyrank=8 valuerank=16",
               0.9f),
       Profile(
           "least",

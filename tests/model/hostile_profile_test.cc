@@ -25,6 +25,8 @@ void AddProfiles(fb::ModelT& g) {
   votes->retention->pool = 5;
   votes->retention->sinks = 2;
   votes->retention->share = 0.25f;
+  votes->key_rank = 16;
+  votes->value_rank = 24;
   g.roles.push_back(std::move(plain));
   g.roles.push_back(std::move(votes));
   for (const auto& [name, role, value] :
@@ -58,6 +60,7 @@ TEST_CASE("profiles come back with their roles and quality", "[model][profile]")
   const model::RoleSpec& votes = model->roles[1];
   CHECK((votes.values == RowCodec::kBlock4 && votes.exact_rows == 4 && votes.rotate));
   CHECK((votes.retention == model::Retention::kObserved && votes.observe == 16));
+  CHECK((votes.key_rank == 16 && votes.value_rank == 24));
   CHECK((votes.pool == 5 && !votes.pool_max && votes.sinks == 2 && votes.share == 0.25f));
   REQUIRE(model->profiles.size() == 2);
   CHECK(model->profiles[1].name == "smaller");
@@ -111,6 +114,10 @@ TEST_CASE("roles and profiles that say nonsense are refused", "[model][hostile][
        retention([](auto& r) { r.positions = fb::PositionPolicy::Slot; })},
       {"stripes", kUnsupported, "StripeRing retention",
        retention([](auto& r) { r.kind = fb::RetentionKind::StripeRing; })},
+      {"a rank of 4", kCorrupt, "key rank 4 is no multiple of 8 up to 512",
+       with([](auto& g) { g.roles[0]->key_rank = 4; })},
+      {"a rank beyond", kCorrupt, "value rank 520 is no multiple of 8 up to 512",
+       with([](auto& g) { g.roles[1]->value_rank = 520; })},
       {"no name", kCorrupt, "profile 0: has no name",
        with([](auto& g) { g.profiles[0]->name = ""; })},
       {"a long name", kCorrupt, "has a name of 64 bytes > 63",

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <array>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -192,9 +194,40 @@ convert::TokenizerDescription TinyTokenizer() {
   return tokenizer;
 }
 
+// Orthogonal matrices one below the other, none of them symmetric: x - 2 v (v . x) for one v, then
+// for another.
+std::vector<std::byte> Bases(const convert::TensorDescription& tensor, std::mt19937& random) {
+  const uint32_t width = tensor.extents[1], rows = tensor.extents[0];
+  std::normal_distribution<double> normal;
+  std::vector<std::byte> out;
+  for (uint32_t begin = 0; begin < rows; begin += width) {
+    std::vector<std::vector<double>> basis(width, std::vector<double>(width, 0.0));
+    for (uint32_t i = 0; i < width; ++i) basis[i][i] = 1.0;
+    for (int reflection = 0; reflection < 2; ++reflection) {
+      std::vector<double> v(width);
+      double squares = 0;
+      for (double& x : v) x = normal(random);
+      for (const double x : v) squares += x * x;
+      for (auto& row : basis) {
+        double dot = 0;
+        for (uint32_t i = 0; i < width; ++i) dot += v[i] * row[i];
+        for (uint32_t i = 0; i < width; ++i) row[i] -= 2 * dot / squares * v[i];
+      }
+    }
+    for (const auto& row : basis) {
+      for (const double x : row) {
+        const auto bytes = std::bit_cast<std::array<std::byte, 4>>(static_cast<float>(x));
+        out.insert(out.end(), bytes.begin(), bytes.end());
+      }
+    }
+  }
+  return out;
+}
+
 // Elements or scales of one tensor.
 std::vector<std::byte> Contents(const convert::TensorDescription& tensor, uint64_t bytes,
                                 bool scales, std::mt19937& random) {
+  if (!scales && tensor.name.find("basis") != std::string::npos) return Bases(tensor, random);
   std::vector<std::byte> out(bytes);
   std::uniform_real_distribution<float> value(-0.5f, 0.5f);
   const bool zeros = tensor.name.find("zeros") != std::string::npos;

@@ -41,7 +41,8 @@ class AlignedBytes {
 };
 
 // Deterministic contents for every tensor: small signed values, positive scales, falling
-// frequencies; 0 for a float tensor with "zeros" in its name.
+// frequencies; 0 for a float tensor with "zeros" in its name, orthogonal matrices for one with
+// "basis".
 Status WriteModel(const std::string& path, const convert::ModelDescription& description);
 AlignedBytes WriteToMemory(const convert::ModelDescription& description);
 // WriteToMemory(TinyDescription()), made once.

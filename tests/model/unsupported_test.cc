@@ -85,7 +85,10 @@ TEST_CASE("projections this build does not execute are refused by name", "[model
       {"cross attention", kUnsupported, "cross attention", [](auto& g) { Key(g).input_value = 1; }},
       {"rotation at read", kUnsupported, "rotation at read",
        [](auto& g) { Key(g).rope_time = fb::RopeTime::AtRead; }},
-      {"basis", kUnsupported, "in a basis", [](auto& g) { Key(g).basis = 1; }},
+      {"ranks of a stream", kUnsupported, "ranks of a stream",
+       [](auto& g) {
+         Key(g).ranks = {8, 8};
+       }},
       {"Hadamard", kUnsupported, "Hadamard", [](auto& g) { Key(g).hadamard = 8; }},
       {"static scales", kUnsupported, "scales per channel",
        [](auto& g) { Key(g).channel_scales = 1; }},

@@ -172,6 +172,36 @@ TEST_CASE("every wrong activation is rejected, the right one is not", "[mutant][
   CHECK(ActRejected<kSigmoid>(WrongAct<kSilu, ActBug::kNone>));
 }
 
+enum class TurnBug { kNone, kTurnedRound, kInPlace, kLastColumnLeft };
+
+template <TurnBug kBug>
+void WrongBasis(float* x, const float* basis, uint32_t width) {
+  const std::vector<float> before(x, x + width);
+  for (uint32_t j = 0; j + (kBug == TurnBug::kLastColumnLeft) < width; ++j) {
+    double sum = 0;
+    for (uint32_t i = 0; i < width; ++i) {
+      const float factor = kBug == TurnBug::kInPlace ? x[i] : before[i];
+      sum += double{factor} * basis[kBug == TurnBug::kTurnedRound ? j * width + i : i * width + j];
+    }
+    x[j] = static_cast<float>(sum);
+  }
+}
+
+bool BasisRejected(ops::BasisKernel kernel) {
+  for (const uint32_t width : kPointwiseWidths) {
+    if (!TestBasis(kernel, width).accepted()) return true;
+  }
+  return false;
+}
+
+TEST_CASE("every wrong turn into a basis is rejected, the right one is not",
+          "[mutant][pointwise]") {
+  CHECK_FALSE(BasisRejected(WrongBasis<TurnBug::kNone>));
+  CHECK(BasisRejected(WrongBasis<TurnBug::kTurnedRound>));
+  CHECK(BasisRejected(WrongBasis<TurnBug::kInPlace>));
+  CHECK(BasisRejected(WrongBasis<TurnBug::kLastColumnLeft>));
+}
+
 enum class CodeBug { kNone, kMinimumDropped, kTruncated, kSymmetric, kCoarse, kSignedOffset };
 
 template <CodeBug kBug>

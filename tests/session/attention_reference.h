@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/model.h"
+#include "plan/profile.h"
 #include "session/attention_shapes.h"
 
 namespace headroom::test {
@@ -23,11 +24,18 @@ enum class LatentMistake {
   kKeyHalfForValues,        // values made with the matrix that makes keys
 };
 
+// And with a basis.
+enum class BasisMistake { kNone, kTurnedRound, kQueryLeft, kOtherHead };
+
 class AttentionReference {
  public:
   explicit AttentionReference(const model::Model& model,
                               LatentMistake mistake = LatentMistake::kNone)
       : model_(model), mistake_(mistake) {}
+  // Rows are cut to the ranks of the profile's roles.
+  AttentionReference(const model::Model& model, const plan::Profile& profile,
+                     BasisMistake mistake = BasisMistake::kNone)
+      : model_(model), profile_(&profile), basis_mistake_(mistake) {}
 
   std::vector<double> Logits() {
     DoubleRows x;
@@ -159,6 +167,40 @@ class AttentionReference {
     return value;
   }
 
+  // What is left of a key when U^T k is cut behind its first numbers and turned back.
+  std::vector<double> CutKey(const model::AttentionSpec& spec, uint32_t head, uint32_t rank,
+                             const std::vector<double>& key) const {
+    const size_t width = key.size();
+    if (basis_mistake_ == BasisMistake::kOtherHead) head = (head + 1) % spec.key.heads;
+    const auto element = [&](size_t i, size_t j) {
+      if (basis_mistake_ == BasisMistake::kTurnedRound) std::swap(i, j);
+      return Row(spec.key.basis, static_cast<int32_t>(head * width + i))[j];
+    };
+    std::vector<double> out(width, 0.0);
+    for (size_t j = 0; j < rank; ++j) {
+      double kept = 0;
+      for (size_t i = 0; i < width; ++i) kept += element(i, j) * key[i];
+      if (basis_mistake_ == BasisMistake::kQueryLeft) out[j] = kept;
+      for (size_t i = 0; i < width && basis_mistake_ != BasisMistake::kQueryLeft; ++i) {
+        out[i] += element(i, j) * kept;
+      }
+    }
+    return out;
+  }
+  void Cut(const model::AttentionSpec& spec, size_t token) {
+    const auto index = static_cast<size_t>(&spec - model_.attentions.data());
+    for (uint32_t head = 0; profile_ != nullptr && head < spec.key.heads; ++head) {
+      const model::RoleSpec& role = profile_->RoleOf(index, head);
+      auto& key = keys_[token][head];
+      auto& value = values_[token][head];
+      const uint32_t rank = role.key_rank == 0 ? spec.key.width : role.key_rank;
+      if (spec.key.basis != model::kNone) {
+        key = CutKey(spec, head, std::min(rank, spec.key.width), key);
+      }
+      for (size_t i = role.value_rank; role.value_rank != 0 && i < value.size(); ++i) value[i] = 0;
+    }
+  }
+
   DoubleRows Attend(const model::AttentionSpec& spec, const DoubleRows& x) {
     if (spec.source_attention == model::kNone) {
       latents_.clear(), keys_.clear(), tails_.clear(), values_.clear();
@@ -170,6 +212,7 @@ class AttentionReference {
         tails_.push_back(Heads(spec.tail, x[t], t));
         if (mistake_ == LatentMistake::kRotatedKeysAveraged) Average(0, tails_.back());
         values_.push_back(Heads(spec.value, x[t], t));
+        Cut(spec, t);
       }
     }
     DoubleRows out;
@@ -214,7 +257,9 @@ class AttentionReference {
   }
 
   const model::Model& model_;
-  LatentMistake mistake_;
+  LatentMistake mistake_ = LatentMistake::kNone;
+  const plan::Profile* profile_ = nullptr;
+  BasisMistake basis_mistake_ = BasisMistake::kNone;
   std::vector<DoubleRows> keys_, tails_, values_;  // by token, by head
   std::vector<DoubleRows> latents_;  // where values are read that have no rows of their own
 };

@@ -1,11 +1,14 @@
 // Models of attention alone, made by hand: one or two attentions between an embedding and a head.
 #pragma once
 
+#include <catch2/catch_test_macros.hpp>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "model/tiny_model.h"
+#include "session/golden.h"
 
 namespace headroom::test {
 
@@ -99,6 +102,13 @@ inline model::AttentionSpec LatentByGroups(AttentionShapes& s) {
   spec.head_map = {0, 0, 1, 1};
   spec.output = s.Matrix(kShapeChannels, 20);
   return spec;
+}
+
+inline std::shared_ptr<session::Engine> EngineOn(const AlignedBytes& file) {
+  auto model = model::Model::OpenMemory(file.data(), file.size(), {});
+  INFO(model.status().message());
+  REQUIRE(model.ok());
+  return session::Engine::Create(model.Take(), {}).Take();
 }
 
 inline convert::ModelDescription OneLatent() {

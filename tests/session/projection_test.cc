@@ -93,13 +93,6 @@ ModelDescription SharedLatent() {
   return s.Done();
 }
 
-std::shared_ptr<session::Engine> EngineOn(const AlignedBytes& file) {
-  auto model = model::Model::OpenMemory(file.data(), file.size(), {});
-  INFO(model.status().message());
-  REQUIRE(model.ok());
-  return session::Engine::Create(model.Take(), {}).Take();
-}
-
 std::vector<float> Logits(const std::shared_ptr<session::Engine>& engine, uint32_t chunk) {
   auto session = Session::Create(engine, TestLimits(32, chunk)).Take();
   std::vector<float> logits(kShapeTokens.size() * kShapeWords);

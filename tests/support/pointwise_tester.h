@@ -230,6 +230,25 @@ inline Verdict TestSoftcap(ops::SoftcapKernel kernel, uint32_t width, float cap)
   return verdict;
 }
 
+// A matrix that is no more than that; the vector before and behind others of a row.
+inline Verdict TestBasis(ops::BasisKernel kernel, uint32_t width) {
+  std::mt19937 random(width + 11);
+  const GuardedFloats basis(width * width, 1.0f, 0.0f, random), x(width, 1.0f, 0.5f, random);
+  const std::vector<double> before = x.Doubles(0, width);
+  kernel(x.data(), basis.data(), width);
+  Verdict verdict;
+  for (uint32_t j = 0; j < width; ++j) {
+    double exact = 0, magnitude = 0;
+    for (uint32_t i = 0; i < width; ++i) {
+      const double term = before[i] * double{basis[i * width + j]};
+      exact += term;
+      magnitude += std::fabs(term);
+    }
+    verdict.Check(x[j], exact, BasisAllowance(magnitude, width), "element " + std::to_string(j));
+  }
+  return verdict;
+}
+
 // --- row codecs
 // ------------------------------------------------------------------------------------
 

@@ -173,5 +173,9 @@ inline double SoftcapAllowance(double cap, double out) {
 inline double AddAllowance(double sum) { return kRoundoff * std::fabs(sum); }
 // One product, or two where a scale and a factor meet.
 inline double ProductAllowance(double out) { return 2 * kRoundoff * std::fabs(out); }
+// A sum of products by its terms' magnitudes.
+inline double BasisAllowance(double magnitude, size_t width) {
+  return kRoundoff * Roundings(static_cast<double>(width)) * magnitude;
+}
 
 }  // namespace headroom::test

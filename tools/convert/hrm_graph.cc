@@ -178,6 +178,8 @@ std::unique_ptr<fb::StreamT> MakeStream(const char* name, const model::StreamSpe
   out->weight = ToSchema(spec.weight);
   out->norm = ToSchema(spec.norm);
   out->rope = AddRope(spec.rope, graph);
+  out->basis = spec.basis;
+  out->ordered = spec.ordered;
   return out;
 }
 

@@ -49,6 +49,8 @@ std::unique_ptr<fb::RoleT> ToSchema(const RoleSpec& role) {
   auto to = std::make_unique<fb::RoleT>();
   to->key_codec = ToSchema(role.keys, role);
   to->value_codec = ToSchema(role.values, role);
+  to->key_rank = role.key_rank;
+  to->value_rank = role.value_rank;
   if (role.retention != Retention::kAsViewed) to->retention = RetentionToSchema(role);
   return to;
 }

@@ -1,6 +1,7 @@
 // Row-wise operations between the dense layers, in Highway.
 #include "ops/pointwise.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "backends/xnnpack/kernel_targets.h"
@@ -185,6 +186,43 @@ void Softcap(const float* x, float cap, float* out, uint32_t width) {
   });
 }
 
+// out[j] of `kVectors` vectors from column j on.
+template <int kVectors>
+HWY_INLINE void BasisColumns(const float* x, const float* basis, uint32_t width, uint32_t j,
+                             float* out) {
+  const DF df;
+  VF sums[kVectors];
+  HR_UNROLL
+  for (int v = 0; v < kVectors; ++v) sums[v] = hn::Zero(df);
+  for (uint32_t i = 0; i < width; ++i) {
+    const VF factor = hn::Set(df, x[i]);
+    const float* row = basis + uint64_t{i} * width + j;
+    HR_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      sums[v] = hn::MulAdd(factor, hn::LoadU(df, row + v * kLanes), sums[v]);
+    }
+  }
+  HR_UNROLL
+  for (int v = 0; v < kVectors; ++v) hn::StoreU(sums[v], df, out + j + v * kLanes);
+}
+
+void ToBasis(float* x, const float* basis, uint32_t width) {
+  const DF df;
+  float out[ops::kMostBasisWidth];
+  uint32_t j = 0;
+  for (; j + 4 * kLanes <= width; j += 4 * kLanes) BasisColumns<4>(x, basis, width, j, out);
+  for (; j + kLanes <= width; j += kLanes) BasisColumns<1>(x, basis, width, j, out);
+  if (j < width) {
+    VF sum = hn::Zero(df);
+    for (uint32_t i = 0; i < width; ++i) {
+      const float* row = basis + uint64_t{i} * width + j;
+      sum = hn::MulAdd(hn::Set(df, x[i]), hn::LoadN(df, row, width - j), sum);
+    }
+    hn::StoreN(sum, df, out + j, width - j);
+  }
+  std::copy_n(out, width, x);
+}
+
 void FillPointwise(Kernels& kernels) {
   kernels.pointwise = {RmsNorm,
                        LayerNorm,
@@ -194,7 +232,8 @@ void FillPointwise(Kernels& kernels) {
                         Activate<Activation::kQuickGelu>, Activate<Activation::kSigmoid>},
                        Add,
                        Scale,
-                       Softcap};
+                       Softcap,
+                       ToBasis};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -272,15 +272,14 @@ typedef struct hr_session_options {
    * how the rows of every KV head are kept, separated by spaces:
    *   f32 f16 int8 int8/32 int4/32     a codec; or keys=CODEC values=CODEC
    *   exact=N                          the first N rows in f16, at most 64
-   *   rotate                           by a Walsh-Hadamard matrix before rows are rounded
-   *   window | compensated | accumulated | observed, which rows stay:
-   *     the last ones; those and one that stands for the others (arXiv 2407.15891); those with most
-   *     attention from all queries (2306.14048); from the last `observe` queries (2404.14469)
-   *   rows=N share=X                   how many stay: N, at least X of the context
-   *   sinks=N observe=N pool=N maxpool=N
-   * or several such roles separated by semicolons, all but the first for some heads only:
-   *   int8; heads=0.1+3.0 int8 window rows=256
-   * A layer with a window of its own keeps that. The text is not kept. */
+   *   keyrank=N valuerank=N            of a model in a basis: the first N numbers of a row alone, N
+   * a multiple of 8 rotate                           by a Walsh-Hadamard matrix before rows are
+   * rounded window | compensated | accumulated | observed, which rows stay: the last ones; those
+   * and one that stands for the others (arXiv 2407.15891); those with most attention from all
+   * queries (2306.14048); from the last `observe` queries (2404.14469) rows=N share=X how many
+   * stay: N, at least X of the context sinks=N observe=N pool=N maxpool=N or several such roles
+   * separated by semicolons, all but the first for some heads only: int8; heads=0.1+3.0 int8 window
+   * rows=256 A layer with a window of its own keeps that. The text is not kept. */
   const char* profile;
 } hr_session_options;
 
@@ -393,7 +392,9 @@ HR_API hr_status hr_session_rewind(hr_session* session, uint32_t position, hr_er
 /* Sees what each dense layer is about to multiply with its weights: `x` f32 [rows, columns],
  * row-major, and the name of the weight tensor as in the model file, `tensor_bytes` long and not
  * terminated. Both are lent for the call, which comes on the thread that appends and must not call
- * this library. Layers of a fused matrix are one call. */
+ * this library. Layers of a fused matrix are one call.
+ * Besides, the queries, keys and values of each attention layer N as they meet and are cached, all
+ * heads of a token a call, under the names attention.N.queries, .keys, .key_tails and .values. */
 typedef void (*hr_input_callback)(void* user_data, const char* tensor, size_t tensor_bytes,
                                   const float* x, size_t rows, size_t columns);
 
