@@ -297,6 +297,33 @@ TEST_CASE("convert --calibrate reads a text and changes the codes of int4 weight
   CHECK_THAT(mute.err, ContainsSubstring("no tokenizer"));
 }
 
+TEST_CASE("convert --kv-basis reads a text, and a cache may then keep part of a row",
+          "[cli][convert]") {
+  const std::string text = Scratch("basis.txt");
+  std::string letters;
+  for (int i = 0; i < 600; ++i) letters += i % 3 == 0 || i % 7 == 0 ? "a" : "b";
+  WriteFile(text, letters);
+  const std::string folder = Scratch("tokenized-basis"), out = Scratch("basis.hrm");
+  std::filesystem::copy(Source("tests/golden/llama-gqa"), folder);
+  WriteFile(folder + "/tokenizer.json", kTwoLetters);
+  const Outcome made =
+      Run({"convert", folder, "--out", out, "--weights", "f16", "--kv-basis", text});
+  REQUIRE(made.exit_status == 0);
+  CHECK_THAT(made.err, ContainsSubstring("half of a key's numbers keep "));
+  CHECK(Names(Scratch(""), "basis.hrm.") == 0);  // of the model that read the text
+  const auto bytes = [&](const std::string& policy) {
+    const auto json = Run({"plan", out, "--kv", policy, "--context", "64", "--json"}).Json();
+    return json.at("plan").at("state_bytes").get<uint64_t>();
+  };
+  CHECK(2 * bytes("f16 keyrank=8 valuerank=8") == bytes("f16"));
+  const Outcome random =
+      Run({"convert", "--random", "mla-1b", "--out", Scratch("r.hrm"), "--kv-basis", text});
+  CHECK(random.exit_status == 2);
+  const Outcome latent =
+      Run({"convert", Source("tests/golden/deepseek-v2"), "--out", out, "--kv-basis", text});
+  CHECK(latent.exit_status == 1);
+}
+
 TEST_CASE("convert --dry-run says what would be made and what would fit", "[cli][convert]") {
   const auto json = Run({"convert", Source("tests/golden/llama-gqa"), "--dry-run", "--budget",
                          "1K,64M", "--json"})

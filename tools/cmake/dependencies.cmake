@@ -6,7 +6,7 @@
 #
 # Targets for hr_library(... LINK ...):
 #   XNNPACK pthreadpool cpuinfo hwy pcre2-8 utf8proc dep_xxhash dep_flatbuffers dep_fp16 dep_fxdiv   runtime
-#   nlohmann_json::nlohmann_json CLI11::CLI11 dep_protozero Catch2::Catch2WithMain          tools and tests only
+#   nlohmann_json::nlohmann_json CLI11::CLI11 dep_protozero dep_eigen Catch2::Catch2WithMain          tools and tests only
 #
 # Dependencies are always compiled optimised, without our warning flags and without sanitizers: every preset of
 # one machine then shares the same objects through ccache. (pthreadpool under tsan is the exception, see below.)
@@ -118,5 +118,7 @@ hr_add_headers(flatbuffers include)
 hr_add_headers(fp16 include)
 hr_add_headers(xxhash .)
 hr_add_headers(protozero include)
+hr_add_headers(eigen .)
 target_compile_definitions(dep_xxhash INTERFACE XXH_INLINE_ALL)
+target_compile_definitions(dep_eigen INTERFACE EIGEN_MPL2_ONLY)
 hr_add_flatc()

@@ -55,6 +55,34 @@ Status CheckOptions(const Options& options) {
   return {};
 }
 
+// One for each layer that has keys and values of its own in heads, of their size, or none.
+Status CheckBases(const Options& options, const ModelShape& shape) {
+  if (options.bases.empty()) return {};
+  const uint64_t numbers = uint64_t{shape.kv_heads} * shape.head_width * shape.head_width;
+  if (options.bases.size() != shape.layers.size()) {
+    return Status::Make(StatusCode::kInvalidArgument, "bases for %zu layers, there are %zu",
+                        options.bases.size(), shape.layers.size());
+  }
+  for (size_t i = 0; i < shape.layers.size(); ++i) {
+    const LayerBases& bases = options.bases[i];
+    if (bases.keys.empty() && bases.values.empty()) continue;
+    const LayerShape& layer = shape.layers[i];
+    if (layer.latent.rank != 0 || layer.source != model::kNone ||
+        shape.head_width > model::kMaxBasisWidth) {
+      return Status::Make(StatusCode::kUnsupported,
+                          "a basis for layer %zu: latent, of another layer's rows, or wider than "
+                          "%u",
+                          i, model::kMaxBasisWidth);
+    }
+    if (bases.keys.size() == numbers && bases.values.size() == numbers) continue;
+    return Status::Make(StatusCode::kInvalidArgument,
+                        "bases of %zu and %zu numbers for layer %zu, its heads have %llu",
+                        bases.keys.size(), bases.values.size(), i,
+                        static_cast<unsigned long long>(numbers));
+  }
+  return {};
+}
+
 // generation_config.json, where there is one: end tokens and recommended sampling. What it says
 // about decoding strategies is not ours to follow, so unknown keys are fine here.
 Status ReadGenerationConfig(const Options& options, ModelDescription& description) {
@@ -267,7 +295,9 @@ Result<Summary> Convert(const Options& options) {
   if (!random) HR_RETURN_IF_ERROR(FitToCheckpoint(checkpoint, shape));
   const WeightFormat format =
       options.weights.value_or(source.gguf ? WeightFormat::kKeep : WeightFormat::kInt4);
-  GraphPlan plan = BuildGraphPlan(shape, {format, options.block, options.head, &checkpoint});
+  HR_RETURN_IF_ERROR(CheckBases(options, shape));
+  GraphPlan plan =
+      BuildGraphPlan(shape, {format, options.block, options.head, &checkpoint, options.bases});
   for (const std::string& note : plan.notes) options.Say(note);
 
   MetadataDescription& metadata = plan.description.metadata;

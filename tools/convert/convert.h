@@ -34,6 +34,13 @@ struct Progress {
 
 constexpr uint32_t kMaxThreads = 256;
 
+// Of one layer: an orthogonal matrix U [width, width] for each KV head, one behind another, its
+// columns in order of importance. Keys become U^T k behind their rotation, as the file says; values
+// U^T v, as the weights are made. Empty: the layer has none.
+struct LayerBases {
+  std::vector<float> keys, values;
+};
+
 struct Options {
   // Exactly one of these two.
   std::string source;  // Hugging Face folder, or a GGUF file (the first one of a split model)
@@ -56,6 +63,8 @@ struct Options {
   // matrix: the mean square of what comes in there. Used for int4 weights; matrices that are not
   // named count every column alike.
   std::map<std::string, std::vector<float>> importance;
+  // One for each layer, or none. A layer that reads another's rows has that one's values.
+  std::vector<LayerBases> bases;
   // Name of the chat format (headroom.h); empty: what the model's own template is, if it is known.
   std::string chat_format;
   // That share the work of a source's weights, at most kMaxThreads; 0: one for each fast core. What

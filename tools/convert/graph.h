@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,15 @@
 #include "convert/source_tensor.h"
 
 namespace headroom::convert {
+
+// What heads of `width` neighbouring rows, or columns, are multiplied by: of each the vectors x
+// become U^T x.
+struct Turn {
+  const float* bases = nullptr;  // U of every basis, [width, width] by rows; null: nothing is done
+  uint32_t width = 0;
+  uint32_t group = 1;  // neighbouring heads of one basis
+  bool columns = false;
+};
 
 // Rows begin, begin + step, ... (`rows` of them) of a source tensor of [source_rows, columns] (a
 // vector: [source_rows]), which lies in the checkpoint as [columns, source_rows] when transposed.
@@ -31,6 +41,7 @@ struct RowPart {
   // Of a transposed source with more rows there than the tensor has columns: how many, and which is
   // the first. 0: it has as many.
   uint64_t source_columns = 0, column_begin = 0;
+  Turn turn = {};
 };
 
 enum class TensorRole : uint8_t { kMatrix, kNorm, kBias, kFixed };
@@ -55,6 +66,7 @@ struct WeightChoice {
   std::optional<uint32_t> block;           // unset: 32 for int4, a row for int8
   std::optional<WeightFormat> head;        // unset: int8 in an int4 file, else `format`
   const Checkpoint* checkpoint = nullptr;  // kKeep: whose types are kept
+  std::span<const LayerBases> bases = {};  // see Options
 };
 
 // Never fails: the shape has been checked, and where it comes from a file nobody has checked it

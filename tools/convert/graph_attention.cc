@@ -51,11 +51,37 @@ class AttentionPlanner {
   void AddOutput(uint32_t columns) {
     const std::string_view name =
         layer_.latent.rank != 0 ? layer_.latent.names->output : names().attention_output;
-    spec_.output = AddMatrix("output", columns, {{name, shape_.channels, 0, shape_.channels}},
-                             shape_.attention_output_bias);
+    spec_.output =
+        AddMatrix("output", columns, {{name, shape_.channels, 0, shape_.channels, OutputTurn()}},
+                  shape_.attention_output_bias);
   }
 
   // ---- Queries, keys and values of equal heads in groups
+
+  // The bases of the layer whose rows this one reads; null: it has none.
+  const LayerBases* Bases() const {
+    const auto& all = tensors_.choice().bases;
+    const size_t layer =
+        layer_.source != model::kNone ? static_cast<size_t>(layer_.source) : place_.layer;
+    return layer >= all.size() || all[layer].keys.empty() ? nullptr : &all[layer];
+  }
+  Turn ValueTurn() const {
+    if (Bases() == nullptr) return {};
+    return {Bases()->values.data(), shape_.head_width, 1, false};
+  }
+  Turn OutputTurn() const {
+    if (Bases() == nullptr) return {};
+    return {Bases()->values.data(), shape_.head_width, shape_.query_heads / shape_.kv_heads, true};
+  }
+  void AddBases() {
+    if (Bases() == nullptr) return;
+    spec_.key.ordered = spec_.value.ordered = true;
+    if (layer_.source != model::kNone) return;
+    const uint32_t width = shape_.head_width;
+    spec_.key.basis =
+        tensors_.AddTensor({Name("key_basis"), DType::kF32, 0, {shape_.kv_heads * width, width}},
+                           {TensorRole::kFixed, {}, 0.0f, Bases()->keys});
+  }
 
   std::vector<MatrixSource> QueryKeyValueSources() const {
     const uint64_t query_rows = uint64_t{shape_.query_heads} * shape_.head_width;
@@ -63,11 +89,12 @@ class AttentionPlanner {
     if (names().query_key_value.empty()) {
       return {{names().query, query_rows, 0, query_rows},
               {names().key, kv_rows, 0, kv_rows},
-              {names().value, kv_rows, 0, kv_rows}};
+              {names().value, kv_rows, 0, kv_rows, ValueTurn()}};
     }
     if (recipe().fused_rows == FusedRows::kByKind) {
-      const uint64_t rows = query_rows + 2 * kv_rows;
-      return {{names().query_key_value, rows, 0, rows}};
+      const uint64_t first = query_rows + kv_rows, rows = first + kv_rows;
+      return {{names().query_key_value, rows, 0, first},
+              {names().query_key_value, rows, first, kv_rows, ValueTurn()}};
     }
     std::vector<MatrixSource> sources;
     const uint64_t width = shape_.head_width;
@@ -75,6 +102,9 @@ class AttentionPlanner {
       for (uint64_t head = 0; head < shape_.query_heads; ++head) {
         sources.push_back(
             {names().query_key_value, 3 * query_rows, (head * 3 + part) * width, width});
+        if (part < 2 || Bases() == nullptr) continue;
+        sources.back().turn = ValueTurn();
+        sources.back().turn.bases += head * width * width;
       }
     }
     return sources;
@@ -101,6 +131,7 @@ class AttentionPlanner {
     AddOutput(query_rows);
     if (!names().query_norm.empty()) AddHeadNorms();
     spec_.query.rope = spec_.key.rope = rope_;
+    AddBases();
     AddViews();
   }
 

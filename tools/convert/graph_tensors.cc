@@ -155,9 +155,10 @@ WeightRef TensorPlanner::AddMatrix(const std::string& name, const std::string& p
     const std::string from = prefix + std::string(source.name);
     plan.parts.push_back(
         {from + ".weight", source.source_rows, source.begin, source.rows, transposed});
-    if (bias) {
-      bias_parts.push_back({from + ".bias", source.source_rows, source.begin, source.rows});
-    }
+    plan.parts.back().turn = source.turn;
+    if (!bias) continue;
+    bias_parts.push_back({from + ".bias", source.source_rows, source.begin, source.rows});
+    if (!source.turn.columns) bias_parts.back().turn = source.turn;
   }
   weight = AddParts(name, columns, std::move(plan.parts), format, block);
   if (bias) weight.bias = AddVector(name + ".bias", TensorRole::kBias, std::move(bias_parts));

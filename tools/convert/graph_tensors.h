@@ -16,6 +16,7 @@ struct MatrixSource {
   std::string_view name;  // without ".weight"
   uint64_t source_rows;
   uint64_t begin, rows;
+  Turn turn = {};
 };
 
 // Adds tensors to a plan. Everything is borrowed and outlives the planner.

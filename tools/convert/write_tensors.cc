@@ -120,10 +120,59 @@ void ReleaseRows(const RowPart& part, const Source& source, uint64_t first, uint
   }
 }
 
+// The heads of one row, one beside the other, turned.
+void TurnColumns(const Turn& turn, std::span<float> values) {
+  const uint32_t width = turn.width;
+  std::vector<double> turned(width);
+  for (size_t at = 0, head = 0; at < values.size(); at += width, ++head) {
+    std::fill(turned.begin(), turned.end(), 0.0);
+    const float* basis = turn.bases + head / turn.group * width * width;
+    for (uint32_t i = 0; i < width; ++i) {
+      for (uint32_t j = 0; j < width; ++j)
+        turned[j] += double{values[at + i]} * basis[i * width + j];
+    }
+    for (uint32_t j = 0; j < width; ++j) values[at + j] = static_cast<float>(turned[j]);
+  }
+}
+
+// Rows [first, ...) where the rows of every head are turned: each is a sum of all of its head's.
+Status ReadTurnedRows(const RowPart& part, const Source& source, uint64_t first, size_t columns,
+                      std::span<float> out) {
+  const uint32_t width = part.turn.width;
+  std::vector<float> rows(size_t{width} * columns);
+  std::vector<double> turned(columns);
+  uint64_t read = UINT64_MAX;  // the head in `rows`
+  for (size_t r = 0; r * columns < out.size(); ++r) {
+    const uint64_t head = (first + r) / width, j = (first + r) % width;
+    if (head != read) HR_RETURN_IF_ERROR(ReadRows(part, source, head * width, columns, rows));
+    read = head;
+    std::fill(turned.begin(), turned.end(), 0.0);
+    const float* basis = part.turn.bases + head / part.turn.group * width * width;
+    for (uint32_t i = 0; i < width; ++i) {
+      const double factor = basis[i * width + j];
+      for (size_t c = 0; c < columns; ++c) turned[c] += factor * rows[i * columns + c];
+    }
+    for (size_t c = 0; c < columns; ++c) out[r * columns + c] = static_cast<float>(turned[c]);
+  }
+  return {};
+}
+
+Status ReadPart(const RowPart& part, const Source& source, uint64_t first, size_t columns,
+                std::span<float> out) {
+  if (part.turn.bases != nullptr && !part.turn.columns) {
+    return ReadTurnedRows(part, source, first, columns, out);
+  }
+  HR_RETURN_IF_ERROR(ReadRows(part, source, first, columns, out));
+  for (size_t at = 0; part.turn.bases != nullptr && at < out.size(); at += columns) {
+    TurnColumns(part.turn, out.subspan(at, columns));
+  }
+  return {};
+}
+
 // Rows of the part, checked and as the file wants them.
 Status ReadChecked(const RowPart& part, const TensorPlan& plan, const Source& source,
                    uint64_t first, size_t columns, std::span<float> values) {
-  HR_RETURN_IF_ERROR(ReadRows(part, source, first, columns, values));
+  HR_RETURN_IF_ERROR(ReadPart(part, source, first, columns, values));
   HR_RETURN_IF_ERROR(CheckFinite(part.source, part.begin + first * part.step, columns, values));
   if (plan.add != 0.0f) {
     for (float& v : values) v += plan.add;
@@ -164,7 +213,7 @@ Status WritePart(const RowPart& part, const TensorPlan& plan, const Source& sour
   from.read = [&](uint64_t first, std::span<float> values) {
     return ReadChecked(part, plan, source, first, columns, values);
   };
-  const bool as_it_is = plan.add == 0.0f && !part.transposed;
+  const bool as_it_is = plan.add == 0.0f && !part.transposed && part.turn.bases == nullptr;
   const ElementType& type = part.mxfp4 ? *FindGgmlType(kGgmlMxfp4) : *source.entry->type;
   if (const BlockCopy copy = as_it_is ? rows.FindCopy(type) : nullptr) {
     from.copy = [&, copy](uint64_t first, uint64_t count, std::byte* codes, uint16_t* scales) {

@@ -1,8 +1,10 @@
 #include "headroom/calibrate.h"
 
 #include <algorithm>
+#include <functional>
 #include <string_view>
 
+#include "convert/kv_moments.h"
 #include "headroom/api.h"
 #include "headroom/files.h"
 #include "headroom/progress.h"
@@ -42,6 +44,7 @@ class InputSquares {
   };
 
   void AddRows(std::string_view tensor, const float* x, size_t rows, size_t columns) {
+    if (tensor.starts_with("attention.")) return;  // of no matrix
     auto found = sums_.find(tensor);
     if (found == sums_.end()) found = sums_.emplace(std::string(tensor), Sums{}).first;
     Sums& sums = found->second;
@@ -99,19 +102,20 @@ void ReadText(hr_session* session, const std::vector<int32_t>& tokens, uint32_t 
   bar.Finish();
 }
 
-}  // namespace
-
-std::map<std::string, std::vector<float>> Calibrate(const convert::Options& options,
-                                                    const std::string& text) {
+// Converts the source to f16 beside its output and lets it read the first tokens of the text, seen
+// by `callback`. `done` sees the file before it goes.
+void ReadWith(const convert::Options& options, const std::string& text, hr_input_callback callback,
+              void* user_data, const std::function<void(const std::string& path)>& done) {
   const TemporaryFile temporary(TemporaryFile::Beside(options.out));
   ConvertToF16(options, temporary.path());
+  done(temporary.path());
   OpenRequest request;
   request.path = temporary.path();
   const ModelHandle model = OpenModel(request);
   const hr_model_facts facts = FactsOf(model.get());
   if (!facts.has_tokenizer) {
     throw Failure(HR_UNSUPPORTED, "calibration reads a text, and the model has no tokenizer",
-                  "Convert without --calibrate.");
+                  "Convert without a text to calibrate by.");
   }
   std::vector<int32_t> tokens = Tokenize(model.get(), text, HR_TOKENIZE_NO_SPECIAL);
   tokens.resize(std::min(tokens.size(), kCalibrationTokens));
@@ -123,12 +127,36 @@ std::map<std::string, std::vector<float>> Calibrate(const convert::Options& opti
   session_options.context_tokens = std::min(kWindow, facts.context_tokens);
   session_options.kv = HR_KV_F16;
   const SessionHandle session = CreateSession(model.get(), session_options, 0);
-  InputSquares squares;
   hr_error error = {};
-  Check(hr_session_observe_inputs(session.get(), InputSquares::Add, &squares, &error), error,
+  Check(hr_session_observe_inputs(session.get(), callback, user_data, &error), error,
         "cannot observe the session");
   ReadText(session.get(), tokens, session_options.context_tokens, facts.vocabulary);
+}
+
+}  // namespace
+
+std::map<std::string, std::vector<float>> Calibrate(const convert::Options& options,
+                                                    const std::string& text) {
+  InputSquares squares;
+  ReadWith(options, text, InputSquares::Add, &squares, [](const std::string&) {});
   return squares.Means();
+}
+
+std::vector<convert::LayerBases> CalibrateBases(const convert::Options& options,
+                                                const std::string& text) {
+  convert::KvMoments moments;
+  const auto check = [&](const Status& status) {
+    if (status.ok()) return;
+    throw Failure(static_cast<hr_status>(status.code()),
+                  "cannot make bases for " + options.source + ": " + status.message());
+  };
+  ReadWith(options, text, convert::KvMoments::Add, &moments,
+           [&](const std::string& path) { check(moments.Open(path)); });
+  std::string summary;
+  auto bases = moments.Bases(&summary);
+  check(bases.status());
+  options.Say(summary);
+  return bases.Take();
 }
 
 }  // namespace headroom::cli

@@ -1,4 +1,4 @@
-// What comes into each matrix of a model while it reads a text.
+// What comes into each matrix of a model while it reads a text, and what attention makes of it.
 #pragma once
 
 #include <map>
@@ -15,6 +15,12 @@ namespace headroom::cli {
 // Shows its progress. Throws Failure.
 std::map<std::string, std::vector<float>> Calibrate(const convert::Options& options,
                                                     const std::string& text);
+
+// In which bases keys and values of each layer have their first numbers matter most while the model
+// reads the text: convert::Options::bases. Layers of latents or of another's rows have none. Says
+// through options.log how much half of the numbers keep. Throws Failure.
+std::vector<convert::LayerBases> CalibrateBases(const convert::Options& options,
+                                                const std::string& text);
 
 inline constexpr size_t kCalibrationTokens = 8192;
 

@@ -61,6 +61,7 @@ struct ConvertArguments {
   std::string weights;  // empty: the library's default
   std::string head;
   std::string calibrate;  // path of a text
+  std::string kv_basis;   // likewise
   bool dry_run = false;
   std::vector<std::string> budgets;
   bool verbose = false;
@@ -206,12 +207,18 @@ int Convert(ConvertArguments& arguments, bool json) {
   if (!arguments.head.empty()) options.head = convert::ParseWeightFormat(arguments.head).value();
   const std::string out = options.out;
   if (!arguments.dry_run) options.out = ModelFilePlace(out);
-  std::string text;
+  std::string text, basis_text;
   if (!arguments.calibrate.empty() && !arguments.dry_run)
     text = ReadWholeFile(arguments.calibrate, "the calibration text");
+  if (!arguments.kv_basis.empty() && !arguments.dry_run)
+    basis_text = ReadWholeFile(arguments.kv_basis, "the text for bases");
   const HeldSignals signals;  // what is half written goes away
   CheckChatFormat(options);
   if (arguments.dry_run) return RunDry(arguments, json);
+  if (!arguments.kv_basis.empty()) {
+    options.log = PrintLog;
+    options.bases = CalibrateBases(options, basis_text);
+  }
   if (!arguments.calibrate.empty()) options.importance = Calibrate(options, text);
   ProgressBar bar("converting");
   options.progress = [&bar](const convert::Progress& progress) {
@@ -242,6 +249,9 @@ void CheckArguments(const ConvertArguments& arguments, bool block_given) {
   if (given.out.empty() && !arguments.dry_run) throw CLI::RequiredError("--out");
   if (!arguments.budgets.empty() && !arguments.dry_run) {
     throw CLI::ValidationError("--budget", "it belongs to --dry-run");
+  }
+  if (!arguments.kv_basis.empty() && given.source.empty()) {
+    throw CLI::ValidationError("--kv-basis", "random weights make nothing of a text");
   }
   const bool float_weights = arguments.weights == "f32" || arguments.weights == "f16";
   if (block_given && float_weights && arguments.head != "int4") {
@@ -296,6 +306,12 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
       .add_option("--calibrate", arguments->calibrate,
                   "a text like what the model will read: errors of int4 weights are kept where it "
                   "makes them matter least")
+      ->type_name("FILE");
+  command
+      .add_option("--kv-basis", arguments->kv_basis,
+                  "a text like what the model will read: keys and values get bases in which their "
+                  "first numbers matter most, so that --kv \"keyrank=N valuerank=N\" can keep "
+                  "those alone")
       ->type_name("FILE");
   command
       .add_option("--context", options.context,
