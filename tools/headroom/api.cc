@@ -155,6 +155,13 @@ hr_session_stats StatsOf(const hr_session* session) {
   return stats;
 }
 
+SessionHandle Fork(const hr_session* session) {
+  hr_session* fork = nullptr;
+  hr_error error = {};
+  Check(hr_session_fork(session, &fork, &error), error, "cannot fork the session");
+  return SessionHandle(fork);
+}
+
 std::vector<std::string> ProfileNames(const hr_model* model) {
   size_t count = 0;
   Check(hr_model_profile_count(model, &count), hr_error{}, "cannot count profiles");

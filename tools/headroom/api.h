@@ -54,6 +54,8 @@ hr_plan_report PlanOf(const hr_model* model, const hr_session_options& options);
 // `needed_tokens`: what the work takes; no smaller context is advised when it does not fit.
 SessionHandle CreateSession(hr_model* model, const hr_session_options& options,
                             size_t needed_tokens);
+// A second session with the same state.
+SessionHandle Fork(const hr_session* session);
 hr_session_stats StatsOf(const hr_session* session);
 // Of the model file, best first; f16, int8 and int4/32 when it has none.
 std::vector<std::string> ProfileNames(const hr_model* model);

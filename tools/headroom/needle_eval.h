@@ -55,9 +55,6 @@ std::vector<TokenizedContext> TokenizeNeedles(const hr_model* model,
                                               const std::vector<const NeedleContext*>& contexts,
                                               uint32_t limit);
 
-// Goes back to where the context ends. Where a ring has lost rows that takes reading it again.
-void BackToContext(hr_session* session, const std::vector<int32_t>& context);
-
 struct NeedleTask {
   hr_model* model = nullptr;
   hr_session_options options = {};  // context_tokens 0: what the texts need; profile: ignored
