@@ -110,6 +110,28 @@ TEST_CASE("a table of heads tells tune which of them look far back", "[cli][tune
   }
 }
 
+TEST_CASE("random tokens show which heads look things up", "[cli][tune][labels]") {
+  const auto json = Run({"tune", Model("example"), "--label", "random", "--distance", "500",
+                         "--limit", "1", "--role", "int8 window rows=16", "--json"})
+                        .Json();
+  // Measured one by one, windows for 1.0 and 1.1 alone lose answers.
+  std::vector<double> labels;
+  for (const auto& unit : json.at("units")) labels.push_back(unit.at("label"));
+  REQUIRE(labels.size() == 8);
+  for (size_t head : {0, 1, 4, 5, 6, 7}) {
+    CHECK(labels[head] < labels[2]);
+    CHECK(labels[head] < labels[3]);
+  }
+  // Few heads of this model look at the answer itself when they answer, so that scores are low.
+  const auto needles = Run({"tune", Model("example"), "--label", "needles", "--distance", "500",
+                            "--limit", "2", "--role", "int8 window rows=16", "--json"})
+                           .Json();
+  for (const auto& unit : needles.at("units")) {
+    CHECK(unit.at("label") >= 0.0);
+    CHECK(unit.at("label") <= 1.0);
+  }
+}
+
 TEST_CASE("tune says what it cannot use and leaves the model alone", "[cli][tune]") {
   const std::string out = Scratch("never.hrm");
   const Outcome role = Run({"tune", Model("example"), "--role", "int9", "--distance", "500",

@@ -205,6 +205,7 @@ HeadLabels RetrievalLabels(hr_model* model, const model::Model& spec,
     const model::AttentionSpec& attention = spec.attentions[layer];
     if (attention.source_attention != model::kNone) continue;
     std::vector<double> hits(attention.query_heads, 0.0);
+    double steps = 0;
     LayerWatcher watcher(session.get(), layer);
     for (const Passage& passage : passages) {
       hr_error error = {};
@@ -218,7 +219,7 @@ HeadLabels RetrievalLabels(hr_model* model, const model::Model& spec,
         watcher.Forget(begin);
         Prefill(session.get(), next.tokens);
         // The row behind each step that goes on with the token that comes next.
-        for (size_t at = next.first; at + 1 < next.tokens.size(); ++at) {
+        for (size_t at = next.first; at + 1 < next.tokens.size(); ++at, ++steps) {
           for (uint32_t head = 0; head < attention.query_heads; ++head) {
             const auto weights = WeightsOf(attention, watcher, head, begin + at);
             const auto most = static_cast<size_t>(std::max_element(weights.begin(), weights.end()) -
@@ -232,6 +233,7 @@ HeadLabels RetrievalLabels(hr_model* model, const model::Model& spec,
                                            static_cast<double>(passages.size());
       bar.Update(done / static_cast<double>(spec.attentions.size()));
     }
+    for (double& hit : hits) hit /= std::max(steps, 1.0);
     TakeLargest(attention, hits, &labels[layer]);
   }
   return labels;

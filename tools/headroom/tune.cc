@@ -352,6 +352,7 @@ std::vector<Assignment> Tuner::Labelled() {
   std::vector<Assignment> assignments;
   std::vector<Measured> measured;
   size_t done = 0;
+  all.erase(kFull);  // is measured anyway
   for (const auto& [policy, roles] : all) {
     const auto bytes = static_cast<double>(StateBytes(policy));
     const double loss = bytes == 0 ? 0 : judges_.search->Loss(policy, Part(done, all.size()));
