@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "model/load.h"
+#include "model/rotation.h"
 
 namespace headroom::model {
 namespace {
@@ -237,12 +238,32 @@ Status LoadSource(const Where& where, const fb::Store* store, uint32_t index, in
     return Unsupported(where, "%s keys and values", fb::EnumNameKvSourceKind(store->source()));
   }
   HR_RETURN_IF_ERROR(CheckIndex(where, "source attention", store->source_attention(), index));
-  if (store->share_point() != fb::SharePoint::Final) {
-    return Unsupported(where, "%s rows of another attention",
-                       fb::EnumNameSharePoint(store->share_point()));
-  }
   *source = store->source_attention();
   return {};
+}
+
+// Rows are kept as the source's queries meet them. Taken at an earlier point they are the same
+// where nothing comes between, or the same: no norm, and raw rows are turned by the angles of
+// queries.
+Status CheckSharePoint(const LoadContext& context, const Where& where, const fb::Store* store,
+                       const AttentionSpec& spec) {
+  if (spec.source_attention == kNone || store->share_point() == fb::SharePoint::Final) return {};
+  const char* point = fb::EnumNameSharePoint(store->share_point());
+  const AttentionSpec& source =
+      context.model.attentions[static_cast<size_t>(spec.source_attention)];
+  for (const StreamSpec* stream : {&source.key, &source.tail, &source.value}) {
+    if (!stream->norm.present()) continue;
+    return Unsupported(where, "%s rows of attention %d, which norms them", point,
+                       spec.source_attention);
+  }
+  const RopeSpec& turned = (source.tail.present() ? source.tail : source.key).rope;
+  if (store->share_point() == fb::SharePoint::BeforeNorm ||
+      (RotatesAlike(context.model, spec) &&
+       turned.attention_factor == spec.query.rope.attention_factor)) {
+    return {};
+  }
+  return Unsupported(where, "%s rows of attention %d, which rotates them by other angles", point,
+                     spec.source_attention);
 }
 
 // What is kept is the source's choice.
@@ -307,11 +328,29 @@ Status LoadAttention(LoadContext& context, uint32_t index, AttentionSpec* out) {
   out->source_attention = source;
   HR_RETURN_IF_ERROR(LoadView(where, plan.view(), out));
   HR_RETURN_IF_ERROR(LoadMix(context, where, plan, out));
+  HR_RETURN_IF_ERROR(CheckSharePoint(context, where, plan.store(), *out));
   HR_RETURN_IF_ERROR(CheckSharedView(context, where, plan.store(), *out));
   return CheckStore(context, where, plan.store(), *out);
 }
 
 }  // namespace
+
+bool RotatesAlike(const Model& model, const AttentionSpec& attention) {
+  const AttentionSpec& source =
+      attention.source_attention == kNone
+          ? attention
+          : model.attentions[static_cast<size_t>(attention.source_attention)];
+  const bool by_tail = source.tail.present();
+  const RopeSpec& query = attention.query.rope;
+  const RopeSpec& key = by_tail ? source.tail.rope : source.key.rope;
+  if (by_tail && source.key.rope.dims != 0) return false;
+  if (query.dims == 0 || key.dims == 0) return query.dims == key.dims;
+  const float* frequencies = model.tensors[static_cast<size_t>(query.inverse_frequencies)].f32();
+  return query.dims == key.dims && query.layout == key.layout &&
+         query.offset == key.offset + (by_tail ? attention.query_part() : 0) &&
+         std::equal(frequencies, frequencies + query.dims / 2,
+                    model.tensors[static_cast<size_t>(key.inverse_frequencies)].f32());
+}
 
 Status LoadAttentions(LoadContext& context) {
   const uint32_t count = Count(context.graph.attentions());

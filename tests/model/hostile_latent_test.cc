@@ -203,6 +203,36 @@ fb::AttentionPlanT& Share(fb::ModelT& graph) {
   return plan;
 }
 
+// The same of rows without a norm.
+fb::AttentionPlanT& ShareUnnormed(fb::ModelT& g, fb::SharePoint point) {
+  fb::AttentionPlanT& plan = Share(g);
+  for (auto& stream : g.attentions[0]->projection->streams) stream->norm.reset();
+  plan.store->share_point = point;
+  return plan;
+}
+
+// Other pairs of dimensions.
+int32_t OtherRope(fb::ModelT& g) {
+  g.ropes.push_back(std::make_unique<fb::RopeT>(*g.ropes[0]));
+  fb::RopeLayout& layout = g.ropes.back()->layout;
+  layout =
+      layout == fb::RopeLayout::HalfSplit ? fb::RopeLayout::Interleaved : fb::RopeLayout::HalfSplit;
+  return static_cast<int32_t>(g.ropes.size()) - 1;
+}
+
+TEST_CASE("rows taken before what changes nothing are the rows", "[model]") {
+  for (const auto point : {fb::SharePoint::Raw, fb::SharePoint::BeforeNorm}) {
+    OpenedFile file;
+    fb::AttentionPlanT& plan = ShareUnnormed(file.graph, point);
+    if (point == fb::SharePoint::BeforeNorm) plan.projection->query->rope = OtherRope(file.graph);
+    const AlignedBytes bytes = file.Assemble();
+    const auto opened = model::Model::OpenMemory(bytes.data(), bytes.size(), {});
+    INFO(opened.status().message());
+    REQUIRE(opened.ok());
+    CHECK(opened.value()->attentions[1].source_attention == 0);
+  }
+}
+
 TEST_CASE("an attention reads the rows of an earlier one", "[model]") {
   OpenedFile file;
   Share(file.graph);
@@ -253,10 +283,21 @@ TEST_CASE("group 16: rows of another attention kept or made otherwise are refuse
        [](auto& g) { Share(g).view->groups[0]->terms[0]->axes[0]->left = 16; }},
       {"a retention of its own", kCorrupt, "a codec or retention for rows of another attention",
        [](auto& g) { Share(g).store->retention = std::make_unique<fb::RetentionT>(); }},
-      {"before the norm", kUnsupported, "BeforeNorm rows of another attention",
+      {"before the norm", kUnsupported, "BeforeNorm rows of attention 0, which norms them",
        [](auto& g) { Share(g).store->share_point = fb::SharePoint::BeforeNorm; }},
-      {"before the rotation", kUnsupported, "Raw rows of another attention",
+      {"before the norm and the rotation", kUnsupported,
+       "Raw rows of attention 0, which norms them",
        [](auto& g) { Share(g).store->share_point = fb::SharePoint::Raw; }},
+      {"before another rotation", kUnsupported,
+       "Raw rows of attention 0, which rotates them by other angles",
+       [](auto& g) {
+         ShareUnnormed(g, fb::SharePoint::Raw).projection->query->rope = OtherRope(g);
+       }},
+      {"before a rotation alone", kUnsupported,
+       "Raw rows of attention 0, which rotates them by other angles",
+       [](auto& g) { ShareUnnormed(g, fb::SharePoint::Raw).projection->query->rope = -1; }},
+      {"share point beyond", kUnsupported, "share point 99 is unknown",
+       [](auto& g) { Share(g).store->share_point = static_cast<fb::SharePoint>(99); }},
       {"of a follower", kUnsupported, "an attention that has none of its own",
        [](auto& g) {
          Share(g);

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "model/model.h"
@@ -27,6 +29,14 @@ enum class LatentMistake {
 // And with a basis.
 enum class BasisMistake { kNone, kTurnedRound, kQueryLeft, kOtherHead };
 
+// What the query at position `query` sees of position `key`, and the positions that the two are
+// rotated to. False: nothing.
+struct PlacePair {
+  size_t query = 0, key = 0;
+};
+using PlaceRule = std::function<bool(const model::AttentionSpec& spec, PlacePair* pair)>;
+
+// Rows are kept unrotated.
 class AttentionReference {
  public:
   explicit AttentionReference(const model::Model& model,
@@ -36,10 +46,13 @@ class AttentionReference {
   AttentionReference(const model::Model& model, const plan::Profile& profile,
                      BasisMistake mistake = BasisMistake::kNone)
       : model_(model), profile_(&profile), basis_mistake_(mistake) {}
+  // Without a rule, every query sees all rows before it.
+  AttentionReference(const model::Model& model, const std::vector<int32_t>& tokens, PlaceRule rule)
+      : model_(model), tokens_(tokens), rule_(std::move(rule)) {}
 
   std::vector<double> Logits() {
     DoubleRows x;
-    for (const int32_t token : kShapeTokens) x.push_back(Row(model_.ops[0].weight.tensor, token));
+    for (const int32_t token : tokens_) x.push_back(Row(model_.ops[0].weight.tensor, token));
     for (const model::AttentionSpec& spec : model_.attentions) x = Attend(spec, x);
     std::vector<double> out;
     for (const auto& row : x) {
@@ -86,8 +99,10 @@ class AttentionReference {
       double& a = x[rope.offset + (halves ? i : 2 * i)];
       double& b = x[rope.offset + (halves ? i + rope.dims / 2 : 2 * i + 1)];
       const double angle = static_cast<double>(position) * frequencies[i];
-      const double turned = a * std::cos(angle) - b * std::sin(angle);
-      b = b * std::cos(angle) + a * std::sin(angle);
+      const double c = std::cos(angle) * static_cast<double>(rope.attention_factor);
+      const double s = std::sin(angle) * static_cast<double>(rope.attention_factor);
+      const double turned = a * c - b * s;
+      b = b * c + a * s;
       a = turned;
     }
   }
@@ -102,20 +117,17 @@ class AttentionReference {
   }
 
   // [heads][width] of a token.
-  DoubleRows Heads(const model::StreamSpec& stream, const std::vector<double>& x,
-                   size_t position) const {
+  DoubleRows Heads(const model::StreamSpec& stream, const std::vector<double>& x) const {
     DoubleRows out;
     if (!stream.present()) return out;
     const auto all = Times(stream.weight, x);
     for (uint32_t h = 0; h < stream.heads; ++h) {
       const auto begin = all.begin() + h * stream.width;
       out.push_back(Normed(stream.norm, {begin, begin + stream.width}));
-      Rotate(stream.rope, position, out.back());
     }
     return out;
   }
-  DoubleRows Queries(const model::AttentionSpec& spec, const std::vector<double>& x,
-                     size_t position) const {
+  DoubleRows Queries(const model::AttentionSpec& spec, const std::vector<double>& x) const {
     const model::QuerySpec& query = spec.query;
     std::vector<double> all;
     if (query.kind == model::QueryKind::kLowRank) {
@@ -132,13 +144,17 @@ class AttentionReference {
     DoubleRows out;
     for (uint32_t h = 0; h < spec.query_heads; ++h) {
       const auto begin = all.begin() + h * query.width;
-      out.push_back({begin, begin + query.width});
-      Rotate(query.rope, position, out.back());
-      if (query.factors == model::kNone) continue;
-      const auto factors = Vector(query.factors);
-      for (uint32_t i = 0; i < query.width; ++i) out.back()[i] *= factors[i];
+      out.push_back(Normed(query.norm, {begin, begin + query.width}));
     }
     return out;
+  }
+  std::vector<double> Rotated(const model::QuerySpec& query, std::vector<double> x,
+                              size_t position) const {
+    Rotate(query.rope, position, x);
+    if (query.factors == model::kNone) return x;
+    const auto factors = Vector(query.factors);
+    for (uint32_t i = 0; i < query.width; ++i) x[i] *= factors[i];
+    return x;
   }
   // Block of head h, turned round when `transposed`, times x.
   std::vector<double> Block(const model::HeadMatrix& matrix, uint32_t head, uint32_t heads,
@@ -187,37 +203,46 @@ class AttentionReference {
     }
     return out;
   }
-  void Cut(const model::AttentionSpec& spec, size_t token) {
+  const model::RoleSpec* RoleOf(const model::AttentionSpec& spec, uint32_t head) const {
     const auto index = static_cast<size_t>(&spec - model_.attentions.data());
-    for (uint32_t head = 0; profile_ != nullptr && head < spec.key.heads; ++head) {
-      const model::RoleSpec& role = profile_->RoleOf(index, head);
-      auto& key = keys_[token][head];
-      auto& value = values_[token][head];
-      const uint32_t rank = role.key_rank == 0 ? spec.key.width : role.key_rank;
-      if (spec.key.basis != model::kNone) {
-        key = CutKey(spec, head, std::min(rank, spec.key.width), key);
-      }
-      for (size_t i = role.value_rank; role.value_rank != 0 && i < value.size(); ++i) value[i] = 0;
+    return profile_ == nullptr ? nullptr : &profile_->RoleOf(index, head);
+  }
+  void CutValues(const model::AttentionSpec& spec, DoubleRows& values) const {
+    for (uint32_t head = 0; head < values.size(); ++head) {
+      const model::RoleSpec* role = RoleOf(spec, head);
+      if (role == nullptr || role->value_rank == 0) continue;
+      for (size_t i = role->value_rank; i < values[head].size(); ++i) values[head][i] = 0;
     }
+  }
+  // The key of a head as queries meet it at its place.
+  std::vector<double> KeyAt(const model::AttentionSpec& spec, uint32_t head, size_t place,
+                            std::vector<double> key) const {
+    Rotate(spec.key.rope, place, key);
+    const model::RoleSpec* role = RoleOf(spec, head);
+    if (role == nullptr || spec.key.basis == model::kNone) return key;
+    const uint32_t rank = role->key_rank == 0 ? spec.key.width : role->key_rank;
+    return CutKey(spec, head, std::min(rank, spec.key.width), key);
   }
 
   DoubleRows Attend(const model::AttentionSpec& spec, const DoubleRows& x) {
-    if (spec.source_attention == model::kNone) {
-      latents_.clear(), keys_.clear(), tails_.clear(), values_.clear();
-      for (size_t t = 0; t < x.size(); ++t) {
-        model::StreamSpec cached = spec.key;
-        if (mistake_ == LatentMistake::kNormAfterCaching) cached.norm = {};
-        latents_.push_back(Heads(cached, x[t], t));
-        keys_.push_back(Heads(spec.key, x[t], t));
-        tails_.push_back(Heads(spec.tail, x[t], t));
-        if (mistake_ == LatentMistake::kRotatedKeysAveraged) Average(0, tails_.back());
-        values_.push_back(Heads(spec.value, x[t], t));
-        Cut(spec, t);
-      }
+    Cached own = {&spec, {}, {}, {}, {}};
+    for (size_t t = 0; t < x.size() && spec.source_attention == model::kNone; ++t) {
+      model::StreamSpec cached = spec.key;
+      if (mistake_ == LatentMistake::kNormAfterCaching) cached.norm = {};
+      own.latents.push_back(Heads(cached, x[t]));
+      own.keys.push_back(Heads(spec.key, x[t]));
+      own.tails.push_back(Heads(spec.tail, x[t]));
+      if (mistake_ == LatentMistake::kRotatedKeysAveraged) Average(0, own.tails.back());
+      own.values.push_back(Heads(spec.value, x[t]));
+      CutValues(spec, own.values.back());
     }
+    if (spec.source_attention != model::kNone) {
+      own = cached_[static_cast<size_t>(spec.source_attention)];
+    }
+    cached_.push_back(std::move(own));
     DoubleRows out;
     for (size_t t = 0; t < x.size(); ++t) {
-      DoubleRows queries = Queries(spec, x[t], t);
+      DoubleRows queries = Queries(spec, x[t]);
       if (mistake_ == LatentMistake::kRotatedQueriesAveraged) {
         Average(spec.query.width - spec.tail.width, queries);
       }
@@ -233,25 +258,35 @@ class AttentionReference {
   std::vector<double> Head(const model::AttentionSpec& spec, uint32_t h,
                            const std::vector<double>& query, size_t position) const {
     const model::ViewHeads& heads = spec.views[spec.head_map[h]];
+    const Cached& cached = cached_.back();
     std::vector<double> logits;
+    std::vector<size_t> seen;
     for (size_t j = 0; j <= position; ++j) {
-      auto key = Block(spec.query.matrix, h, spec.query_heads, keys_[j][heads.key], true);
+      PlacePair at = {position, j};
+      if (rule_ && !rule_(spec, &at)) continue;
+      auto key = KeyAt(*cached.source, heads.key, at.key, cached.keys[j][heads.key]);
+      key = Block(spec.query.matrix, h, spec.query_heads, key, true);
       if (spec.tail.present()) {
-        key.insert(key.end(), tails_[j][heads.tail].begin(), tails_[j][heads.tail].end());
+        auto tail = cached.tails[j][heads.tail];
+        Rotate(cached.source->tail.rope, at.key, tail);
+        key.insert(key.end(), tail.begin(), tail.end());
       }
+      const auto rotated = Rotated(spec.query, query, at.query);
       double dot = 0;
-      for (size_t i = 0; i < key.size(); ++i) dot += key[i] * query[i];
+      for (size_t i = 0; i < key.size(); ++i) dot += key[i] * rotated[i];
       logits.push_back(static_cast<double>(spec.scale) * dot);
+      seen.push_back(j);
     }
     const double most = *std::max_element(logits.begin(), logits.end());
     double sum = 0;
     for (double& logit : logits) sum += logit = std::exp(logit - most);
     std::vector<double> out;
-    for (size_t j = 0; j <= position; ++j) {
-      const auto& row = spec.value.present() ? values_[j][heads.value] : latents_[j][heads.key];
+    for (size_t n = 0; n < seen.size(); ++n) {
+      const auto& row = spec.value.present() ? cached.values[seen[n]][heads.value]
+                                             : cached.latents[seen[n]][heads.key];
       const auto value = Value(spec, h, row);
       out.resize(value.size(), 0.0);
-      for (size_t i = 0; i < value.size(); ++i) out[i] += logits[j] / sum * value[i];
+      for (size_t i = 0; i < value.size(); ++i) out[i] += logits[n] / sum * value[i];
     }
     return out;
   }
@@ -260,8 +295,25 @@ class AttentionReference {
   LatentMistake mistake_ = LatentMistake::kNone;
   const plan::Profile* profile_ = nullptr;
   BasisMistake basis_mistake_ = BasisMistake::kNone;
-  std::vector<DoubleRows> keys_, tails_, values_;  // by token, by head
-  std::vector<DoubleRows> latents_;  // where values are read that have no rows of their own
+  std::vector<int32_t> tokens_ = kShapeTokens;
+  PlaceRule rule_;
+  // What an attention reads, by token and head; the latents: where values are read that have no
+  // rows of their own.
+  struct Cached {
+    const model::AttentionSpec* source;  // that made it
+    std::vector<DoubleRows> keys, tails, values, latents;
+  };
+  std::vector<Cached> cached_;  // by attention
 };
+
+// Largest difference of logits from those expected, in parts of the largest one expected.
+inline double Deviation(const std::vector<double>& expected, const std::vector<float>& logits) {
+  double largest = 0, difference = expected.size() == logits.size() ? 0 : INFINITY;
+  for (size_t i = 0; i < std::min(expected.size(), logits.size()); ++i) {
+    largest = std::max(largest, std::abs(expected[i]));
+    difference = std::max(difference, std::abs(expected[i] - static_cast<double>(logits[i])));
+  }
+  return difference / largest;
+}
 
 }  // namespace headroom::test

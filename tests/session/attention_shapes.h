@@ -48,8 +48,9 @@ class AttentionShapes {
     norm.epsilon = 1e-3f;
     return norm;
   }
-  model::RopeSpec Rope(uint32_t dims, uint32_t offset, model::RopeLayout layout) {
-    return {dims, offset, layout, Tensor({dims / 2}, "frequencies"), 1.0f};
+  model::RopeSpec Rope(uint32_t dims, uint32_t offset, model::RopeLayout layout,
+                       float factor = 1.0f) {
+    return {dims, offset, layout, Tensor({dims / 2}, "frequencies"), factor};
   }
   model::StreamSpec Stream(uint32_t heads, uint32_t width) {
     return {heads, width, Matrix(heads * width, kShapeChannels), {}, {}};

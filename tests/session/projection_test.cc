@@ -104,16 +104,9 @@ void ExpectAsReference(const ModelDescription& description) {
   const AlignedBytes file = WriteToMemory(description);
   const auto engine = EngineOn(file);
   const auto expected = AttentionReference(engine->model()).Logits();
-  double largest = 0;
-  for (const double v : expected) largest = std::max(largest, std::abs(v));
   for (const uint32_t chunk : {1u, 4u, 32u}) {
     INFO("chunk " << chunk);
-    const auto logits = Logits(engine, chunk);
-    double difference = 0;
-    for (size_t i = 0; i < logits.size(); ++i) {
-      difference = std::max(difference, std::abs(expected[i] - static_cast<double>(logits[i])));
-    }
-    CHECK(difference < kShapeTolerance * largest);
+    CHECK(Deviation(expected, Logits(engine, chunk)) < kShapeTolerance);
   }
 }
 
@@ -131,6 +124,84 @@ TEST_CASE("a latent with a rotated key for each KV head", "[session][projection]
 }
 TEST_CASE("a second attention on the same rows", "[session][projection]") {
   ExpectAsReference(SharedLatent());
+}
+
+// ---- Layers of two kinds, of which the last read the rows of the last before them of their kind
+// (Gemma 3n's num_kv_shared_layers)
+
+constexpr uint32_t kWindow = 4;
+
+// The source of every layer; `windowed` says each one's kind.
+std::vector<int32_t> SharedByKind(const std::vector<bool>& windowed, size_t shared) {
+  const size_t first = windowed.size() - shared;
+  std::vector<int32_t> sources(windowed.size(), kNone);
+  for (size_t i = first; i < windowed.size(); ++i) {
+    for (size_t j = 0; j < first; ++j) {
+      if (windowed[j] == windowed[i]) sources[i] = static_cast<int32_t>(j);
+    }
+  }
+  return sources;
+}
+
+ModelDescription TwoKinds(const std::vector<bool>& windowed, const std::vector<int32_t>& sources) {
+  AttentionShapes s;
+  model::RopeSpec ropes[2] = {s.Rope(8, 0, model::RopeLayout::kHalfSplit),
+                              s.Rope(4, 0, model::RopeLayout::kHalfSplit)};
+  for (size_t i = 0; i < windowed.size(); ++i) {
+    AttentionSpec spec;
+    spec.query_heads = 4;
+    spec.scale = 1.1f;
+    spec.query.width = 8;
+    spec.query.weight = s.Matrix(32, kChannels);
+    spec.query.norm = s.Norm(8);
+    spec.query.rope = ropes[windowed[i]];
+    spec.source_attention = sources[i];
+    if (spec.source_attention == kNone) {
+      spec.key = s.Stream(2, 8);
+      spec.value = s.Stream(2, 8);
+      spec.key.norm = s.Norm(8);
+      spec.key.rope = spec.query.rope;
+    } else {
+      spec.key = spec.value = {2, 8, {}, {}, {}};
+    }
+    if (windowed[i]) spec.left = kWindow - 1;
+    spec.views = {{0, 0, 0}, {1, 0, 1}};
+    spec.head_map = {0, 0, 1, 1};
+    spec.output = s.Matrix(kChannels, 32);
+    s.Attend(std::move(spec));
+  }
+  return s.Done();
+}
+
+TEST_CASE("the last layers read the rows of the last before them of their kind",
+          "[session][projection]") {
+  const std::vector<bool> windowed = {true, true, false, true, false, true, true, false};
+  const std::vector<int32_t> sources = SharedByKind(windowed, 3);
+  REQUIRE(sources == std::vector<int32_t>{-1, -1, -1, -1, -1, 3, 3, 4});
+  const PlaceRule window = [](const AttentionSpec& spec, PlacePair* pair) {
+    return spec.left == kUnlimited || pair->query - pair->key <= spec.left;
+  };
+  const AlignedBytes file = WriteToMemory(TwoKinds(windowed, sources));
+  const auto engine = EngineOn(file);
+  const auto expected = AttentionReference(engine->model(), kShapeTokens, window).Logits();
+  for (const uint32_t chunk : {1u, 4u, 32u}) {
+    CHECK(Deviation(expected, Logits(engine, chunk)) < kShapeTolerance);
+  }
+  // Rows of layers that have them take memory, and no others.
+  const plan::Plan plan = session::PlanSession(*engine, TestLimits(32, 4)).Take();
+  for (size_t i = 0; i < sources.size(); ++i) {
+    CHECK((store::LayerBytes(plan.layers[i]) == 0) == (sources[i] != kNone));
+  }
+  // The first of the kind, or another layer, is told from the last.
+  const AlignedBytes wrong = WriteToMemory(TwoKinds(windowed, {-1, -1, -1, -1, -1, 1, 1, 2}));
+  const auto wrong_engine = EngineOn(wrong);
+  const auto other = AttentionReference(wrong_engine->model(), kShapeTokens, window).Logits();
+  CHECK(Deviation(other, Logits(engine, 4)) > 1e-3);
+  // A layer with a window cannot read rows of one without, or the other way round.
+  const AlignedBytes mixed = WriteToMemory(TwoKinds(windowed, {-1, -1, -1, -1, -1, 4, 3, 4}));
+  const auto refused = model::Model::OpenMemory(mixed.data(), mixed.size(), {});
+  REQUIRE_FALSE(refused.ok());
+  CHECK(std::string(refused.status().message()).find("a view of 3 rows") != std::string::npos);
 }
 
 // ---- Grouped heads as a latent: its rows are all keys and all values side by side, and the
