@@ -27,7 +27,6 @@ inline constexpr uint32_t kMaxSegments = 1u << 16;
 inline constexpr uint32_t kMaxWidth = 1u << 24;  // of a value
 inline constexpr uint32_t kMaxHeads = 1u << 12;
 inline constexpr uint32_t kMaxHeadWidth = 1u << 13;
-inline constexpr uint32_t kMaxTokens = 1u << 30;  // positions fit int32 with room to add
 inline constexpr uint32_t kMaxSinks = 1u << 20;
 inline constexpr uint32_t kMaxNameBytes = 256;
 

@@ -97,8 +97,12 @@ Status LoadRetention(const Where& where, const fb::Retention* from, RoleSpec* ro
     default:
       return Unsupported(where, "%s retention", fb::EnumNameRetentionKind(from->kind()));
   }
-  if (from->positions() != fb::PositionPolicy::Absolute) {
-    return Unsupported(where, "%s positions", fb::EnumNamePositionPolicy(from->positions()));
+  role->relative =
+      from->positions() == fb::PositionPolicy::Compact && from->kind() == fb::RetentionKind::Ring;
+  if (from->positions() != fb::PositionPolicy::Absolute && !role->relative) {
+    return Unsupported(where, "%s positions in %s retention",
+                       fb::EnumNamePositionPolicy(from->positions()),
+                       fb::EnumNameRetentionKind(from->kind()));
   }
   if (from->merge()) return Unsupported(where, "merged rows");
   if (!(from->share() >= 0.0f && from->share() <= 1.0f)) {

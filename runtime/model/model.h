@@ -23,7 +23,8 @@
 
 namespace headroom::model {
 
-inline constexpr int32_t kNone = -1;  // absent tensor or value
+inline constexpr int32_t kNone = -1;              // absent tensor or value
+inline constexpr uint32_t kMaxTokens = 1u << 30;  // positions fit int32 with room to add
 
 // Rows [row_begin, row_begin + rows) of matrix `tensor`. Several references to adjacent rows of one
 // tensor are one dense layer when executed (a fused q/k/v, a fused gate/up).
@@ -162,6 +163,7 @@ struct RoleSpec {
   bool pool_max = false;  // by their largest, else by their mean
   // First numbers of a row that are kept, multiples of kRankStep; 0: all.
   uint32_t key_rank = 0, value_rank = 0;
+  bool relative = false;  // kWindow: positions are places among the rows kept (StreamingLLM)
   bool operator==(const RoleSpec&) const = default;
 };
 

@@ -5,7 +5,7 @@
 
 namespace headroom::model {
 
-// Whether queries are turned by the angles of the keys that they meet; attention factors may differ.
+// Whether queries are turned by the angles of the keys they meet; attention factors may differ.
 bool RotatesAlike(const Model& model, const AttentionSpec& attention);
 
 }  // namespace headroom::model

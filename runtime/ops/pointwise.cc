@@ -117,6 +117,14 @@ void RopeAngles(int32_t position, const float* inverse_frequencies, uint32_t dim
   }
 }
 
+void RopeDifference(const float* to, const float* from, uint32_t dims, float* cos_sin) {
+  const uint32_t pairs = dims / 2;
+  for (uint32_t i = 0; i < pairs; ++i) {
+    cos_sin[i] = to[i] * from[i] + to[pairs + i] * from[pairs + i];
+    cos_sin[pairs + i] = to[pairs + i] * from[i] - to[i] * from[pairs + i];
+  }
+}
+
 const PointwiseKernels& PortablePointwise() { return kPortable; }
 
 }  // namespace headroom::ops

@@ -25,6 +25,9 @@ using RopeKernel = void (*)(float* x, uint32_t dims, RopeLayout layout, const fl
 // Fills cos_sin[dims] for one position; angles in double so that positions up to 2^31 stay exact.
 void RopeAngles(int32_t position, const float* inverse_frequencies, uint32_t dims,
                 float attention_factor, float* cos_sin);
+// cos_sin[dims] of the rotation from the angles `from` on to the angles `to`; the attention factors
+// are multiplied. No aliasing.
+void RopeDifference(const float* to, const float* from, uint32_t dims, float* cos_sin);
 
 enum class Activation : uint8_t { kSilu, kGeluErf, kGeluTanh, kRelu, kQuickGelu, kSigmoid };
 inline constexpr int kActivations = 6;

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "model/rotation.h"
+
 namespace headroom::plan {
 namespace {
 
@@ -47,6 +49,7 @@ bool ParseWord(std::string_view word, RoleSpec* role) {
       return true;
     }
     if (word == "rotate") return role->rotate = true;
+    if (word == "relative") return role->relative = true;
     if (!CodecNamed(word, &role->keys)) return false;
     role->values = role->keys;
     return true;
@@ -68,6 +71,12 @@ bool ParseWord(std::string_view word, RoleSpec* role) {
 
 Status CheckRole(const RoleSpec& role, std::string_view text) {
   const std::string shown(text.substr(0, 100));
+  if (role.relative && role.retention != Retention::kWindow) {
+    return Status::Make(StatusCode::kInvalidArgument,
+                        "cache \"%s\": only the positions of a window can be relative, not those "
+                        "of rows kept %s",
+                        shown.c_str(), NameOf(role.retention));
+  }
   if (role.retention == Retention::kAsViewed) {
     if (role.rows == 0 && role.share == 0.0f) return {};
     return Status::Make(StatusCode::kInvalidArgument,
@@ -108,7 +117,63 @@ Status CheckRanks(const model::Model& model, const Profile& profile, size_t inde
   return {};
 }
 
+// Why logits depend on more than the difference of two positions; null: on nothing more.
+const char* NotRelative(const model::Model& model, const AttentionSpec& attention) {
+  const model::RopeSpec& query = attention.query.rope;
+  if (!model::RotatesAlike(model, attention)) return "does not rotate queries as it does keys";
+  if (query.dims == 0) return nullptr;
+  const AttentionSpec& source = attention.source_attention == model::kNone
+                                    ? attention
+                                    : model.attentions[attention.source_attention];
+  if ((attention.tail.width == 0 && attention.query.matrix.present()) ||
+      source.key.basis != model::kNone) {
+    return "multiplies queries it has rotated";
+  }
+  if (attention.query.factors == model::kNone) return nullptr;
+  const float* factors = model.tensors[attention.query.factors].f32() + query.offset;
+  const bool halves = query.layout == model::RopeLayout::kHalfSplit;
+  const uint32_t pairs = query.dims / 2;
+  for (uint32_t i = 0; i < pairs; ++i) {
+    const float a = factors[halves ? i : 2 * i], b = factors[halves ? i + pairs : 2 * i + 1];
+    if (a != b) return "scales what it has rotated, unequally";
+  }
+  return nullptr;
+}
+
+// Relative positions are another rotation of queries: something must rotate, and nothing else may
+// know where a token stands.
+Status CheckRelative(const model::Model& model, const Profile& profile) {
+  if (std::none_of(profile.roles.begin(), profile.roles.end(),
+                   [](const RoleSpec& role) { return role.relative; })) {
+    return {};
+  }
+  bool rotates = false;
+  for (size_t i = 0; i < model.attentions.size(); ++i) {
+    const AttentionSpec& attention = model.attentions[i];
+    const int32_t source = attention.source_attention;
+    const size_t owner = source == model::kNone ? i : static_cast<size_t>(source);
+    bool relative = false;
+    for (uint32_t g = 0; g < model.attentions[owner].kv_heads(); ++g) {
+      relative |= profile.RoleOf(owner, g).relative;
+    }
+    const char* reason = relative ? NotRelative(model, attention) : nullptr;
+    rotates |= relative && attention.query.rope.dims != 0;
+    if (reason == nullptr) continue;
+    return Status::Make(StatusCode::kUnsupported,
+                        "profile \"%.100s\": relative positions, but attention %zu %s",
+                        profile.name.c_str(), i, reason);
+  }
+  for (const model::Op& op : model.ops) {
+    if (op.kind == model::OpKind::kPositionEmbedding) rotates = false;
+  }
+  if (rotates) return {};
+  return Status::Make(StatusCode::kUnsupported,
+                      "profile \"%.100s\": relative positions, but the model's are not rotations",
+                      profile.name.c_str());
+}
+
 Status CheckTakes(const model::Model& model, const Profile& profile) {
+  HR_RETURN_IF_ERROR(CheckRelative(model, profile));
   for (size_t i = 0; i < model.attentions.size(); ++i) {
     const AttentionSpec& attention = model.attentions[i];
     if (attention.source_attention != model::kNone) continue;  // its rows are another's
@@ -263,6 +328,32 @@ Profile Uniform(RowCodec codec) {
   return {RowCodecName(codec), {role}, {}, nullptr};
 }
 
+Status CheckBeyondTrained(const model::Model& model, const Profile& profile, uint32_t context) {
+  const uint32_t trained = model.metadata.context_tokens;
+  const auto refuse = [&](const std::string& fact) {
+    return Status::Make(StatusCode::kInvalidArgument,
+                        "context %u > trained maximum %u, past which only windows go whose sinks "
+                        "have relative positions: %s",
+                        context, trained, fact.c_str());
+  };
+  if (context > model::kMaxTokens) return refuse("at most " + std::to_string(model::kMaxTokens));
+  for (const model::Op& op : model.ops) {
+    if (op.kind == model::OpKind::kPositionEmbedding) return refuse("the model adds positions");
+  }
+  for (size_t i = 0; i < model.attentions.size(); ++i) {
+    const AttentionSpec& attention = model.attentions[i];
+    if (attention.source_attention != model::kNone) continue;  // sees what its source sees
+    for (uint32_t g = 0; g < attention.kv_heads(); ++g) {
+      const store::LaneSpec lane = LaneOf(attention, g, profile.RoleOf(i, g), context, 1);
+      const uint64_t seen = uint64_t{lane.left} + 1 + lane.sinks;
+      if ((lane.sinks == 0 || lane.relative) && seen <= trained) continue;
+      return refuse("head " + std::to_string(g) + " of attention " + std::to_string(i) + " sees " +
+                    (lane.left == kUnlimited ? "all rows" : "rows further away"));
+    }
+  }
+  return {};
+}
+
 Result<std::vector<Profile>> Profiles(const model::Model& model, CodecChoice codec,
                                       const std::string& wanted) {
   std::vector<Profile> profiles;
@@ -311,6 +402,7 @@ store::LaneSpec LaneOf(const AttentionSpec& attention, uint32_t kv_head, const R
   if (window && rows - 1 < lane.left) {
     lane.sinks = lane.left == kUnlimited ? role.sinks : std::min(role.sinks, lane.sinks);
     lane.left = rows - 1;
+    lane.relative = role.relative && lane.sinks != 0;
   } else if (role.retention != Retention::kAsViewed && !window && lane.left == kUnlimited) {
     // Of a layer with a window of its own only the window is left to keep.
     lane.sinks = role.sinks;

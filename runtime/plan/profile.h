@@ -32,6 +32,7 @@ struct Profile {
 //   rotate                    rows are rotated before they are rounded
 //   window | compensated | accumulated | observed    which rows stay, see model::Retention; with
 //   sinks=N rows=N share=X observe=N pool=N maxpool=N
+//   relative                  of a window: positions are places among the rows that stay
 // Defaults: f16; of a retention sinks=4, observe=32, pool=5. Error: kInvalidArgument, naming the
 // word.
 Result<model::RoleSpec> ParseRole(std::string_view text);
@@ -41,6 +42,10 @@ Result<model::RoleSpec> ParseRole(std::string_view text);
 Result<Profile> ParseProfile(const model::Model& model, const std::string& text);
 
 Profile Uniform(RowCodec codec);
+
+// Whether a text may go on past the positions that the model was trained on: no query then sees
+// rows further away than those. Error: kInvalidArgument, naming the attention that does.
+Status CheckBeyondTrained(const model::Model& model, const Profile& profile, uint32_t context);
 
 enum class CodecChoice : uint8_t { kAuto, kF32, kF16, kI8Token, kBlock8, kBlock4 };
 

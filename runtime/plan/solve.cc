@@ -61,19 +61,20 @@ uint64_t ExpertBytes(const model::Model& model, const Lowered& lowered, const Ba
   return bytes;
 }
 
-// Per worker: the gathered queries of a tile, their positions, their partial records, the kernel's
-// own.
+// Per worker: the gathered queries of a tile, their positions, two rows of angles, their partial
+// records, the kernel's own.
 uint64_t WorkerBytes(const model::Model& model, const BackendFacts& facts) {
   uint64_t bytes = 0;
   for (const auto& spec : model.attentions) {
     const uint32_t queries = std::max(kTileQueries, spec.query_heads);
     const uint64_t gather = RoundUp(uint64_t{queries} * spec.key_width() * sizeof(float), 64);
     const uint64_t positions = RoundUp(queries * sizeof(int32_t), 64);
+    const uint64_t angles = 2 * RoundUp(uint64_t{spec.query.rope.dims} * sizeof(float), 64);
     const uint64_t partials = store::kMostSegments * uint64_t{queries} *
                               attention::PartialFloats(spec.value_width()) * sizeof(float);
     const uint64_t kernel =
         RoundUp(facts.mix_scratch_bytes(queries, spec.key_width(), spec.value_width()), 64);
-    bytes = std::max(bytes, gather + positions + partials + kernel);
+    bytes = std::max(bytes, gather + positions + angles + partials + kernel);
   }
   return bytes;
 }
@@ -226,7 +227,7 @@ class Solver {
 
   // Bytes grow with the context, so the largest that fits is found by bisection.
   uint32_t LargestContext(uint32_t smallest_chunk, size_t profile) const {
-    uint32_t low = 0, high = model_.metadata.context_tokens;
+    uint32_t low = 0, high = std::max(model_.metadata.context_tokens, limits_.context);
     while (low < high) {
       const uint32_t middle = low + (high - low + 1) / 2;
       if (BestChunk(middle, smallest_chunk, profile).fits) {

@@ -137,6 +137,14 @@ class Executor {
   };
   struct ExpertRun;
   struct MixTasks;
+  struct WorkerScratch;
+  // Rows [begin, rows.rows) that queries meet at one of their two positions: their own, or the one
+  // they have among the rows kept (LaneSpec::relative).
+  struct MixPart {
+    LaneView rows;
+    uint32_t begin = 0;
+    bool relative = false;
+  };
 
   void Bind();
   void BindStep(const plan::Step& step, BoundStep* bound);
@@ -194,9 +202,12 @@ class Executor {
                  uint64_t stride, uint32_t count, float* out) const;
   void Vote(size_t index);
   void VoteTask(const MixTasks& tasks, std::byte* worker, size_t view);
-  uint32_t ViewOf(const MixTasks& tasks, uint32_t view, uint32_t tokens, LaneView* segments) const;
+  static uint32_t FirstRowOf(const MixPart& part, const attention::MixSpec& mix, uint32_t first);
+  static uint32_t SplitsOf(const MixPart* parts, uint32_t count, const attention::MixSpec& mix,
+                           uint32_t position);
+  uint32_t PartsOf(const MixTasks& tasks, uint32_t view, uint32_t tokens, MixPart* parts) const;
   void GatherQueries(const MixTasks& tasks, uint32_t view, uint32_t begin, uint32_t end,
-                     float* query, int32_t* positions) const;
+                     bool relative, const WorkerScratch& scratch) const;
   void MixTile(const MixTasks& tasks, std::byte* worker, size_t index);
   void MixSplit(const MixTasks& tasks, std::byte* worker, size_t index);
   void MergeSplits(const MixTasks& tasks);

@@ -17,6 +17,11 @@ namespace {
 
 constexpr float kNoSink = -std::numeric_limits<float>::infinity();
 
+ops::RopeLayout LayoutOf(const model::RopeSpec& rope) {
+  return rope.layout == model::RopeLayout::kHalfSplit ? ops::RopeLayout::kHalfSplit
+                                                      : ops::RopeLayout::kInterleaved;
+}
+
 // Norm and rotation of the vectors [heads, width] of one token in place.
 void NormAndRotate(const xnnpack::Kernels& kernels, const model::Model& model,
                    const model::NormSpec& norm, const model::RopeSpec& rope, const float* angles,
@@ -31,10 +36,8 @@ void NormAndRotate(const xnnpack::Kernels& kernels, const model::Model& model,
            norm.epsilon);
   }
   if (rope.dims == 0) return;
-  const auto layout = rope.layout == model::RopeLayout::kHalfSplit ? ops::RopeLayout::kHalfSplit
-                                                                   : ops::RopeLayout::kInterleaved;
   for (uint32_t head = 0; head < heads; ++head) {
-    kernels.pointwise.rope(x + head * width + rope.offset, rope.dims, layout, angles);
+    kernels.pointwise.rope(x + head * width + rope.offset, rope.dims, LayoutOf(rope), angles);
   }
 }
 
@@ -93,27 +96,31 @@ struct Executor::MixTasks {
   uint32_t output_width() const { return layer->spec->query_heads * layer->spec->value_width(); }
 };
 
-namespace {
-
 // A worker's scratch, cut up.
-struct WorkerScratch {
-  WorkerScratch(std::byte* base, uint32_t queries, uint32_t key_width, uint32_t record_floats) {
+struct Executor::WorkerScratch {
+  WorkerScratch(std::byte* base, const model::AttentionSpec& spec, uint32_t queries,
+                uint32_t record_floats) {
     auto take = [&base](uint64_t bytes) {
       std::byte* piece = base;
       base += RoundUp(bytes, 64);
       return piece;
     };
-    query = reinterpret_cast<float*>(take(uint64_t{queries} * key_width * sizeof(float)));
+    query = reinterpret_cast<float*>(take(uint64_t{queries} * spec.key_width() * sizeof(float)));
     positions = reinterpret_cast<int32_t*>(take(queries * sizeof(int32_t)));
+    angles = reinterpret_cast<float*>(take(spec.query.rope.dims * sizeof(float)));
+    turn = reinterpret_cast<float*>(take(spec.query.rope.dims * sizeof(float)));
     partials = reinterpret_cast<float*>(
         take(store::kMostSegments * uint64_t{queries} * record_floats * sizeof(float)));
     kernel = base;
   }
   float* query;
   int32_t* positions;
-  float* partials;  // [segments, queries] records
+  float *angles, *turn;  // of a position, and from another to it
+  float* partials;       // [parts, queries] records
   std::byte* kernel;
 };
+
+namespace {
 
 // First row that queries from position `first` on may see, where rows lie in order of position.
 uint32_t FirstVisibleRow(const LaneView& view, const attention::MixSpec& mix, uint32_t first) {
@@ -123,16 +130,21 @@ uint32_t FirstVisibleRow(const LaneView& view, const attention::MixSpec& mix, ui
   return std::min(position - begin, view.rows);
 }
 
-// Splits of a view's rows in decode: those of the rows in order, and one for the exact ones.
-uint32_t SplitsOf(const LaneView* segments, uint32_t count, const attention::MixSpec& mix,
-                  uint32_t position) {
-  const LaneView& rows = segments[count - 1];
-  return count - 1 +
-         static_cast<uint32_t>(
-             CeilDiv(rows.rows - FirstVisibleRow(rows, mix, position), plan::kSplitRows));
+}  // namespace
+
+// First row of a part that queries from position `first` on may see.
+uint32_t Executor::FirstRowOf(const MixPart& part, const attention::MixSpec& mix, uint32_t first) {
+  return std::max(part.begin, FirstVisibleRow(part.rows, mix, first));
 }
 
-}  // namespace
+// Splits of a view's rows in decode: those of the rows in order, and one for every other part.
+uint32_t Executor::SplitsOf(const MixPart* parts, uint32_t count, const attention::MixSpec& mix,
+                            uint32_t position) {
+  const MixPart& last = parts[count - 1];
+  return count - 1 +
+         static_cast<uint32_t>(
+             CeilDiv(last.rows.rows - FirstRowOf(last, mix, position), plan::kSplitRows));
+}
 
 const store::LaneSpec& Executor::LaneOf(const MixTasks& tasks, uint32_t view) const {
   return b_.store->LaneOf(tasks.index, tasks.layer->spec->views[view].key);
@@ -163,25 +175,65 @@ void Executor::MergeHead(const MixTasks& tasks, uint32_t view, uint16_t head, co
   std::fill(out + width, out + layer.spec->value_width(), 0.0f);
 }
 
-uint32_t Executor::ViewOf(const MixTasks& tasks, uint32_t view, uint32_t tokens,
-                          LaneView* segments) const {
+// The view's rows when there are `tokens` positions, sinks that are met at another position first.
+// At most as many parts as the store has segments: a lane with relative positions has no mean.
+uint32_t Executor::PartsOf(const MixTasks& tasks, uint32_t view, uint32_t tokens,
+                           MixPart* parts) const {
   const model::ViewHeads& heads = tasks.layer->spec->views[view];
-  const uint32_t count =
+  LaneView segments[store::kMostSegments];
+  const uint32_t found =
       b_.store->View(tasks.index, {heads.key, heads.tail, heads.value}, tokens, segments);
-  for (uint32_t i = 0; i < count; ++i) segments[i].values.width = ValueWidthOf(tasks, view);
+  const store::LaneSpec& lane = LaneOf(tasks, view);
+  const bool moved = lane.relative && tokens - 1 > lane.sinks + lane.left;
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < found; ++i) {
+    LaneView& rows = segments[i];
+    rows.values.width = ValueWidthOf(tasks, view);
+    const auto first = static_cast<uint32_t>(rows.first_position);
+    const uint32_t sinks =
+        moved && lane.sinks > first ? std::min(lane.sinks - first, rows.rows) : 0;
+    if (sinks != 0) {
+      parts[count] = {rows, 0, true};
+      parts[count++].rows.rows = sinks;
+    }
+    if (sinks != rows.rows || rows.rows == 0) parts[count++] = {rows, sinks, false};
+  }
   return count;
 }
 
-// The queries of a view's heads, for rows [begin, end) of the step.
+// The queries of a view's heads, for rows [begin, end) of the step; `relative`: turned on to the
+// position that they have among the rows kept. Rotations add up, and a logit depends on nothing but
+// the difference of two of them: so turning the query is as good as turning all that it meets.
 void Executor::GatherQueries(const MixTasks& tasks, uint32_t view, uint32_t begin, uint32_t end,
-                             float* query, int32_t* positions) const {
+                             bool relative, const WorkerScratch& scratch) const {
   const BoundAttention& layer = *tasks.layer;
+  const model::RopeSpec& rope = layer.spec->query.rope;
   const store::LaneSpec& lane = LaneOf(tasks, view);
+  const BoundHeads& turned = layer.parts[layer.parts[1].data != nullptr ? 1 : 0];
+  const uint32_t offset = rope.offset - (&turned == layer.parts ? 0 : layer.spec->query_part());
+  const uint32_t place = lane.sinks + lane.left;
+  float* query = scratch.query;
+  int32_t* positions = scratch.positions;
+  relative = relative && rope.dims != 0;
+  if (relative) {
+    // The query and its angles have the attention factor already.
+    ops::RopeAngles(static_cast<int32_t>(place), b_.model->tensors[rope.inverse_frequencies].f32(),
+                    rope.dims, 1.0f / rope.attention_factor, scratch.angles);
+  }
   for (uint32_t row = begin; row < end; ++row) {
+    const bool turn = relative && tasks.position + row > place;
+    if (turn) {
+      const uint32_t at = tasks.position + row - position_;  // in the chunk
+      ops::RopeDifference(scratch.angles, layer.query.angles + uint64_t{at} * rope.dims, rope.dims,
+                          scratch.turn);
+    }
     for (uint32_t i = layer.view_begin[view]; i < layer.view_begin[view + 1]; ++i) {
       for (const BoundHeads& part : layer.parts) {
         if (part.data == nullptr) continue;
         std::memcpy(query, HeadOf(part, row, layer.view_heads[i]), part.width * sizeof(float));
+        if (turn && &part == &turned) {
+          b_.kernels->pointwise.rope(query + offset, rope.dims, LayoutOf(rope), scratch.turn);
+        }
         // What meets rotated keys is rotated as they are.
         if (lane.rotated && &part == layer.parts) {
           b_.kernels->hadamard(query, 1, lane.key.width, lane.key.width);
@@ -203,17 +255,18 @@ void Executor::MixTile(const MixTasks& tasks, std::byte* worker, size_t task) {
   const uint32_t group = layer.view_begin[view + 1] - layer.view_begin[view];
   const uint32_t queries = group * (end - begin);
   if (queries == 0) return;
-  const WorkerScratch scratch(worker, queries, spec.key_width(), tasks.record_floats());
+  const WorkerScratch scratch(worker, spec, queries, tasks.record_floats());
   const uint32_t record = attention::PartialFloats(ValueWidthOf(tasks, view));
-  GatherQueries(tasks, view, begin, end, scratch.query, scratch.positions);
-  LaneView segments[store::kMostSegments];
-  const uint32_t count = ViewOf(tasks, view, tasks.position + end, segments);
+  MixPart parts[store::kMostSegments];
+  const uint32_t count = PartsOf(tasks, view, tasks.position + end, parts);
   const attention::MixSpec mix = MixOf(tasks, view);
   for (uint32_t i = 0; i < count; ++i) {
-    const uint32_t first = FirstVisibleRow(segments[i], mix, tasks.position + begin);
-    b_.kernels->mix(segments[i], mix, scratch.query, spec.key_width(), scratch.positions, queries,
-                    first, segments[i].rows, scratch.partials + uint64_t{i} * queries * record,
-                    scratch.kernel);
+    if (i == 0 || parts[i].relative != parts[i - 1].relative) {
+      GatherQueries(tasks, view, begin, end, parts[i].relative, scratch);
+    }
+    b_.kernels->mix(parts[i].rows, mix, scratch.query, spec.key_width(), scratch.positions, queries,
+                    FirstRowOf(parts[i], mix, tasks.position + begin), parts[i].rows.rows,
+                    scratch.partials + uint64_t{i} * queries * record, scratch.kernel);
   }
   const uint16_t* heads = layer.view_heads.data() + layer.view_begin[view];
   for (uint32_t i = 0; i < queries; ++i) {
@@ -235,16 +288,17 @@ void Executor::MixSplit(const MixTasks& tasks, std::byte* worker, size_t task) {
   const uint32_t queries = layer.view_begin[view + 1] - first;
   if (queries == 0) return;
   const uint32_t record = tasks.record_floats();
-  const WorkerScratch scratch(worker, queries, spec.key_width(), record);
-  GatherQueries(tasks, view, 0, 1, scratch.query, scratch.positions);
-  LaneView segments[store::kMostSegments];
-  const uint32_t count = ViewOf(tasks, view, tasks.position + 1, segments);
+  const WorkerScratch scratch(worker, spec, queries, record);
+  MixPart parts[store::kMostSegments];
+  const uint32_t count = PartsOf(tasks, view, tasks.position + 1, parts);
   const attention::MixSpec mix = MixOf(tasks, view);
-  const bool whole = split + 1 < count;  // all segments but the last are one split each
-  const LaneView& rows = segments[whole ? split : count - 1];
-  uint32_t begin = 0, end = rows.rows;
+  const bool whole = split + 1 < count;  // all parts but the last are one split each
+  const MixPart& part = parts[whole ? split : count - 1];
+  const LaneView& rows = part.rows;
+  GatherQueries(tasks, view, 0, 1, part.relative, scratch);
+  uint32_t begin = part.begin, end = rows.rows;
   if (!whole) {
-    begin = FirstVisibleRow(rows, mix, tasks.position) + (split - (count - 1)) * plan::kSplitRows;
+    begin = FirstRowOf(part, mix, tasks.position) + (split - (count - 1)) * plan::kSplitRows;
     end = std::min(begin + plan::kSplitRows, rows.rows);
   }
   float* partials = tasks.partials + (uint64_t{split} * spec.query_heads + first) * record;
@@ -298,16 +352,16 @@ void Executor::VoteTask(const MixTasks& tasks, std::byte* worker, size_t index) 
   const attention::MixSpec mix = MixOf(tasks, view);
   const uint32_t record = attention::PartialFloats(ValueWidthOf(tasks, view));
   const uint32_t tile = std::max(1u, plan::kTileQueries / group);
-  LaneView segments[store::kMostSegments];
-  const uint32_t count = ViewOf(tasks, view, tasks.position + tasks.rows, segments);
+  MixPart parts[store::kMostSegments];  // none is relative: votes and windows exclude each other
+  const uint32_t count = PartsOf(tasks, view, tasks.position + tasks.rows, parts);
   for (uint32_t begin = tasks.rows - voters; begin < tasks.rows; begin += tile) {
     const uint32_t end = std::min(begin + tile, tasks.rows), queries = group * (end - begin);
-    const WorkerScratch scratch(worker, queries, spec.key_width(), tasks.record_floats());
-    GatherQueries(tasks, view, begin, end, scratch.query, scratch.positions);
+    const WorkerScratch scratch(worker, spec, queries, tasks.record_floats());
+    GatherQueries(tasks, view, begin, end, false, scratch);
     for (uint32_t i = 0; i < count; ++i) {
-      b_.kernels->mix(segments[i], mix, scratch.query, spec.key_width(), scratch.positions, queries,
-                      0, segments[i].rows, scratch.partials + uint64_t{i} * queries * record,
-                      scratch.kernel);
+      b_.kernels->mix(parts[i].rows, mix, scratch.query, spec.key_width(), scratch.positions,
+                      queries, 0, parts[i].rows.rows,
+                      scratch.partials + uint64_t{i} * queries * record, scratch.kernel);
     }
     // The records are read before their place takes what they sum up to.
     float* sums = scratch.partials;
@@ -315,8 +369,8 @@ void Executor::VoteTask(const MixTasks& tasks, std::byte* worker, size_t index) 
       sums[i] = attention::LogSumExp(scratch.partials + uint64_t{i} * record,
                                      uint64_t{queries} * record, count, kNoSink);
     }
-    b_.kernels->row_scores(segments[count - 1], mix, scratch.query, spec.key_width(),
-                           scratch.positions, queries, sums, 0, segments[count - 1].rows, votes,
+    b_.kernels->row_scores(parts[count - 1].rows, mix, scratch.query, spec.key_width(),
+                           scratch.positions, queries, sums, 0, parts[count - 1].rows.rows, votes,
                            scratch.kernel);
   }
 }
@@ -388,11 +442,11 @@ Status Executor::RunMix(const BoundStep& step) {
                 &Executor::MixTile);
     return {};
   }
-  LaneView segments[store::kMostSegments];
+  MixPart parts[store::kMostSegments];
   for (uint32_t view = 0; view < views; ++view) {
-    const uint32_t count = ViewOf(tasks, view, tasks.position + 1, segments);
+    const uint32_t count = PartsOf(tasks, view, tasks.position + 1, parts);
     tasks.splits =
-        std::max(tasks.splits, SplitsOf(segments, count, MixOf(tasks, view), tasks.position));
+        std::max(tasks.splits, SplitsOf(parts, count, MixOf(tasks, view), tasks.position));
   }
   tasks.partials = reinterpret_cast<float*>(b_.arena + b_.plan->partial_region.offset);
   RunMixTasks(&tasks, views * tasks.splits, uint64_t{tasks.splits} * plan::kSplitRows,

@@ -11,17 +11,17 @@
 namespace headroom::session {
 
 Result<plan::Plan> PlanSession(Engine& engine, const plan::Limits& limits) {
-  const uint32_t trained = engine.model().metadata.context_tokens;
-  if (limits.context > trained) {
-    return Status::Make(StatusCode::kInvalidArgument, "context %u > trained maximum %u",
-                        limits.context, trained);
-  }
   if (limits.chunk > plan::kMaxChunk) {
     return Status::Make(StatusCode::kInvalidArgument, "chunk %u > %u", limits.chunk,
                         plan::kMaxChunk);
   }
   HR_ASSIGN_OR_RETURN(const auto profiles,
                       plan::Profiles(engine.model(), limits.codec, limits.profile));
+  for (const plan::Profile& profile : profiles) {
+    // What a trim alone may choose keeps the windows that are there.
+    if (limits.context <= engine.model().metadata.context_tokens || profile.trim_only) continue;
+    HR_RETURN_IF_ERROR(plan::CheckBeyondTrained(engine.model(), profile, limits.context));
+  }
   HR_ASSIGN_OR_RETURN(const plan::BackendFacts facts, engine.Facts());
   return plan::Solve(engine.model(), engine.lowered(), facts, limits, profiles);
 }

@@ -88,6 +88,7 @@ uint64_t Session::FormDigest() const {
             uint32_t{lane.vote.pool_max}, lane.mean ? lane.capacity : 0u}) {
         add(value);
       }
+      if (lane.relative) add(1);  // files of lanes that are not are older than the word
     }
   }
   return XXH3_64bits_digest(&hash);

@@ -38,6 +38,7 @@ store::LaneSpec Session::LaneUnder(size_t profile, size_t layer, uint32_t kv_hea
   if (now.ring || now.left < lane.left) {  // rows further back may never have been here
     lane.left = now.left;
     lane.sinks = now.sinks;
+    lane.relative = now.relative;
   }
   if (now.voted()) {
     const bool same = !lane.voted();

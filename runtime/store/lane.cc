@@ -119,8 +119,9 @@ uint32_t LongestLane(const LayerSpec& spec) {
 bool CanShrink(const LaneGroup& from, const LaneGroup& to) {
   const LaneSpec &a = from.spec, &b = to.spec;
   if (from.lanes != to.lanes || (a.exact_rows != b.exact_rows && a.exact_rows != 0)) return false;
-  if (a.ring && (!b.ring || a.capacity != b.capacity || a.exact_rows != b.exact_rows ||
-                 a.mean != b.mean || a.left != b.left || a.sinks != b.sinks)) {
+  if (a.ring &&
+      (!b.ring || a.capacity != b.capacity || a.exact_rows != b.exact_rows || a.mean != b.mean ||
+       a.left != b.left || a.sinks != b.sinks || a.relative != b.relative)) {
     return false;
   }
   if (a.voted() && (!b.voted() || a.exact_rows != b.exact_rows)) return false;

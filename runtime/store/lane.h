@@ -38,6 +38,8 @@ struct LaneSpec {
   bool mean = false;           // of a ring: one more row stands for all that left it
   uint32_t sinks = 0;          // first positions that never leave
   uint32_t left = kUnlimited;  // positions a query needs before itself
+  // Queries meet the sinks as if nothing had left between: from position min(p, sinks + left).
+  bool relative = false;
   VoteSpec vote;
 
   bool voted() const { return vote.rows != 0; }

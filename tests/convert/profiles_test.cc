@@ -46,6 +46,7 @@ TEST_CASE("profiles are written with every word of their policies", "[convert][p
       Profile("full", "f16", 1.0f),
       Profile("half",
               "keys=int8 values=int4/32 rotate exact=7; heads=1.0 int8/32 window rows=64 sinks=3 "
+              "relative "
               "keyrank=8 valuerank=16",
               0.9f),
       Profile(

@@ -13,6 +13,10 @@ void AddProfiles(fb::ModelT& g) {
   auto plain = std::make_unique<fb::RoleT>();
   plain->key_codec = std::make_unique<fb::CodecT>();
   plain->key_codec->kind = fb::CodecKind::I8Token;
+  plain->retention = std::make_unique<fb::RetentionT>();
+  plain->retention->kind = fb::RetentionKind::Ring;
+  plain->retention->recent = 9;
+  plain->retention->positions = fb::PositionPolicy::Compact;
   auto votes = std::make_unique<fb::RoleT>();
   votes->value_codec = std::make_unique<fb::CodecT>();
   votes->value_codec->kind = fb::CodecKind::Block32I4;
@@ -57,6 +61,8 @@ TEST_CASE("profiles come back with their roles and quality", "[model][profile]")
   auto model = model::Model::OpenMemory(bytes.data(), bytes.size(), {}).Take();
   REQUIRE(model->roles.size() == 2);
   CHECK((model->roles[0].keys == RowCodec::kI8Token && model->roles[0].values == RowCodec::kF16));
+  CHECK((model->roles[0].retention == model::Retention::kWindow && model->roles[0].rows == 9));
+  CHECK((model->roles[0].relative && !model->roles[1].relative));
   const model::RoleSpec& votes = model->roles[1];
   CHECK((votes.values == RowCodec::kBlock4 && votes.exact_rows == 4 && votes.rotate));
   CHECK((votes.retention == model::Retention::kObserved && votes.observe == 16));
@@ -110,8 +116,22 @@ TEST_CASE("roles and profiles that say nonsense are refused", "[model][hostile][
       {"a net", kUnsupported, "score source LearnedNet",
        retention([](auto& r) { r.score = fb::ScoreSource::LearnedNet; })},
       {"merging", kUnsupported, "merged rows", retention([](auto& r) { r.merge = true; })},
-      {"slots", kUnsupported, "Slot positions",
+      {"slots", kUnsupported, "Slot positions in Budget retention",
        retention([](auto& r) { r.positions = fb::PositionPolicy::Slot; })},
+      {"places among voted rows", kUnsupported, "Compact positions in Budget retention",
+       retention([](auto& r) { r.positions = fb::PositionPolicy::Compact; })},
+      {"places around a mean", kUnsupported, "Compact positions in RingCompensated retention",
+       retention([](auto& r) {
+         r.kind = fb::RetentionKind::RingCompensated;
+         r.positions = fb::PositionPolicy::Compact;
+       })},
+      {"places among chosen rows", kUnsupported, "CompactStingy positions in Ring retention",
+       retention([](auto& r) {
+         r.kind = fb::RetentionKind::Ring;
+         r.positions = fb::PositionPolicy::CompactStingy;
+       })},
+      {"positions beyond", kUnsupported, "position policy 99 is unknown",
+       retention([](auto& r) { r.positions = static_cast<fb::PositionPolicy>(99); })},
       {"stripes", kUnsupported, "StripeRing retention",
        retention([](auto& r) { r.kind = fb::RetentionKind::StripeRing; })},
       {"a rank of 4", kCorrupt, "key rank 4 is no multiple of 8 up to 512",

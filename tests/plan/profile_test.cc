@@ -18,7 +18,8 @@ TEST_CASE("words of a policy say how rows are kept", "[plan][profile]") {
   CHECK((mixed.rotate && mixed.exact_rows == 16));
   const RoleSpec window = ParseRole("window rows=64").Take();
   CHECK((window.retention == Retention::kWindow && window.rows == 64 && window.sinks == 4));
-  CHECK(window.keys == RowCodec::kF16);
+  CHECK((window.keys == RowCodec::kF16 && !window.relative));
+  CHECK(ParseRole("relative window rows=64").Take().relative);
   const RoleSpec votes = ParseRole("f16 observed share=0.25 sinks=0 observe=16 maxpool=7").Take();
   CHECK((votes.retention == Retention::kObserved && votes.share == 0.25f && votes.sinks == 0));
   CHECK((votes.observe == 16 && votes.pool == 7 && votes.pool_max));
@@ -43,6 +44,10 @@ TEST_CASE("words that are none are named", "[plan][profile]") {
            {"=", "="},
            {"rotate=1", "rotate=1"},
            {"window", "window without rows=N or share=X"},
+           {"int8 relative", "not those of rows kept as viewed"},
+           {"compensated relative rows=5", "not those of rows kept compensated"},
+           {"observed relative rows=5", "not those of rows kept observed"},
+           {"accumulated relative rows=5", "not those of rows kept accumulated"},
            {"int8 rows=5", "but not which rows stay"}}) {
     const auto role = ParseRole(text);
     INFO(text);
@@ -94,6 +99,8 @@ TEST_CASE("a lane has the rows its role says", "[plan][profile]") {
   CHECK(lane("compensated rows=100", 64).left == kUnlimited);
   CHECK(lane("int8 rotate", 64).rotated);
   CHECK_FALSE(lane("f16 rotate", 64).rotated);
+  CHECK(lane("window relative rows=8", 64).relative);
+  CHECK_FALSE(lane("window relative rows=8 sinks=0", 64).relative);
   attention.value = {0, 48, {}, {}, {}};  // of a latent of 64
   CHECK_FALSE(lane("int8 rotate", 64).rotated);
   attention.value.width = 64;
@@ -102,6 +109,7 @@ TEST_CASE("a lane has the rows its role says", "[plan][profile]") {
   CHECK(lane("window rows=100", 1024).left == 31);
   CHECK(lane("window rows=8", 1024).left == 7);
   CHECK(lane("window rows=8", 1024).sinks == 0);
+  CHECK_FALSE(lane("window relative rows=100", 1024).relative);
   CHECK_FALSE(lane("observed rows=100", 1024).voted());
   CHECK(lane("int8 observed rows=100", 1024).key.codec == RowCodec::kI8Token);
 }

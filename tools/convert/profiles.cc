@@ -34,6 +34,7 @@ std::unique_ptr<fb::RetentionT> RetentionToSchema(const RoleSpec& role) {
   to->kind = kKinds[static_cast<int>(role.retention)];
   to->sinks = role.sinks;
   to->share = role.share;
+  if (role.relative) to->positions = fb::PositionPolicy::Compact;
   const bool votes = to->kind == fb::RetentionKind::Budget;
   (votes ? to->capacity : to->recent) = role.rows;
   if (!votes) return to;

@@ -264,7 +264,8 @@ int Run(const RunArguments& arguments, bool json) {
                          (arguments.no_special ? HR_TOKENIZE_NO_SPECIAL : 0);
   const std::vector<int32_t> tokens = Tokenize(model.get(), prompt, flags);
   hr_session_options options = arguments.session.options;
-  RequireRoom(tokens.size(), options.context_tokens, facts.context_tokens);
+  const uint32_t longest = std::max(options.context_tokens, facts.context_tokens);
+  RequireRoom(tokens.size(), options.context_tokens, longest);
   ChooseContext(arguments, tokens.size(), facts.context_tokens, options);
 
   const SessionHandle session = CreateSession(model.get(), options, tokens.size());

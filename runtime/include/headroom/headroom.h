@@ -263,23 +263,30 @@ typedef struct hr_session_options {
   size_t struct_size;
   uint64_t budget_bytes;         /* everything the model may cost the process; 0: no limit */
   uint64_t private_budget_bytes; /* limit for the part the system cannot take back; 0: no limit */
-  uint32_t context_tokens;       /* 0: the largest that fits, at most the trained maximum */
-  uint32_t chunk_tokens;         /* prefill chunk; 0: the largest of 512, 256 ... 8 that fits */
-  uint32_t threads;              /* 0: the fast cores */
-  int32_t kv;                    /* HR_KV_*; not PROFILE */
-  int32_t backend;               /* HR_BACKEND_* */
+  /* 0: the largest that fits, at most the trained maximum. More than that only if `profile` gives
+   * every head a window that fits into it, whose sinks have relative positions. */
+  uint32_t context_tokens;
+  uint32_t chunk_tokens; /* prefill chunk; 0: the largest of 512, 256 ... 8 that fits */
+  uint32_t threads;      /* 0: the fast cores */
+  int32_t kv;            /* HR_KV_*; not PROFILE */
+  int32_t backend;       /* HR_BACKEND_* */
   /* NULL: as `kv` says. Else, with kv AUTO, the name of a profile of the model, or words that say
    * how the rows of every KV head are kept, separated by spaces:
    *   f32 f16 int8 int8/32 int4/32     a codec; or keys=CODEC values=CODEC
    *   exact=N                          the first N rows in f16, at most 64
-   *   keyrank=N valuerank=N            of a model in a basis: the first N numbers of a row alone, N
-   * a multiple of 8 rotate                           by a Walsh-Hadamard matrix before rows are
-   * rounded window | compensated | accumulated | observed, which rows stay: the last ones; those
-   * and one that stands for the others (arXiv 2407.15891); those with most attention from all
-   * queries (2306.14048); from the last `observe` queries (2404.14469) rows=N share=X how many
-   * stay: N, at least X of the context sinks=N observe=N pool=N maxpool=N or several such roles
-   * separated by semicolons, all but the first for some heads only: int8; heads=0.1+3.0 int8 window
-   * rows=256 A layer with a window of its own keeps that. The text is not kept. */
+   *   keyrank=N valuerank=N            of a model in a basis: the first N numbers of a row alone,
+   *     N a multiple of 8
+   *   rotate                           by a Walsh-Hadamard matrix before rows are rounded
+   *   window | compensated | accumulated | observed, which rows stay:
+   *     the last ones; those and one that stands for the others (arXiv 2407.15891); those with most
+   *     attention from all queries (2306.14048); from the last `observe` queries (2404.14469)
+   *   rows=N share=X                   how many stay: N, at least X of the context
+   *   sinks=N observe=N pool=N maxpool=N
+   *   relative                         of a window: positions are places among the rows that stay,
+   *     so that a text may be longer than what the model was trained on (arXiv 2309.17453)
+   * or several such roles separated by semicolons, all but the first for some heads only:
+   *   int8; heads=0.1+3.0 int8 window rows=256
+   * A layer with a window of its own keeps that. The text is not kept. */
   const char* profile;
 } hr_session_options;
 
@@ -316,8 +323,9 @@ typedef struct hr_plan_report {
 
 /* Says what a session would cost; allocates nothing of it and changes nothing. A plan that does not
  * fit is HR_OK with fits == false and missing_bytes. Any thread. Errors: INVALID_ARGUMENT (a kv or
- * backend that does not exist, a context past the trained maximum, a chunk past 65,536),
- * UNSUPPORTED (a backend this build lacks, a weight it cannot multiply with), OUT_OF_MEMORY. */
+ * backend that does not exist, a context past the trained maximum without such windows, a chunk
+ * past 65,536), UNSUPPORTED (a backend this build lacks, a weight it cannot multiply with, a policy
+ * that the model cannot take), OUT_OF_MEMORY. */
 HR_API hr_status hr_plan(const hr_model* model, const hr_session_options* options,
                          hr_plan_report* out_report, hr_error* error);
 
