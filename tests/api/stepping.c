@@ -136,26 +136,31 @@ static void stepping_on(hr_model* model) {
 }
 
 typedef struct seen_inputs {
-  size_t calls, rows, head_rows, bad;
+  size_t calls, rows, head_rows, attention_rows, bad;
 } seen_inputs;
 
 static void see_input(void* user_data, const char* tensor, size_t tensor_bytes, const float* x,
                       size_t rows, size_t columns) {
   seen_inputs* seen = (seen_inputs*)user_data;
   size_t i;
-  ++seen->calls;
-  seen->rows += rows;
+  if (tensor_bytes >= 10 && memcmp(tensor, "attention.", 10) == 0) {
+    seen->attention_rows += rows; /* queries, keys and values, a call for each token */
+  } else {
+    ++seen->calls;
+    seen->rows += rows;
+  }
   if (tensor_bytes >= 4 && memcmp(tensor + tensor_bytes - 4, "head", 4) == 0)
     seen->head_rows += rows;
   if (tensor_bytes == 0 || columns == 0) ++seen->bad;
   for (i = 0; i < rows * columns; ++i) seen->bad += x[i] - x[i] == 0.0f ? 0 : 1; /* finite */
 }
 
-/* Who looks sees every row of every dense layer, and changes nothing. */
+/* Who looks sees every row of every dense layer and what attention makes of it, and changes
+ * nothing. */
 static void inputs_are_seen(hr_model* model) {
   int32_t tokens[8];
   seen_inputs seen;
-  size_t calls;
+  size_t calls, attention_rows;
   hr_error error;
   hr_session* plain = walk_session(model, 16);
   hr_session* seen_session = walk_session(model, 16);
@@ -170,12 +175,16 @@ static void inputs_are_seen(hr_model* model) {
   EXPECT(walk_compare_logits(plain, seen_session) == 0);
   EXPECT(seen.calls >= 4 && seen.rows > 8 && seen.bad == 0);
   EXPECT(seen.head_rows <= 1); /* only the last token's logits are computed */
+  EXPECT(seen.attention_rows > 0 && seen.attention_rows % 8 == 0);
   calls = seen.calls;
+  attention_rows = seen.attention_rows / 8;
   EXPECT_STATUS(HR_OK, &error, hr_session_decode(seen_session, 3, &error));
   EXPECT(seen.calls == 2 * calls);
+  EXPECT(seen.attention_rows == 9 * attention_rows);
   EXPECT_STATUS(HR_OK, &error, hr_session_observe_inputs(seen_session, NULL, NULL, &error));
   EXPECT_STATUS(HR_OK, &error, hr_session_decode(seen_session, 3, &error));
   EXPECT(seen.calls == 2 * calls);
+  EXPECT(seen.attention_rows == 9 * attention_rows);
   hr_session_release(plain);
   hr_session_release(seen_session);
 }
