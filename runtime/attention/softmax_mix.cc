@@ -88,6 +88,15 @@ uint64_t MixScratchBytes(uint32_t queries, uint32_t key_width, uint32_t value_wi
 
 MixKernel PortableMix() { return Mix; }
 
+DecodeRowsKernel PortableDecodeRows() {
+  return [](const RowArray& rows, uint32_t begin, uint32_t count, float* out, uint32_t stride,
+            std::byte*) {
+    for (uint32_t r = 0; r < count; ++r) {
+      DecodeLaneRow(rows, begin + r, out + uint64_t{r} * stride);
+    }
+  };
+}
+
 MergeKernel PortableMerge() { return Merge; }
 
 }  // namespace headroom::attention

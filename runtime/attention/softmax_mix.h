@@ -71,10 +71,16 @@ using MergeKernel = void (*)(const float* partials, uint64_t stride_floats, uint
 // for what lies opposite to the largest element of a kBlock4 block); NaN becomes 0.
 using EncodeRowKernel = void (*)(const float* row, uint32_t width, std::byte* data, uint16_t* meta);
 
+// Decodes rows [begin, begin + count) of an array to f32, row r to out + (r - begin) * stride.
+// scratch: MixScratchBytes(1, width, width) bytes, 64-byte aligned.
+using DecodeRowsKernel = void (*)(const RowArray& rows, uint32_t begin, uint32_t count, float* out,
+                                  uint32_t stride, std::byte* scratch);
+
 // The portable definitions (plain C++): correct inside the product, slow.
 MixKernel PortableMix();
 MergeKernel PortableMerge();
 EncodeRowKernel PortableEncodeRow(RowCodec codec);
+DecodeRowsKernel PortableDecodeRows();
 // Decodes one cached row to f32; used off the hot path (trim, tests).
 void DecodeRow(RowCodec codec, const std::byte* data, const uint16_t* meta, uint32_t width,
                float* row);

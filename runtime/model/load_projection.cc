@@ -418,6 +418,24 @@ Status LoadOutput(LoadContext& context, const Where& where, const fb::Projection
   return LoadWeight(context, where, "output weight", projection.output(), columns, &out->output);
 }
 
+// What makes a head's keys of a latent, for those who would rather do that than absorb it.
+Status LoadKeyMatrix(const LoadContext& context, const Where& where,
+                     const fb::Projection& projection, AttentionSpec* out) {
+  if (projection.key_matrix() == nullptr) return {};
+  if (!out->query.matrix.present() || !out->value_matrix.present() || out->value.present() ||
+      out->value.width != out->key.width) {
+    return Unsupported(where, "a key matrix where keys and values are not all made of a latent");
+  }
+  HR_RETURN_IF_ERROR(LoadHeadMatrix(context, where, "key matrix", projection.key_matrix(),
+                                    out->key.width, out->query_part(), out->query_heads,
+                                    &out->key_matrix));
+  if (out->key_matrix.blocks != out->query.matrix.blocks) {
+    return Corrupt(where, "%u blocks of the key matrix beside %u of the query matrix",
+                   out->key_matrix.blocks, out->query.matrix.blocks);
+  }
+  return {};
+}
+
 // Rows of an earlier attention: its streams, without weights of their own.
 Status BorrowStreams(const Where& where, const fb::Projection& projection,
                      const AttentionSpec& source, AttentionSpec* out) {
@@ -502,7 +520,8 @@ Status LoadProjection(LoadContext& context, const Where& where, const fb::Projec
   if (out->key.basis != kNone && out->query.matrix.present()) {
     return Unsupported(where, "a query matrix before keys in a basis");
   }
-  return LoadOutput(context, where, *projection, out);
+  HR_RETURN_IF_ERROR(LoadOutput(context, where, *projection, out));
+  return LoadKeyMatrix(context, where, *projection, out);
 }
 
 }  // namespace headroom::model

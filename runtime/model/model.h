@@ -115,6 +115,7 @@ struct AttentionSpec {
   QuerySpec query;
   StreamSpec key, tail, value;
   HeadMatrix value_matrix;  // multiplies what a head has mixed
+  HeadMatrix key_matrix;    // query.matrix turned round: makes a head's keys of a latent, or absent
   WeightRef output;
   std::vector<ViewHeads> views;    // [G]: the KV heads as queries see them
   std::vector<uint16_t> head_map;  // [H]: view read by each query head

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "plan/expand.h"
+
 namespace headroom::plan {
 namespace {
 
@@ -196,15 +198,21 @@ class Lowering {
     query->head_stride = spec.width;
   }
 
-  // Every head's vectors times the head's matrix.
-  Slice LowerHeadMatrix(int32_t op, uint32_t heads, const model::HeadMatrix& matrix,
-                        const Slice& input) {
-    if (!matrix.present()) return input;
+  int32_t AddHeadDense(const model::HeadMatrix& matrix, uint32_t used) {
     const WeightRef& weight = matrix.weight;
     result_.dense.push_back(
-        {weight.tensor, weight.row_begin, matrix.rows, kNone, matrix.blocks, matrix.blocks});
+        {weight.tensor, weight.row_begin, matrix.rows, kNone, matrix.blocks, used});
+    return static_cast<int32_t>(result_.dense.size() - 1);
+  }
+
+  // Every head's vectors times the head's matrix.
+  Slice LowerHeadMatrix(int32_t op, uint32_t heads, const model::HeadMatrix& matrix,
+                        const Slice& input, uint32_t expand_from) {
+    if (!matrix.present()) return input;
+    AddHeadDense(matrix, matrix.blocks);
     Step& step = AddStep(StepKind::kHeadDense, op, input.buffer, AddBuffer(heads * matrix.rows));
     step.query = input;
+    step.expand_from = expand_from;
     step.dense = static_cast<int32_t>(result_.dense.size() - 1);
     return {step.output, 0, matrix.rows};
   }
@@ -239,13 +247,27 @@ class Lowering {
       mix.query_tail = append.query;
       mix.query_tail.column += spec.query_part();
     }
-    mix.query = LowerHeadMatrix(index, spec.query_heads, spec.query.matrix, append.query);
+    mix.expand_from = ExpandFrom(model_, spec);
+    if (mix.expand_from != kUnlimited) mix.expanded_query = append.query;
+    mix.query =
+        LowerHeadMatrix(index, spec.query_heads, spec.query.matrix, append.query, mix.expand_from);
     mix.output = AddBuffer(spec.query_heads * spec.value_width());
+    const size_t at = result_.steps.size();
     result_.steps.push_back(mix);
     const Slice mixed = LowerHeadMatrix(index, spec.query_heads, spec.value_matrix,
-                                        {mix.output, 0, spec.value_width()});
+                                        {mix.output, 0, spec.value_width()}, mix.expand_from);
+    if (mix.expand_from != kUnlimited) LowerExpansion(spec, mixed.buffer, &result_.steps[at]);
     AddDense(index, mixed.buffer, OutputOf(op), spec.output, spec.output.rows);
     return {};
+  }
+
+  // The other way through a mix: what is as wide as a latent for each head exists for few rows.
+  void LowerExpansion(const AttentionSpec& spec, int32_t mixed, Step* mix) {
+    mix->expanded_output = mixed;
+    mix->expand_value = result_.steps.back().dense;
+    mix->expand_key = AddHeadDense(spec.key_matrix, 0);
+    result_.buffers[mix->query.buffer].most_rows = mix->expand_from - 1;
+    result_.buffers[mix->output].most_rows = mix->expand_from - 1;
   }
 
   int32_t AddExperts(const WeightRef& blocks, const model::MixtureSpec& spec) {
@@ -281,7 +303,8 @@ class Lowering {
   static void ForEachBuffer(const Step& step, Visit visit) {
     for (int32_t buffer :
          {step.inputs[0], step.inputs[1], step.query.buffer, step.query_tail.buffer,
-          step.streams[0].buffer, step.streams[1].buffer, step.streams[2].buffer, step.output}) {
+          step.streams[0].buffer, step.streams[1].buffer, step.streams[2].buffer,
+          step.expanded_query.buffer, step.expanded_output, step.output}) {
       if (buffer != kNone) visit(buffer);
     }
   }

@@ -17,7 +17,8 @@ namespace headroom::plan {
 using model::kNone;
 
 // out[T, rows] = x[T, K] * weight[row_begin : row_begin + rows]^T (+ bias[row_begin : ...])
-// Of a mixture: `parts` of them one below the other, of which a token uses `used`.
+// Of a mixture: `parts` of them one below the other, of which a token uses `used`; 0: decode uses
+// none.
 struct DenseLayer {
   int32_t tensor = kNone;
   uint32_t row_begin = 0;
@@ -26,12 +27,13 @@ struct DenseLayer {
   uint32_t parts = 1, used = 1;
 };
 
-// [T, width] f32; a tail buffer has one row.
+// [T, width] f32, or as many rows as steps ever make of it; a tail buffer has one row.
 struct Buffer {
   uint32_t width = 0;
   bool tail = false;
   int32_t first_step = kNone, last_step = kNone;  // liveness, inclusive
   int32_t alias_of = kNone;                       // lives in that buffer's memory
+  uint32_t most_rows = kUnlimited;
 };
 
 // Columns [column, ...) of every row of a buffer.
@@ -85,6 +87,12 @@ struct Step {
   int32_t query_rope = kNone;
   Slice streams[kStreams];
   int32_t stream_ropes[kStreams] = {kNone, kNone, kNone};
+  // kMix, and the kHeadDense before and behind it: from so many rows on, the mix makes keys and
+  // values of the latent, and the others do nothing. See plan/expand.h.
+  uint32_t expand_from = kUnlimited;
+  Slice expanded_query;                              // kMix: of whole heads
+  int32_t expanded_output = kNone;                   // kMix: buffer
+  int32_t expand_key = kNone, expand_value = kNone;  // kMix: indices into Lowered::dense
 };
 
 struct Lowered {

@@ -9,7 +9,8 @@ namespace headroom::plan {
 namespace {
 
 uint64_t BytesOf(const Buffer& buffer, uint32_t chunk) {
-  return RoundUp(uint64_t{buffer.width} * (buffer.tail ? 1 : chunk) * sizeof(float), 64);
+  const uint32_t rows = buffer.tail ? 1 : std::min(chunk, buffer.most_rows);
+  return RoundUp(uint64_t{buffer.width} * rows * sizeof(float), 64);
 }
 
 bool LiveTogether(const Buffer& a, const Buffer& b) {

@@ -50,6 +50,18 @@ uint64_t HeadBytes(const model::Model& model, const Lowered& lowered, const Back
   return bytes;
 }
 
+// What the busiest thread holds while it makes keys and values of a latent.
+uint64_t ExpandBytes(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
+                     uint32_t chunk) {
+  uint64_t bytes = 0;
+  for (const Step& step : lowered.steps) {
+    if (step.kind != StepKind::kMix || lowered.buffers[step.output].tail) continue;
+    if (chunk < step.expand_from) continue;
+    bytes = std::max(bytes, ExpandScratchOf(model, step, facts, chunk).bytes);
+  }
+  return bytes;
+}
+
 uint64_t ExpertBytes(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
                      uint32_t chunk) {
   uint64_t bytes = 0;
@@ -107,7 +119,8 @@ void LayOutArena(const model::Model& model, const Lowered& lowered, const Backen
   }
   place(&plan->rope_region, rope_bytes);
   plan->worker_bytes =
-      std::max(WorkerBytes(model, facts), HeadBytes(model, lowered, facts, plan->chunk));
+      std::max({WorkerBytes(model, facts), HeadBytes(model, lowered, facts, plan->chunk),
+                ExpandBytes(model, lowered, facts, plan->chunk)});
   place(&plan->worker_region, plan->worker_bytes * limits.threads);
   place(&plan->partial_region, PartialBytes(model, plan->layers));
   place(&plan->expert_region, ExpertBytes(model, lowered, facts, plan->chunk));
@@ -158,7 +171,7 @@ uint64_t UnreadBytes(const model::Model& model, const Lowered& lowered, const Ba
   uint64_t bytes = 0;
   for (size_t i = 0; i < lowered.dense.size(); ++i) {
     const DenseLayer& dense = lowered.dense[i];
-    if (dense.parts == 1) continue;
+    if (dense.parts == dense.used) continue;
     const TensorView& tensor = model.tensors[dense.tensor];
     const uint64_t all = facts.packed_bytes[i] != 0
                              ? facts.packed_bytes[i]
@@ -294,6 +307,14 @@ HeadScratch HeadScratchOf(const model::Model& model, const Lowered& lowered, con
   const DenseLayer& dense = lowered.dense[step.dense];
   return LayOutHeadDense(model.tensors[dense.tensor].columns(), dense.rows, tokens,
                          facts.input_kinds[step.dense], facts.input_bytes);
+}
+
+ExpandScratch ExpandScratchOf(const model::Model& model, const Step& step,
+                              const BackendFacts& facts, uint32_t tokens) {
+  const ExpandFacts of_step{facts.input_kinds[step.expand_key],
+                            facts.input_kinds[step.expand_value], facts.input_bytes,
+                            facts.mix_scratch_bytes};
+  return LayOutExpand(model.attentions[step.attention], tokens, of_step);
 }
 
 Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "plan/expand.h"
 #include "plan/experts.h"
 #include "plan/head_dense.h"
 #include "plan/lower.h"
@@ -90,6 +91,10 @@ ExpertScratch ExpertScratchOf(const model::Model& model, const Lowered& lowered,
 // The scratch of one thread in step kHeadDense for `tokens` rows; Plan::worker_region holds it.
 HeadScratch HeadScratchOf(const model::Model& model, const Lowered& lowered, const Step& step,
                           const BackendFacts& facts, uint32_t tokens);
+
+// The scratch of one thread in a step kMix that expands `tokens` rows; in Plan::worker_region too.
+ExpandScratch ExpandScratchOf(const model::Model& model, const Step& step,
+                              const BackendFacts& facts, uint32_t tokens);
 
 // The best plan inside the limits, or the smallest one with fits == false and missing_bytes: of
 // `profiles` that are not for trims only, best first and at least one, the first with which the

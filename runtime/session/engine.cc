@@ -48,7 +48,7 @@ std::vector<xnnpack::DenseWeights> Engine::DenseLayers() const {
     weights.row_begin = dense.row_begin;
     weights.rows = dense.rows;
     weights.parts = dense.parts;
-    weights.at_once = dense.used;
+    weights.at_once = dense.used != 0 ? dense.used : dense.parts;
     if (dense.bias != model::kNone) {
       weights.bias = model_->tensors[dense.bias].f32() + dense.row_begin;
     }

@@ -154,9 +154,15 @@ Executor::BoundHeads Executor::BindHeads(const plan::Slice& slice, uint32_t widt
 
 void Executor::BindMix(const plan::Step& step) {
   BoundAttention& bound = attentions_[step.attention];
+  const bool expands = step.expand_from != kUnlimited;
   bound.parts[0] = BindHeads(step.query, bound.spec->key.width);
+  if (expands) bound.expanded[0] = BindHeads(step.expanded_query, bound.spec->query_part());
+  if (expands) {
+    bound.expand = plan::ExpandScratchOf(*b_.model, step, *b_.facts, b_.plan->chunk);
+  }
   if (step.query_tail.buffer == kNone) return;
   bound.parts[1] = BindHeads(step.query_tail, bound.spec->tail.width);
+  if (expands) bound.expanded[1] = bound.parts[1];
 }
 
 const float* Executor::Input(const BoundStep& step, int i) const {

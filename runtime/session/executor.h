@@ -109,7 +109,9 @@ class Executor {
   struct BoundAttention {
     const model::AttentionSpec* spec = nullptr;
     BoundRows query;
-    BoundHeads parts[2];  // of queries: what meets the two parts of keys
+    BoundHeads parts[2];     // of queries: what meets the two parts of keys
+    BoundHeads expanded[2];  // the same where the first part is made of a latent
+    plan::ExpandScratch expand;
     BoundRows streams[plan::kStreams];
     const float* sink_logits = nullptr;
     std::vector<uint16_t> view_heads;  // query heads in order of their views
@@ -137,7 +139,11 @@ class Executor {
   };
   struct ExpertRun;
   struct MixTasks;
+  struct QueryScratch;
+  struct QueryRange;
   struct WorkerScratch;
+  struct ExpandTasks;
+  struct ExpandedHead;
   // Rows [begin, rows.rows) that queries meet at one of their two positions: their own, or the one
   // they have among the rows kept (LaneSpec::relative).
   struct MixPart {
@@ -206,13 +212,21 @@ class Executor {
   static uint32_t SplitsOf(const MixPart* parts, uint32_t count, const attention::MixSpec& mix,
                            uint32_t position);
   uint32_t PartsOf(const MixTasks& tasks, uint32_t view, uint32_t tokens, MixPart* parts) const;
-  void GatherQueries(const MixTasks& tasks, uint32_t view, uint32_t begin, uint32_t end,
-                     bool relative, const WorkerScratch& scratch) const;
+  static QueryRange AllHeads(const BoundAttention& layer, uint32_t view, uint32_t begin,
+                             uint32_t end, bool relative);
+  void GatherQueries(const MixTasks& tasks, const QueryRange& range,
+                     const QueryScratch& scratch) const;
   void MixTile(const MixTasks& tasks, std::byte* worker, size_t index);
   void MixSplit(const MixTasks& tasks, std::byte* worker, size_t index);
   void MergeSplits(const MixTasks& tasks);
   void RunMixTasks(MixTasks* tasks, uint32_t count, uint64_t row_visits,
                    void (Executor::*task)(const MixTasks&, std::byte*, size_t));
+  Status RunExpanded(const BoundStep& step, MixTasks* mix);
+  Status ExpandHead(const ExpandTasks& tasks, std::byte* worker, uint32_t task);
+  Status MakeKeysAndValues(const ExpandedHead& head, const LaneView& rows, uint32_t begin,
+                           uint32_t count);
+  void MeetTile(const ExpandedHead& head, const LaneView& tile, bool relative);
+  void ObserveExpanded(const ExpandTasks& tasks) const;
   void AppendRow(const BoundAttention& layer, size_t index, uint32_t row);
   std::byte* WorkerScratchAt(size_t worker) const {
     return b_.arena + b_.plan->worker_region.offset + worker * b_.plan->worker_bytes;

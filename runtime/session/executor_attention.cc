@@ -7,15 +7,13 @@
 
 #include "attention/row_scores.h"
 #include "base/math.h"
-#include "session/executor.h"
+#include "session/executor_attention.h"
 
 namespace headroom::session {
 
 using model::kNone;
 
 namespace {
-
-constexpr float kNoSink = -std::numeric_limits<float>::infinity();
 
 ops::RopeLayout LayoutOf(const model::RopeSpec& rope) {
   return rope.layout == model::RopeLayout::kHalfSplit ? ops::RopeLayout::kHalfSplit
@@ -76,49 +74,6 @@ void Executor::AppendRow(const BoundAttention& layer, size_t index, uint32_t row
     }
   }
 }
-
-// One mix step: how it is cut, and where its results go.
-struct Executor::MixTasks {
-  Executor* self = nullptr;
-  void (Executor::*task)(const MixTasks&, std::byte*, size_t) = nullptr;
-  const BoundAttention* layer = nullptr;
-  size_t index = 0;
-  float* output = nullptr;  // [rows, H * Dv]
-  uint32_t position = 0;    // of row 0
-  uint32_t rows = 0;
-  uint32_t tile_tokens = 0;  // prefill
-  uint32_t tiles = 0;
-  uint32_t splits = 0;  // decode: of the longest view
-  float* partials = nullptr;
-
-  // Room for a record; those of views that keep less of a value are shorter.
-  uint32_t record_floats() const { return attention::PartialFloats(layer->spec->value_width()); }
-  uint32_t output_width() const { return layer->spec->query_heads * layer->spec->value_width(); }
-};
-
-// A worker's scratch, cut up.
-struct Executor::WorkerScratch {
-  WorkerScratch(std::byte* base, const model::AttentionSpec& spec, uint32_t queries,
-                uint32_t record_floats) {
-    auto take = [&base](uint64_t bytes) {
-      std::byte* piece = base;
-      base += RoundUp(bytes, 64);
-      return piece;
-    };
-    query = reinterpret_cast<float*>(take(uint64_t{queries} * spec.key_width() * sizeof(float)));
-    positions = reinterpret_cast<int32_t*>(take(queries * sizeof(int32_t)));
-    angles = reinterpret_cast<float*>(take(spec.query.rope.dims * sizeof(float)));
-    turn = reinterpret_cast<float*>(take(spec.query.rope.dims * sizeof(float)));
-    partials = reinterpret_cast<float*>(
-        take(store::kMostSegments * uint64_t{queries} * record_floats * sizeof(float)));
-    kernel = base;
-  }
-  float* query;
-  int32_t* positions;
-  float *angles, *turn;  // of a position, and from another to it
-  float* partials;       // [parts, queries] records
-  std::byte* kernel;
-};
 
 namespace {
 
@@ -201,41 +156,41 @@ uint32_t Executor::PartsOf(const MixTasks& tasks, uint32_t view, uint32_t tokens
   return count;
 }
 
-// The queries of a view's heads, for rows [begin, end) of the step; `relative`: turned on to the
-// position that they have among the rows kept. Rotations add up, and a logit depends on nothing but
-// the difference of two of them: so turning the query is as good as turning all that it meets.
-void Executor::GatherQueries(const MixTasks& tasks, uint32_t view, uint32_t begin, uint32_t end,
-                             bool relative, const WorkerScratch& scratch) const {
+// The queries of a view's heads. Rotations add up, and a logit depends on nothing but the
+// difference of two of them: so turning the query is as good as turning all that it meets.
+void Executor::GatherQueries(const MixTasks& tasks, const QueryRange& range,
+                             const QueryScratch& scratch) const {
   const BoundAttention& layer = *tasks.layer;
+  const BoundHeads* parts = range.expanded ? layer.expanded : layer.parts;
   const model::RopeSpec& rope = layer.spec->query.rope;
-  const store::LaneSpec& lane = LaneOf(tasks, view);
-  const BoundHeads& turned = layer.parts[layer.parts[1].data != nullptr ? 1 : 0];
-  const uint32_t offset = rope.offset - (&turned == layer.parts ? 0 : layer.spec->query_part());
+  const store::LaneSpec& lane = LaneOf(tasks, range.view);
+  const BoundHeads& turned = parts[parts[1].data != nullptr ? 1 : 0];
+  const uint32_t offset = rope.offset - (&turned == parts ? 0 : layer.spec->query_part());
   const uint32_t place = lane.sinks + lane.left;
   float* query = scratch.query;
   int32_t* positions = scratch.positions;
-  relative = relative && rope.dims != 0;
+  const bool relative = range.relative && rope.dims != 0;
   if (relative) {
     // The query and its angles have the attention factor already.
     ops::RopeAngles(static_cast<int32_t>(place), b_.model->tensors[rope.inverse_frequencies].f32(),
                     rope.dims, 1.0f / rope.attention_factor, scratch.angles);
   }
-  for (uint32_t row = begin; row < end; ++row) {
+  for (uint32_t row = range.begin; row < range.end; ++row) {
     const bool turn = relative && tasks.position + row > place;
     if (turn) {
       const uint32_t at = tasks.position + row - position_;  // in the chunk
       ops::RopeDifference(scratch.angles, layer.query.angles + uint64_t{at} * rope.dims, rope.dims,
                           scratch.turn);
     }
-    for (uint32_t i = layer.view_begin[view]; i < layer.view_begin[view + 1]; ++i) {
-      for (const BoundHeads& part : layer.parts) {
+    for (uint32_t i = range.slot_begin; i < range.slot_end; ++i) {
+      for (const BoundHeads& part : {parts[0], parts[1]}) {
         if (part.data == nullptr) continue;
         std::memcpy(query, HeadOf(part, row, layer.view_heads[i]), part.width * sizeof(float));
-        if (turn && &part == &turned) {
+        if (turn && part.data == turned.data) {
           b_.kernels->pointwise.rope(query + offset, rope.dims, LayoutOf(rope), scratch.turn);
         }
         // What meets rotated keys is rotated as they are.
-        if (lane.rotated && &part == layer.parts) {
+        if (lane.rotated && !range.expanded && part.data == parts[0].data) {
           b_.kernels->hadamard(query, 1, lane.key.width, lane.key.width);
         }
         query += part.width;
@@ -243,6 +198,11 @@ void Executor::GatherQueries(const MixTasks& tasks, uint32_t view, uint32_t begi
       *positions++ = static_cast<int32_t>(tasks.position + row);
     }
   }
+}
+
+Executor::QueryRange Executor::AllHeads(const BoundAttention& layer, uint32_t view, uint32_t begin,
+                                        uint32_t end, bool relative) {
+  return {view, layer.view_begin[view], layer.view_begin[view + 1], begin, end, relative, false};
 }
 
 // Prefill: one view, a tile of tokens with all query heads of the view.
@@ -262,7 +222,7 @@ void Executor::MixTile(const MixTasks& tasks, std::byte* worker, size_t task) {
   const attention::MixSpec mix = MixOf(tasks, view);
   for (uint32_t i = 0; i < count; ++i) {
     if (i == 0 || parts[i].relative != parts[i - 1].relative) {
-      GatherQueries(tasks, view, begin, end, parts[i].relative, scratch);
+      GatherQueries(tasks, AllHeads(layer, view, begin, end, parts[i].relative), scratch);
     }
     b_.kernels->mix(parts[i].rows, mix, scratch.query, spec.key_width(), scratch.positions, queries,
                     FirstRowOf(parts[i], mix, tasks.position + begin), parts[i].rows.rows,
@@ -295,7 +255,7 @@ void Executor::MixSplit(const MixTasks& tasks, std::byte* worker, size_t task) {
   const bool whole = split + 1 < count;  // all parts but the last are one split each
   const MixPart& part = parts[whole ? split : count - 1];
   const LaneView& rows = part.rows;
-  GatherQueries(tasks, view, 0, 1, part.relative, scratch);
+  GatherQueries(tasks, AllHeads(layer, view, 0, 1, part.relative), scratch);
   uint32_t begin = part.begin, end = rows.rows;
   if (!whole) {
     begin = FirstRowOf(part, mix, tasks.position) + (split - (count - 1)) * plan::kSplitRows;
@@ -357,7 +317,7 @@ void Executor::VoteTask(const MixTasks& tasks, std::byte* worker, size_t index) 
   for (uint32_t begin = tasks.rows - voters; begin < tasks.rows; begin += tile) {
     const uint32_t end = std::min(begin + tile, tasks.rows), queries = group * (end - begin);
     const WorkerScratch scratch(worker, spec, queries, tasks.record_floats());
-    GatherQueries(tasks, view, begin, end, false, scratch);
+    GatherQueries(tasks, AllHeads(layer, view, begin, end, false), scratch);
     for (uint32_t i = 0; i < count; ++i) {
       b_.kernels->mix(parts[i].rows, mix, scratch.query, spec.key_width(), scratch.positions,
                       queries, 0, parts[i].rows.rows,
@@ -435,6 +395,7 @@ Status Executor::RunMix(const BoundStep& step) {
   tasks.position = position_ + (tail_ ? row_ : 0);
   tasks.output = step.output;
   const uint32_t views = layer.spec->kv_heads();
+  if (rows_ >= step.step->expand_from) return RunExpanded(step, &tasks);
   if (rows_ > 1) {
     tasks.tile_tokens = std::max(1u, plan::kTileQueries / layer.largest_group);
     tasks.tiles = static_cast<uint32_t>(CeilDiv(rows_, tasks.tile_tokens));

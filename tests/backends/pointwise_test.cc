@@ -184,6 +184,7 @@ TEST_CASE("f16 rows keep denormals, infinities, NaN and ties to even", "[codec]"
 enum class Family {
   kMix,
   kEncodeRow,
+  kDecodeRows,
   kHadamard,
   kMerge,
   kNorm,

@@ -1,7 +1,11 @@
 // Row codecs in blocks of 32 and the Hadamard rotation, portable and of every instruction set.
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <random>
 
 #include "support/block_tester.h"
+#include "support/guarded_memory.h"
 #include "support/kernel_subjects.h"
 
 namespace headroom::test {
@@ -45,6 +49,50 @@ TEST_CASE("rows in blocks decode to within half a step", "[codec]") {
                                                    codec, width, spread, middle);
           INFO(kernels.isa << " " << RowCodecName(codec) << ": " << verdict.Why());
           CHECK(verdict.accepted());
+        }
+      }
+    }
+  }
+}
+
+// Rows begin anywhere and lie further apart than they are wide; what is between them stays.
+TEST_CASE("runs of rows decode as rows by themselves", "[codec]") {
+  constexpr uint32_t kRows = 150, kGap = 3;
+  constexpr float kUntouched = 77.5f;
+  for (const uint32_t width : {1u, 18u, 64u, 100u, 512u}) {
+    for (int c = 0; c < kRowCodecs; ++c) {
+      const auto codec = static_cast<RowCodec>(c);
+      const uint64_t bytes = RowDataBytes(codec, width), metas = RowMetaBytes(codec, width) / 2;
+      std::mt19937 random(width + static_cast<uint32_t>(c));
+      std::normal_distribution<float> normal(0.3f);
+      GuardedMemory data(kRows * bytes, 64), meta(kRows * metas * 2, 64);
+      std::vector<float> row(width), expected(width);
+      for (uint32_t r = 0; r < kRows; ++r) {
+        for (float& x : row) x = normal(random);
+        attention::PortableEncodeRow(codec)(row.data(), width, data.data() + r * bytes,
+                                            meta.as<uint16_t>() + r * metas);
+      }
+      const RowArray rows{codec, width, data.data(), meta.as<uint16_t>()};
+      const GuardedMemory scratch(attention::MixScratchBytes(1, width, width), 64);
+      for (const xnnpack::Kernels& kernels : KernelSubjects()) {
+        INFO(kernels.isa << " " << RowCodecName(codec) << " " << width);
+        for (const auto& [begin, count] : {std::pair(0u, kRows), {7u, 64u}, {149u, 1u}}) {
+          std::vector<float> out(uint64_t{count} * (width + kGap), kUntouched);
+          kernels.decode_rows(rows, begin, count, out.data(), width + kGap, scratch.data());
+          double apart = 0;
+          bool kept = true;
+          for (uint32_t r = 0; r < count; ++r) {
+            const uint64_t at = begin + r;
+            attention::DecodeRow(codec, data.data() + at * bytes, meta.as<uint16_t>() + at * metas,
+                                 width, expected.data());
+            const float* got = out.data() + uint64_t{r} * (width + kGap);
+            for (uint32_t i = 0; i < width; ++i) {
+              apart = std::max(apart, std::abs(double{got[i]} - double{expected[i]}));
+            }
+            for (uint32_t i = width; i < width + kGap; ++i) kept = kept && got[i] == kUntouched;
+          }
+          CHECK(apart < 1e-6);  // one rounding less where the set multiplies and adds at once
+          CHECK(kept);
         }
       }
     }

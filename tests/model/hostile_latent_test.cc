@@ -51,6 +51,7 @@ convert::ModelDescription LatentDescription() {
   spec.value.width = kLatent;
   // Two neighbouring heads share a block.
   spec.value_matrix = {AddMatrix(d, "v_matrix", kHeads / 2 * kValue, kLatent), kHeads / 2, kValue};
+  spec.key_matrix = {AddMatrix(d, "k_matrix", kHeads * kPart, kLatent), kHeads, kPart};
   spec.output = AddMatrix(d, "o", kInput, kHeads * kValue);
   spec.views = {{0, 0, 0}};
   spec.head_map.assign(kHeads, 0);
@@ -90,6 +91,8 @@ TEST_CASE("a latent with a rotated part, shared matrices and factors opens as it
   CHECK(spec.value_width() == kLatent);
   CHECK(spec.value_matrix.blocks == kHeads / 2);
   CHECK(spec.mixed_width() == kValue);
+  CHECK(spec.key_matrix.blocks == kHeads);
+  CHECK(spec.key_matrix.rows == kPart);
   CHECK(spec.views == std::vector<model::ViewHeads>{{0, 0, 0}});
 }
 
@@ -127,6 +130,33 @@ TEST_CASE("group 14: matrices of heads that do not fit their heads are refused",
          Score(g, 1).query_matrix = std::make_unique<fb::WeightT>(*Score(g, 0).query_matrix);
        }},
   });
+}
+
+TEST_CASE("group 14: key matrices that do not turn the query matrix round are refused",
+          "[model][hostile]") {
+  ExpectLatentRefused({
+      {"one row short", kCorrupt, "key matrix of 23 rows is no matrix of 6 rows for each of 4",
+       [](auto& g) { Latent(g).key_matrix->rows = 23; }},
+      {"rows beyond", kCorrupt, "key matrix takes rows 1 + 24 of 24",
+       [](auto& g) { Latent(g).key_matrix->row_begin = 1; }},
+      {"half as many", kCorrupt, "2 blocks of the key matrix beside 4 of the query matrix",
+       [](auto& g) { Latent(g).key_matrix->rows = 12; }},
+      {"not turned round", kCorrupt, "key matrix has 6 columns, its input has 16",
+       [](auto& g) { Latent(g).key_matrix->tensor = Score(g, 0).query_matrix->tensor; }},
+      {"no tensor", kCorrupt, "key matrix -1 is not in",
+       [](auto& g) { Latent(g).key_matrix->tensor = -1; }},
+      {"values of a part of the latent", kUnsupported,
+       "keys and values are not all made of a latent",
+       [](auto& g) {
+         Latent(g).value_width = 12;
+         Latent(g).value_matrix->tensor = LatentQuery(g).weight->tensor;
+         Latent(g).value_matrix->rows = 10;
+       }},
+  });
+  ExpectRefused(
+      {{"beside keys of their own", kUnsupported, "not all made of a latent", [](auto& g) {
+          Projection(g).key_matrix = std::make_unique<fb::WeightT>(*Projection(g).output);
+        }}});
 }
 
 TEST_CASE("group 14: queries whose parts do not fit are refused", "[model][hostile]") {

@@ -287,5 +287,26 @@ TEST_CASE("a window shorter than the context bounds its layer", "[plan][solve]")
   CHECK(small.state_bytes == large.state_bytes);
 }
 
+TEST_CASE("latents expand from where that takes fewer operations", "[plan]") {
+  TinyModel model({kUnlimited});
+  model.AddTensor("key_matrix", 16 * 128, 512);
+  model::AttentionSpec spec;  // DeepSeek-V2-Lite's
+  spec.query_heads = 16;
+  spec.query.width = 128 + 64;
+  spec.query.matrix = {{5, 0, 16 * 512, model::kNone}, 16, 512};
+  spec.key = {1, 512, {}, {}, {}};
+  spec.tail = {1, 64, {}, {}, {}};
+  spec.value.width = 512;
+  spec.value_matrix = {{5, 0, 16 * 128, model::kNone}, 16, 128};
+  CHECK(ExpandFrom(model, spec) == kUnlimited);  // no matrix to do it with
+  spec.key_matrix = spec.value_matrix;
+  // (2 * 512 + 64) - (192 + 128) = 768 fewer for every query, 512 * 256 more for every row.
+  CHECK(ExpandFrom(model, spec) == 171);
+  model.tensors[5].dtype = DType::kI4;
+  CHECK(ExpandFrom(model, spec) == 43);
+  spec.key.width = spec.value.width = spec.query.matrix.rows = 128;
+  CHECK(ExpandFrom(model, spec) == kUnlimited);  // 320 either way
+}
+
 }  // namespace
 }  // namespace headroom::plan

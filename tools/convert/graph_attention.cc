@@ -236,21 +236,36 @@ class AttentionPlanner {
     const std::string source = Source(layer_.latent.names->up) + ".weight";
     const uint64_t both = latent.part + latent.value;
     const uint64_t all = shape_.query_heads * both;
-    std::vector<RowPart> keys, values;
+    HeadParts parts;
     for (uint64_t h = 0; h < shape_.query_heads; ++h) {
-      RowPart key{source, latent.rank, 0, latent.rank, true};
-      key.source_columns = all;
-      key.column_begin = h * both;
-      keys.push_back(std::move(key));
-      values.push_back({source, all, h * both + latent.part, latent.value});
+      RowPart query{source, latent.rank, 0, latent.rank, true};
+      query.source_columns = all;
+      query.column_begin = h * both;
+      parts.queries.push_back(std::move(query));
+      parts.keys.push_back({source, all, h * both, latent.part});
+      parts.values.push_back({source, all, h * both + latent.part, latent.value});
     }
+    AddHeadMatrices(shape_.query_heads, std::move(parts));
+  }
+
+  // Rows of the checkpoint that become the matrices of heads.
+  struct HeadParts {
+    std::vector<RowPart> queries, keys, values;
+  };
+
+  // The one for keys only where making keys and values of a latent can ever be less work for a
+  // query than to meet the latent itself.
+  void AddHeadMatrices(uint32_t blocks, HeadParts parts) {
+    const LatentShape& latent = layer_.latent;
     const WeightFormat format = tensors_.choice().format;
-    spec_.query.matrix = {
-        tensors_.AddParts(Name("query_matrix"), latent.part, std::move(keys), format),
-        shape_.query_heads, latent.rank};
-    spec_.value_matrix = {
-        tensors_.AddParts(Name("value_matrix"), latent.rank, std::move(values), format),
-        shape_.query_heads, latent.value};
+    const auto add = [&](const char* what, uint32_t columns, std::vector<RowPart>& rows,
+                         uint32_t of_block) -> model::HeadMatrix {
+      return {tensors_.AddParts(Name(what), columns, std::move(rows), format), blocks, of_block};
+    };
+    spec_.query.matrix = add("query_matrix", latent.part, parts.queries, latent.rank);
+    spec_.value_matrix = add("value_matrix", latent.rank, parts.values, latent.value);
+    if (2 * latent.rank <= latent.part + latent.value) return;
+    spec_.key_matrix = add("key_matrix", latent.rank, parts.keys, latent.part);
   }
 
   // ---- A latent for all heads beside one rotated key for each KV head
@@ -291,22 +306,18 @@ class AttentionPlanner {
   void AddGroupMatrices() {
     const LatentShape& latent = layer_.latent;
     const std::string up = Source(latent.names->up);
-    std::vector<RowPart> keys, values;
-    for (uint64_t g = 0; g < latent.key_heads; ++g) {
-      RowPart key{up + "up_k.weight", latent.rank, 0, latent.rank, true};
-      key.source_columns = uint64_t{latent.key_heads} * latent.part;
-      key.column_begin = g * latent.part;
-      keys.push_back(std::move(key));
-    }
+    const uint64_t key_rows = uint64_t{latent.key_heads} * latent.part;
     const uint64_t value_rows = uint64_t{latent.key_heads} * latent.value;
-    values.push_back({up + "up_v.weight", value_rows, 0, value_rows});
-    const WeightFormat format = tensors_.choice().format;
-    spec_.query.matrix = {
-        tensors_.AddParts(Name("query_matrix"), latent.part, std::move(keys), format),
-        latent.key_heads, latent.rank};
-    spec_.value_matrix = {
-        tensors_.AddParts(Name("value_matrix"), latent.rank, std::move(values), format),
-        latent.key_heads, latent.value};
+    HeadParts parts;
+    for (uint64_t g = 0; g < latent.key_heads; ++g) {
+      RowPart query{up + "up_k.weight", latent.rank, 0, latent.rank, true};
+      query.source_columns = key_rows;
+      query.column_begin = g * latent.part;
+      parts.queries.push_back(std::move(query));
+    }
+    parts.keys.push_back({up + "up_k.weight", key_rows, 0, key_rows});
+    parts.values.push_back({up + "up_v.weight", value_rows, 0, value_rows});
+    AddHeadMatrices(latent.key_heads, std::move(parts));
   }
 
   TensorPlanner& tensors_;

@@ -256,6 +256,7 @@ std::unique_ptr<fb::ProjectionT> MakeProjection(const model::AttentionSpec& spec
   }
   MakeMaps(spec, *out);
   out->value_matrix = ToSchema(spec.value_matrix);
+  out->key_matrix = ToSchema(spec.key_matrix);
   out->output = ToSchema(spec.output);
   return out;
 }

@@ -16,6 +16,7 @@
 #include "headroom/report.h"
 #include "model/container.h"
 #include "model/model.h"
+#include "plan/expand.h"
 
 namespace headroom::cli {
 namespace {
@@ -318,7 +319,7 @@ void PrintWeightSummary(const model::Model& model) {
   }
 }
 
-std::string AttentionLine(const model::AttentionSpec& spec) {
+std::string AttentionLine(const model::Model& model, const model::AttentionSpec& spec) {
   char text[256];
   std::snprintf(text, sizeof(text),
                 "%" PRIu32 " query heads on %" PRIu32 " KV heads, key %" PRIu32 ", value %" PRIu32
@@ -330,6 +331,9 @@ std::string AttentionLine(const model::AttentionSpec& spec) {
     line += ", rows of attention " + std::to_string(spec.source_attention);
   } else if (!spec.value.present()) {
     line += ", latent " + std::to_string(spec.key.width);
+  }
+  if (const uint32_t from = plan::ExpandFrom(model, spec); from != kUnlimited) {
+    line += ", expanded for " + std::to_string(from) + " tokens at once or more";
   }
   if (spec.left != kUnlimited) line += ", window " + std::to_string(uint64_t{spec.left} + 1);
   if (spec.sinks > 0) line += ", sinks " + std::to_string(spec.sinks);
@@ -343,9 +347,10 @@ std::string AttentionLine(const model::AttentionSpec& spec) {
 void PrintAttention(const model::Model& model) {
   const char* label = "attention";
   for (size_t begin = 0; begin < model.attentions.size();) {
-    const std::string line = AttentionLine(model.attentions[begin]);
+    const std::string line = AttentionLine(model, model.attentions[begin]);
     size_t end = begin + 1;
-    while (end < model.attentions.size() && AttentionLine(model.attentions[end]) == line) ++end;
+    while (end < model.attentions.size() && AttentionLine(model, model.attentions[end]) == line)
+      ++end;
     if (end - begin == 1)
       std::printf("%-14s layer %zu: %s\n", label, begin, line.c_str());
     else

@@ -25,6 +25,7 @@ Kernels PortableKernels() {
           {PortableEncodeRow(RowCodec::kF32), PortableEncodeRow(RowCodec::kF16),
            PortableEncodeRow(RowCodec::kI8Token), PortableEncodeRow(RowCodec::kBlock8),
            PortableEncodeRow(RowCodec::kBlock4)},
+          attention::PortableDecodeRows(),
           attention::PortableMerge(),
           attention::PortableHadamard(),
           ops::PortablePointwise(),

@@ -12,6 +12,7 @@ struct Kernels {
   attention::MixKernel mix;
   attention::RowScoresKernel row_scores;
   attention::EncodeRowKernel encode_row[kRowCodecs];  // by RowCodec
+  attention::DecodeRowsKernel decode_rows;
   attention::MergeKernel merge;
   attention::HadamardKernel hadamard;
   ops::PointwiseKernels pointwise;

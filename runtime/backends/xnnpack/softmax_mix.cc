@@ -25,6 +25,16 @@ void Mix(const LaneView& lane, const MixSpec& spec, const float* q, uint32_t q_s
   const auto mix = few ? DecodeMix : TileMix;
   mix(lane, spec, q, q_stride, query_positions, queries, row_begin, row_end, partials, scratch);
 }
+
+void DecodeAll(const RowArray& rows, uint32_t begin, uint32_t count, float* out, uint32_t stride,
+               std::byte* scratch) {
+  const DecodeRowsFn decode = DecodeRowsOf(rows.codec);
+  for (const uint32_t end = begin + count; begin < end; begin += kMixBlockRows) {
+    const RowBlock block{begin, std::min(end - begin, kMixBlockRows), {}, false, nullptr, 0};
+    decode(rows, block, nullptr, reinterpret_cast<float*>(scratch), out, stride);
+    out += uint64_t{block.rows} * stride;
+  }
+}
 #endif  // HWY_TARGET != HWY_SSE2
 
 void FillMix(Kernels& kernels) {
@@ -32,9 +42,11 @@ void FillMix(Kernels& kernels) {
   // x86 without AVX2 takes the portable definition: not worth its share of the library's size.
   kernels.mix = attention::PortableMix();
   kernels.row_scores = attention::PortableRowScores();
+  kernels.decode_rows = attention::PortableDecodeRows();
 #else
   kernels.mix = Mix;
   kernels.row_scores = RowScores;
+  kernels.decode_rows = DecodeAll;
 #endif
   kernels.isa = hwy::TargetName(HWY_TARGET);
 }
