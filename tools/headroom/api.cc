@@ -162,10 +162,9 @@ SessionHandle Fork(const hr_session* session) {
   return SessionHandle(fork);
 }
 
-std::vector<std::string> ProfileNames(const hr_model* model) {
+std::vector<std::string> StoredProfileNames(const hr_model* model) {
   size_t count = 0;
   Check(hr_model_profile_count(model, &count), hr_error{}, "cannot count profiles");
-  if (count == 0) return {"f16", "int8", "int4/32"};
   std::vector<std::string> names;
   for (size_t i = 0; i < count; ++i) {
     const char* name = nullptr;
@@ -173,6 +172,12 @@ std::vector<std::string> ProfileNames(const hr_model* model) {
     Check(hr_model_profile_name(model, i, &name, &error), error, "cannot name a profile");
     names.emplace_back(name);
   }
+  return names;
+}
+
+std::vector<std::string> ProfileNames(const hr_model* model) {
+  std::vector<std::string> names = StoredProfileNames(model);
+  if (names.empty()) names = {"f16", "int8", "int4/32"};
   return names;
 }
 

@@ -57,7 +57,9 @@ SessionHandle CreateSession(hr_model* model, const hr_session_options& options,
 // A second session with the same state.
 SessionHandle Fork(const hr_session* session);
 hr_session_stats StatsOf(const hr_session* session);
-// Of the model file, best first; f16, int8 and int4/32 when it has none.
+// Of the model file, best first.
+std::vector<std::string> StoredProfileNames(const hr_model* model);
+// The same; f16, int8 and int4/32 when it has none.
 std::vector<std::string> ProfileNames(const hr_model* model);
 
 // `flags` are HR_TOKENIZE_*.

@@ -9,6 +9,7 @@
 #include "headroom/bytes.h"
 #include "headroom/command.h"
 #include "headroom/options.h"
+#include "headroom/profile_list.h"
 #include "headroom/report.h"
 
 namespace headroom::cli {
@@ -131,6 +132,7 @@ int Plan(const PlanArguments& arguments, bool json) {
   const hr_model_facts facts = FactsOf(model.get());
   const hr_session_options& options = arguments.session.options;
   const hr_plan_report plan = PlanOf(model.get(), options);
+  const ProfileList profiles = ListProfiles(model.get(), options, plan);
   std::vector<hr_plan_layer> layers;
   if (json || arguments.layers) {
     // The same context and cache type for each layer, also where they were left to the planner.
@@ -145,6 +147,7 @@ int Plan(const PlanArguments& arguments, bool json) {
                {"budget_bytes", options.budget_bytes},
                {"private_budget_bytes", options.private_budget_bytes},
                {"plan", PlanJson(plan)},
+               {"profiles", ProfileListJson(profiles)},
                {"layers", LayersJson(layers)}});
   } else {
     std::printf(
@@ -152,6 +155,7 @@ int Plan(const PlanArguments& arguments, bool json) {
         PlanTable(plan, options, !arguments.model.ResolvedCacheDirectory().empty()).c_str());
     if (arguments.layers) PrintLayers(layers);
     PrintVerdict(model.get(), plan, options);
+    std::printf("%s", ProfileTable(profiles).c_str());
   }
   return plan.fits ? kOk : kDoesNotFit;
 }

@@ -101,12 +101,19 @@ Json FactsJson(const hr_model_facts& facts) {
           {"has_tokenizer", facts.has_tokenizer}};
 }
 
+Json QualityJson(const hr_plan_report& plan) {
+  if (plan.quality_task[0] == '\0') return nullptr;
+  return {
+      {"task", plan.quality_task}, {"value", plan.quality}, {"reference", plan.quality_reference}};
+}
+
 Json PlanJson(const hr_plan_report& plan) {
   return {{"fits", plan.fits},
           {"missing_bytes", plan.missing_bytes},
           {"context_tokens", plan.context_tokens},
           {"max_context_tokens", plan.max_context_tokens},
           {"kv", plan.profile},
+          {"quality", QualityJson(plan)},
           {"better_kv", plan.better_profile},
           {"better_bytes", plan.better_bytes},
           {"chunk_tokens", plan.chunk_tokens},

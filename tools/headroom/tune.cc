@@ -475,9 +475,9 @@ std::vector<convert::MeasuredProfile> ProfilesOf(const TuneReport& report) {
 }
 
 void Print(const TuneReport& report) {
-  std::printf("%s\n%zu roles for each of %zu heads or layers, by %s; judged by %s\n\n",
+  std::printf("%s\n%zu roles for each of %zu heads or layers, by %s; judged by %s; context %u\n\n",
               report.model.c_str(), report.roles.size(), report.units.size(),
-              report.yardstick.c_str(), report.judge.c_str());
+              report.yardstick.c_str(), report.judge.c_str(), report.context_tokens);
   std::printf("%-8s %10s %7s %8s %10s  %s\n", "profile", "state", "of f16", "needles", "KL",
               "cache of the heads");
   for (const TunedProfile& profile : report.profiles) {
