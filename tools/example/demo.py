@@ -54,8 +54,14 @@ def show_costs(program, budget, run):
     table = subprocess.run([program, "plan", MODEL, "--budget", budget, "--context", str(plan["context_tokens"])],
                            stdout=subprocess.PIPE, text=True, check=True).stdout
     print("\nPlan, made before anything was allocated")
-    for line in table.splitlines()[1:-1]:
+    lines = table.splitlines()[1:]
+    end = next(i for i, line in enumerate(lines) if line.startswith("  total"))
+    for line in lines[:end + 1]:
         print("  " + line)
+    if plan["quality"]:
+        quality = plan["quality"]
+        print(f"  the cache {plan['kv']} was measured, {quality['task']}: {quality['value']:.0%} right, "
+              f"{quality['reference']:.0%} with nothing compressed")
     print("Measured")
     print(f"  arenas           {mib(measured['arena_touched_bytes']):>10}   touched, of "
           f"{mib(measured['arena_peak_bytes'])} allocated once and {mib(measured['arena_planned_bytes'])} planned")
@@ -73,7 +79,7 @@ def show_speed(runs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--program", required=True, help="path of headroom")
-    parser.add_argument("--budget", default="10M", help="bytes for everything (default 10M)")
+    parser.add_argument("--budget", default="8M", help="bytes for everything (default 8M)")
     options = parser.parse_args()
     with open(os.path.join(HERE, "demo.txt"), encoding="utf-8") as file:
         text = file.read()
