@@ -365,8 +365,9 @@ void PrintProfiles(const model::Model& model) {
   for (const model::ProfileSpec& profile : model.profiles) {
     std::printf("%-14s %-10s", label, EscapeControls(profile.name).c_str());
     for (const model::QualitySpec& quality : profile.quality) {
-      std::printf(" %.3g (%.3g): %s;", static_cast<double>(quality.value),
-                  static_cast<double>(quality.reference), EscapeControls(quality.task).c_str());
+      std::printf(" %.3g (%.3g): %s, context %u;", static_cast<double>(quality.value),
+                  static_cast<double>(quality.reference), EscapeControls(quality.task).c_str(),
+                  quality.context_tokens);
     }
     std::printf("\n");
     label = "";
