@@ -1,7 +1,12 @@
 // Softmax kernels, portable and of every instruction set, against the oracle; and what must hold
 // without one.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <catch2/catch_test_macros.hpp>
+#include <csignal>
 #include <span>
+#include <string>
 
 #include "support/kernel_subjects.h"
 #include "support/mix_grid.h"
@@ -11,6 +16,8 @@ namespace {
 
 constexpr uint32_t kPairedCases = 64;
 constexpr RowCodec kFloatCodecs[] = {RowCodec::kF32, RowCodec::kF16};
+constexpr RowCodec kBlockAndFloatCodecs[] = {RowCodec::kF32, RowCodec::kF16, RowCodec::kBlock8,
+                                             RowCodec::kBlock4};
 
 xnnpack::Kernels Best() { return xnnpack::BestKernels(); }
 
@@ -284,6 +291,61 @@ TEST_CASE("NaN in a visible row reaches the result", "[mix][property]") {
         return verdict;
       },
       kFloatCodecs);  // int8 rows cannot hold NaN
+}
+
+// --- which way codes multiply
+// -----------------------------------------------------------------------------
+
+#if defined(__aarch64__)
+// Whether this CPU executes SDOT: tried in a child.
+bool CpuHasDot() {
+  const pid_t child = fork();
+  if (child == 0) {
+    signal(SIGILL, [](int) { _exit(1); });
+    __asm__ volatile(".inst 0x4e809400" ::: "v0");  // sdot v0.4s, v0.16b, v0.16b
+    _exit(0);
+  }
+  int status = 1;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+#endif
+
+// What the kernels for this CPU have to report, by other means than their own.
+std::string ExpectedProducts() {
+#if defined(__aarch64__)
+  return CpuHasDot() ? "i8 x i8" : "f32";
+#elif defined(__x86_64__)
+  const bool quads = __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("gfni") &&
+                     __builtin_cpu_supports("vaes");
+  if (quads) return "u8 x i8";
+  return __builtin_cpu_supports("avx2") ? "i16" : "f32";
+#else
+  return "f32";
+#endif
+}
+
+TEST_CASE("rows of codes multiply in integers where the CPU can", "[mix][products]") {
+  CHECK(Best().code_products == ExpectedProducts());
+}
+
+TEST_CASE("what kernels report about codes is what they do", "[mix][products]") {
+  // Integers show: elements of a query that are a millionth of its largest count for nothing.
+  ForEachSubject(
+      [](const xnnpack::Kernels& kernels, RowCodec codec) {
+        Bench bench(codec, 1);
+        for (uint32_t r = 0; r < bench.rows; ++r) bench.k[r * bench.width] = 0.0f;
+        for (uint32_t i = 0; i < bench.q.size(); ++i) bench.q[i] = i % bench.width == 0 ? 1e6f : 1;
+        Bench bare = bench;
+        for (float& x : bare.q) x = x == 1.0f ? 0.0f : x;
+        const bool unnoticed =
+            bench.Attend(kernels, 0, 1, 149, {}) == bare.Attend(kernels, 0, 1, 149, {});
+        const bool integers = IsCoded(codec) && std::string(kernels.code_products) != "f32";
+        Verdict verdict;
+        verdict.Check(unnoticed, integers, 0, kernels.code_products);
+        return verdict;
+      },
+      kBlockAndFloatCodecs);  // int8 rows keep a minimum, which meets the sum of a query in f32
 }
 
 // --- merge

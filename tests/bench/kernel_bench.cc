@@ -352,11 +352,14 @@ int Main(int argc, char** argv) {
     }
   }
   const xnnpack::Kernels& kernels = xnnpack::BestKernels();
-  if (options.json) std::printf("{\"isa\":\"%s\",\"results\":[\n", kernels.isa);
+  if (options.json)
+    std::printf("{\"isa\":\"%s\",\"codes\":\"%s\",\"results\":[\n", kernels.isa,
+                kernels.code_products);
   if (!options.json)
     std::printf(
-        "%s; gqa: 32 query heads on 8 lanes of width 64; mla: 16 heads on a latent of 512 + 64\n",
-        kernels.isa);
+        "%s, codes as %s; gqa: 32 query heads on 8 lanes of width 64; mla: 16 heads on a latent of "
+        "512 + 64\n",
+        kernels.isa, kernels.code_products);
   const std::vector<uint64_t> stream(size_t{32} << 20, 1);  // 256 MiB
   const std::vector<uint32_t> all_rows =
       options.rows > 0 ? std::vector<uint32_t>{options.rows} : std::vector<uint32_t>{4096, 16384};

@@ -5,6 +5,9 @@
 // NEON with the bf16 and dot-product extensions. Left out, because every set costs compile time and
 // 60 KB: sets between SSE2 and AVX2; AVX-512 without VNNI (servers; they take AVX2); Sapphire
 // Rapids and Zen 4 (nothing here uses what they add); SVE (its vectors cannot be kept in arrays).
+//
+// Many Arm CPUs have dot products without bf16 (Cortex-A76, Apple M1), for which Highway knows no
+// target: softmax_mix_dot.cc compiles attention once more for them.
 #pragma once
 
 #define HWY_WANT_AVX3_DL
@@ -17,6 +20,7 @@
 namespace headroom::xnnpack {
 
 void FillMixKernels(Kernels& kernels);        // softmax_mix.cc
+void FillDotMixKernels(Kernels& kernels);     // softmax_mix_dot.cc; nothing where the CPU lacks it
 void FillRowCodecKernels(Kernels& kernels);   // row_codec.cc
 void FillHadamardKernels(Kernels& kernels);   // hadamard.cc
 void FillPointwiseKernels(Kernels& kernels);  // pointwise.cc

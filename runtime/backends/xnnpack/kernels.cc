@@ -7,6 +7,7 @@ namespace headroom::xnnpack {
 Kernels ResolveKernels() {
   Kernels kernels = {};
   FillMixKernels(kernels);
+  FillDotMixKernels(kernels);
   FillRowCodecKernels(kernels);
   FillHadamardKernels(kernels);
   FillPointwiseKernels(kernels);
@@ -29,7 +30,8 @@ Kernels PortableKernels() {
           attention::PortableMerge(),
           attention::PortableHadamard(),
           ops::PortablePointwise(),
-          "portable"};
+          "portable",
+          "f32"};
 }
 
 }  // namespace headroom::xnnpack

@@ -17,6 +17,8 @@ struct Kernels {
   attention::HadamardKernel hadamard;
   ops::PointwiseKernels pointwise;
   const char* isa;  // name of the dispatched instruction set, for reports
+  // How few queries multiply with rows of codes, for reports: "f32", "i16", "u8 x i8", "i8 x i8".
+  const char* code_products;
 };
 
 // Resolved once per process for the CPU it runs on. Thread-safe.

@@ -2,10 +2,11 @@
 //
 // A block of rows goes through three passes while it is in the first-level cache: scores (dot
 // products of four rows with up to four queries at once, so that sixteen sums share one reduction),
-// online softmax, and the weighted sum of values. rows of codes on x86 multiply in 16-bit
-// integers: queries are quantised to 15 bits per query, weights to 15 bits per block, two orders of
-// magnitude finer than the codes. The codec of the keys decides the first pass and that of the
-// values the last, each through a table. Keys in two parts score in two states, added up.
+// online softmax, and the weighted sum of values. Rows of codes multiply in integers where the
+// CPU has sums of such products: queries are quantised to 15 bits per query, weights to 15 bits per
+// block, two orders of magnitude finer than the codes. The codec of the keys decides the first pass
+// and that of the values the last, each through a table. Keys in two parts score in two states,
+// added up.
 #if defined(HR_SOFTMAX_MIX_DECODE_INL_H_) == defined(HWY_TARGET_TOGGLE)  // NOLINT: per target
 #ifdef HR_SOFTMAX_MIX_DECODE_INL_H_
 #undef HR_SOFTMAX_MIX_DECODE_INL_H_
@@ -200,8 +201,9 @@ HWY_INLINE void EndDecode(const DecodeState& state, const RowArray& values, floa
 // Whether few queries of a latent go this way: where its codes multiply in integers. Of floats the
 // tile kernel makes more, as it decodes a row once for all queries.
 HWY_INLINE bool DecodesLatent(const LaneView& lane, uint32_t queries) {
-  return HR_MIX_I16 && lane.values.data == nullptr && lane.values.width == lane.keys.width &&
-         lane.keys.codec >= RowCodec::kI8Token && queries <= kLatentQueries;
+  return kIntegerRows<RowCodec::kI8Token> && lane.values.data == nullptr &&
+         lane.values.width == lane.keys.width && lane.keys.codec >= RowCodec::kI8Token &&
+         queries <= kLatentQueries;
 }
 
 // For up to kDecodeQueries queries over keys in one part and values in rows of their own, and for

@@ -189,7 +189,7 @@ HWY_INLINE void ScoreTileBlocks(const uint8_t* rows, size_t row_bytes, size_t bl
   StoreSums<kQueries, kQuads>(acc, scores);
 }
 
-#if HR_MIX_I16 && !HR_MIX_QUADS
+#if HR_MIX_I16 && !HR_QUADS
 // As above in integers inside a block, in float across blocks.
 template <RowCodec kCodec, size_t kQueries, size_t kQuads>
 HWY_INLINE void ScoreTileBlocksI16(const uint8_t* rows, size_t row_bytes, size_t blocks,
@@ -237,7 +237,7 @@ HWY_INLINE void ScoreTileBlocksI16(const uint8_t* rows, size_t row_bytes, size_t
   }
   StoreSums<kQueries, kQuads>(acc, scores);
 }
-#endif  // HR_MIX_I16 && !HR_MIX_QUADS
+#endif  // HR_MIX_I16 && !HR_QUADS
 
 // Rows of one block of the cache, and where their scales lie.
 struct KeyRows {
@@ -260,7 +260,7 @@ HWY_INLINE void ScoreAnyTile(const KeyRows& keys, const DecodeState& state, size
                                           state.q_stride, scores);
   }
 #endif
-#if HR_MIX_I16 && !HR_MIX_QUADS
+#if HR_MIX_I16 && !HR_QUADS
   if constexpr (kInBlocks<kCodec>) {
     return ScoreTileBlocksI16<kCodec, kQueries, kQuads>(
         keys.rows, keys.row_bytes, keys.scales_per_row, keys.scales, q16, state.q_stride, scores);
@@ -309,8 +309,8 @@ HWY_INLINE void ScaleCodes(const DecodeState& state, size_t h, size_t rows) {
   float* scores = state.scores + h * kMixBlockRows;
   for (size_t r = 0; r < rows; r += kLanes) {
     VF x = hn::Load(df, scores + r);
-    if constexpr (HR_MIX_I16) x = hn::ConvertTo(df, hn::BitCast(DI(), x));
     if constexpr (kIntegerRows<RowCodec::kI8Token>) {
+      if (!kQuadKeys<RowCodec::kI8Token>) x = hn::ConvertTo(df, hn::BitCast(DI(), x));
       x = hn::Mul(x, hn::Set(df, state.q_scale[h]));
     }
     const VF offset = hn::Mul(hn::Load(df, state.key_minimum + r), q_sum);
@@ -327,14 +327,14 @@ HWY_INLINE void ScaleQueries(const DecodeState& state, size_t h, size_t rows) {
   }
 }
 
-// Calls fn<n>(first) for queries in groups of at most kQueryBlock.
-template <class Fn>
+// Calls fn<n>(first) for queries in groups of at most kMost.
+template <size_t kMost = kQueryBlock, class Fn>
 HWY_INLINE void ForQueryBlocks(size_t queries, const Fn& fn) {
-  for (size_t h = 0; h < queries; h += kQueryBlock) {
-    const size_t count = std::min(queries - h, kQueryBlock);
+  for (size_t h = 0; h < queries; h += kMost) {
+    const size_t count = std::min(queries - h, kMost);
     if (count == 1) fn(std::integral_constant<size_t, 1>(), h);
     if (count == 2) fn(std::integral_constant<size_t, 2>(), h);
-    if constexpr (kQueryBlock > 2) {
+    if constexpr (kMost > 2) {
       if (count == 3) fn(std::integral_constant<size_t, 3>(), h);
       if (count == 4) fn(std::integral_constant<size_t, 4>(), h);
     }
@@ -352,7 +352,7 @@ struct KeyPart {
                 const Ahead& ahead);
 };
 
-// Queries of integer rows in 15 bits; fewer for rows so wide that their sums would leave 32 bits.
+// Queries of integer rows in 15 bits.
 template <RowCodec kCodec>
 HWY_NOINLINE void PrepareQuery(const DecodeState& state, size_t h, const float* from, size_t width,
                                float factor) {
@@ -364,8 +364,7 @@ HWY_NOINLINE void PrepareQuery(const DecodeState& state, size_t h, const float* 
     largest = hn::Max(largest, hn::Abs(x));
   }
   state.q_sum[h] = hn::ReduceSum(df, sum) * factor;
-  const bool fits = width <= 512 || kInBlocks<kCodec>;
-  const float steps = fits ? 32767.0f : 16777216.0f / static_cast<float>(width + 1);
+  const float steps = QuerySteps<kCodec>(width, 32767.0f);
   const float most = hn::ReduceMax(df, largest);
   state.q_scale[h] = most / steps * factor;
   const VF multiplier =
@@ -401,7 +400,7 @@ HWY_NOINLINE void ScoreKeys(const RowArray& keys, const RowBlock& block, const D
   }
   ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
     const Ahead& next = h == 0 ? ahead : Ahead();
-#if HR_MIX_QUADS
+#if HR_QUADS
     if constexpr (kQuadKeys<kCodec>) {
       ScoreQuadRows<kCodec, n()>(rows, row_bytes, block.rows, state, h, next);
     } else
@@ -417,19 +416,24 @@ HWY_NOINLINE void ScoreKeys(const RowArray& keys, const RowBlock& block, const D
   }
 }
 
-HWY_INLINE const KeyPart& KeyPartOf(RowCodec codec) {
-#if HR_MIX_QUADS
-  constexpr auto kBlock8 = PrepareQuadQuery<RowCodec::kBlock8>;
-  constexpr auto kBlock4 = PrepareQuadQuery<RowCodec::kBlock4>;
-#else
-  constexpr auto kBlock8 = PrepareQuery<RowCodec::kBlock8>, kBlock4 = kBlock8;
+template <RowCodec kCodec>
+HWY_INLINE constexpr auto PrepareCoded() {
+#if HR_QUADS
+  if constexpr (kQuadKeys<kCodec>) return PrepareQuadQuery<kCodec>;
 #endif
+  // Blocks are told apart by their rows alone.
+  if constexpr (!kQuadKeys<kCodec>) {
+    return PrepareQuery < kInBlocks<kCodec> ? RowCodec::kBlock8 : kCodec > ;
+  }
+}
+
+HWY_INLINE const KeyPart& KeyPartOf(RowCodec codec) {
   static constexpr KeyPart kParts[kRowCodecs] = {
       {PrepareQuery<RowCodec::kF32>, ScoreKeys<RowCodec::kF32>},
       {PrepareQuery<RowCodec::kF32>, ScoreKeys<RowCodec::kF16>},
-      {PrepareQuery<RowCodec::kI8Token>, ScoreKeys<RowCodec::kI8Token>},
-      {kBlock8, ScoreKeys<RowCodec::kBlock8>},
-      {kBlock4, ScoreKeys<RowCodec::kBlock4>}};
+      {PrepareCoded<RowCodec::kI8Token>(), ScoreKeys<RowCodec::kI8Token>},
+      {PrepareCoded<RowCodec::kBlock8>(), ScoreKeys<RowCodec::kBlock8>},
+      {PrepareCoded<RowCodec::kBlock4>(), ScoreKeys<RowCodec::kBlock4>}};
   return kParts[static_cast<int>(codec)];
 }
 

@@ -6,21 +6,17 @@
 #define HR_SOFTMAX_MIX_STATE_INL_H_
 #endif
 
+#include "backends/xnnpack/quads-inl.h"
 #include "backends/xnnpack/softmax_mix_rows-inl.h"
 
 // Rows of codes multiply in integers where an instruction sums the products of two 16-bit integers
-// into 32 bits (AVX2), and rows in blocks where one does so with four bytes (AVX-512 VNNI).
+// into 32 bits (AVX2), or of four bytes (quads-inl.h). Arm without the latter gains nothing: its
+// 16-bit products are no more per instruction than f32 ones, and on many cores fewer per cycle.
 #undef HR_MIX_I16
-#undef HR_MIX_QUADS
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
 #define HR_MIX_I16 1
 #else
 #define HR_MIX_I16 0
-#endif
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3_DL
-#define HR_MIX_QUADS 1
-#else
-#define HR_MIX_QUADS 0
 #endif
 
 HWY_BEFORE_NAMESPACE();
@@ -33,15 +29,37 @@ inline constexpr size_t kLatentQueries = 16;  // the same for latents in integer
 inline constexpr size_t kQueryBlock = HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM ? 4 : 2;
 inline constexpr size_t kBlocksPerVector = kLanes / 4;  // 128-bit blocks
 
+// Keys, and values, that go four bytes at a time: on Arm all codes, on x86 those that gain over
+// pairs of 16 bits. There, rows with one scale do not, and interleaving four rows of 8 bits costs
+// more than it saves.
+constexpr bool GoAsQuads(RowCodec codec, RowCodec first_on_x86) {
+  return HR_QUADS && codec >= (HWY_ARCH_X86 ? first_on_x86 : RowCodec::kI8Token);
+}
 template <RowCodec kCodec>
-inline constexpr bool kIntegerRows = HR_MIX_I16 &&
-                                     (kCodec == RowCodec::kI8Token || kInBlocks<kCodec>);
-// Keys, and values, that go four bytes at a time. Interleaving four rows of 8 bits costs more than
-// it saves.
+inline constexpr bool kQuadKeys = GoAsQuads(kCodec, RowCodec::kBlock8);
 template <RowCodec kCodec>
-inline constexpr bool kQuadKeys = HR_MIX_QUADS&& kInBlocks<kCodec>;
+inline constexpr bool kQuadValues = GoAsQuads(kCodec, RowCodec::kBlock4);
+// Queries whose sums of values are kept at once: high and low ones of each in four vectors on Arm.
 template <RowCodec kCodec>
-inline constexpr bool kQuadValues = HR_MIX_QUADS&& kCodec == RowCodec::kBlock4;
+inline constexpr size_t kValueQueries = kQuadValues<kCodec>&& HWY_ARCH_ARM ? 2 : kQueryBlock;
+// Keys that multiply in integers in either way.
+template <RowCodec kCodec>
+inline constexpr bool kIntegerRows = kQuadKeys<kCodec> ||
+                                     (HR_MIX_I16 && kCodec >= RowCodec::kI8Token);
+
+// How decode multiplies codes, for reports.
+inline constexpr const char* kCodeProducts = HR_QUADS && HWY_ARCH_X86 ? "u8 x i8"
+                                             : HR_QUADS               ? "i8 x i8"
+                                             : HR_MIX_I16             ? "i16"
+                                                                      : "f32";
+
+// Steps that a query of integer rows is quantised to: `most`, or fewer where the sum over a row so
+// wide would leave 32 bits.
+template <RowCodec kCodec>
+HWY_INLINE constexpr float QuerySteps(size_t width, float most) {
+  const bool fits = width <= 512 || kInBlocks<kCodec>;
+  return fits ? most : std::min(most, 16777216.0f / static_cast<float>(width + 1));
+}
 
 // Everything that lives across blocks, carved out of the caller's scratch.
 struct DecodeState {
@@ -127,7 +145,7 @@ HWY_INLINE hn::Vec<DI16> LoadBlockCodes16(const uint8_t* block, size_t v) {
     const auto pairs = hn::LoadU(d8, block);
     const auto low = hn::And(pairs, hn::Set(d8, uint8_t{15})), high = hn::ShiftRight<4>(pairs);
     const auto eight = hn::Set(d16, int16_t{8});
-#if HR_MIX_QUADS
+#if HR_QUADS
     (void)v;  // a whole block; nothing takes it: such rows go as quads
     const hn::FixedTag<uint8_t, kRowBlock> both;
     return hn::Sub(hn::PromoteTo(d16, hn::Combine(both, high, low)), eight);

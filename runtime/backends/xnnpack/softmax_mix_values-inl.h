@@ -186,9 +186,10 @@ template <RowCodec kCodec, size_t kQueries>
 HWY_NOINLINE void AddBlockColumns(const uint8_t* rows, size_t row_bytes, size_t count,
                                   const DecodeState& state, size_t first_query, size_t column,
                                   const Ahead& ahead) {
-#if HR_MIX_QUADS
+#if HR_QUADS
   if constexpr (kQuadValues<kCodec>) {
-    AddQuadColumns<kQueries>(rows, row_bytes, count, state, first_query, column, ahead);
+    AddQuads<kCodec, kQueries>(rows, row_bytes, count, state, first_query, column, kRowBlock,
+                               ahead);
     return;
   }
 #endif
@@ -238,8 +239,8 @@ HWY_INLINE void WeighRows(const DecodeState& state, size_t h, const float* scale
   for (size_t r = 0; r < rows; r += kLanes) {
     hn::Store(hn::Mul(hn::Load(df, p + r), hn::Load(df, scales + r)), df, weights + r);
   }
-#if HR_MIX_QUADS
-  if constexpr (kQuadValues<kCodec>) return QuantiseQuadWeights(state, h, rows);
+#if HR_QUADS
+  if constexpr (kQuadValues<kCodec>) return QuantiseQuadWeights<kCodec>(state, h, rows);
 #endif
 #if HR_MIX_I16
   QuantiseWeights(state, h, rows);
@@ -295,7 +296,13 @@ HWY_NOINLINE void AddI8TokenValues(const RowArray& values, const RowBlock& block
   }
   const uint8_t* rows = RowAt<kCodec>(values, block.begin);
   const size_t row_bytes = RowDataBytes(kCodec, values.width);
-  ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
+  ForQueryBlocks<kValueQueries<kCodec>>(state.queries, [&](auto n, size_t h) HWY_ATTR {
+#if HR_QUADS
+    if constexpr (kQuadValues<kCodec>) {
+      return AddQuads<kCodec, n()>(rows, row_bytes, block.rows, state, h, 0, values.width,
+                                   h == 0 ? ahead : Ahead());
+    }
+#endif
 #if HR_MIX_I16
     AddValuesI16<n()>(rows, row_bytes, values.width, block.rows, state, h,
                       h == 0 ? ahead : Ahead());
@@ -319,7 +326,7 @@ HWY_NOINLINE void AddBlockValues(const RowArray& values, const RowBlock& block,
     float* scales = state.value_scale + b * kMixBlockRows;
     ClearHidden(visible, block.rows, scales);
     for (size_t h = 0; h < state.queries; ++h) WeighRows<kCodec>(state, h, scales, block.rows);
-    ForQueryBlocks(state.queries, [&](auto n, size_t h) HWY_ATTR {
+    ForQueryBlocks<kValueQueries<kCodec>>(state.queries, [&](auto n, size_t h) HWY_ATTR {
       AddBlockColumns<kCodec, n()>(rows, row_bytes, block.rows, state, h, b * kRowBlock,
                                    h == 0 && b == 0 ? ahead : Ahead());
     });
@@ -340,8 +347,7 @@ HWY_INLINE AddValuesFn AddValuesOf(RowCodec codec) {
 
 // Where the sum of channel c lies in o.
 HWY_INLINE size_t ValueOrder(RowCodec codec, size_t c) {
-  const bool quads = HR_MIX_QUADS && codec == RowCodec::kBlock4;
-  if (HR_MIX_I16 && codec >= RowCodec::kI8Token && !quads) {
+  if (HR_MIX_I16 && codec >= RowCodec::kI8Token && !GoAsQuads(codec, RowCodec::kBlock4)) {
     // Inside a group of 2 * kLanes channels: block of 8 channels, then which half of it, then lane.
     const size_t group = c / (2 * kLanes) * (2 * kLanes), k = c % (2 * kLanes);
     return group + (k % 8 / 4) * kLanes + k / 8 * 4 + k % 4;
