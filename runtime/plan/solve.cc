@@ -343,9 +343,13 @@ Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts
   plan.weight_bytes = DirectBytes(model, lowered, facts, unpacked, chunk);
   plan.runtime_bytes = kRuntimeBytes + kRuntimeBytesPerDense * lowered.dense.size() +
                        kRuntimeBytesPerThread * limits.threads + limits.caller_table_bytes;
-  plan.decode_read_bytes = plan.packed_bytes + plan.state_bytes;
+  plan.decode_read_bytes =
+      plan.packed_bytes + std::min(store::ReadBytes(plan.layers), kMostBytes * 2);
   for (size_t i = 0; i < unpacked.size(); ++i) {
     if (unpacked[i]) plan.decode_read_bytes += TensorBytes(model.tensors[i]);
+  }
+  for (const int32_t id : lowered.direct_tensors) {
+    if (!unpacked[id]) plan.decode_read_bytes += TensorBytes(model.tensors[id]);
   }
   plan.decode_read_bytes -= UnreadBytes(model, lowered, facts);
 

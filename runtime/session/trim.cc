@@ -71,6 +71,7 @@ uint64_t Session::SmallerStateBytes(uint32_t context, size_t profile) const {
 // in the scratch that steps use. Activations and scratch stay as they are: the executor is bound to
 // them.
 void Session::ShrinkState(uint32_t context, size_t profile, uint64_t state_bytes) {
+  plan_.decode_read_bytes -= store::ReadBytes(plan_.layers);
   plan_.state_bytes_per_token = 0;
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
     uint32_t head = 0;
@@ -92,7 +93,7 @@ void Session::ShrinkState(uint32_t context, size_t profile, uint64_t state_bytes
   plan_.state_bytes = state_bytes;
   plan_.private_bytes -= saved;
   plan_.total_bytes -= saved;
-  plan_.decode_read_bytes -= saved;
+  plan_.decode_read_bytes += store::ReadBytes(plan_.layers);
   arena_.ShrinkTo(plan_.arena_bytes() + plan_.state_bytes);
 }
 

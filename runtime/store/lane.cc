@@ -107,6 +107,15 @@ uint64_t LayerBytesPerToken(const LayerSpec& spec) {
   return bytes;
 }
 
+uint64_t ReadBytes(std::span<const LayerSpec> layers) {
+  uint64_t bytes = 0;
+  for (const LayerSpec& layer : layers) {
+    const bool own = layer.source < 0;
+    bytes = SaturatingAdd(bytes, LayerBytes(own ? layer : layers[size_t(layer.source)]));
+  }
+  return bytes;
+}
+
 uint32_t LongestLane(const LayerSpec& spec) {
   uint32_t rows = 0;
   for (const LaneGroup& group : spec.groups) {

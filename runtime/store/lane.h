@@ -83,6 +83,8 @@ uint64_t GroupBytes(const LaneGroup& group);
 uint64_t LayerBytes(const LayerSpec& spec);
 // What one more row of context adds (0 for a ring).
 uint64_t LayerBytesPerToken(const LayerSpec& spec);
+// What a step reads of full lanes: those that several layers share, once for each.
+uint64_t ReadBytes(std::span<const LayerSpec> layers);
 // Rows of the layer's longest lane, exact ones included.
 uint32_t LongestLane(const LayerSpec& spec);
 

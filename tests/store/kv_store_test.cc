@@ -120,6 +120,9 @@ TEST_CASE("bytes follow the formula of the codecs", "[store]") {
   CHECK(LayerBytes(Dense(128, RowCodec::kI8Token)) == kHeads * (640 + 384 + 2 * 512));
   CHECK(LayerBytesPerToken(Dense(128, RowCodec::kF16)) == kHeads * (10 + 6));
   CHECK(LayerBytesPerToken(Ring(20, 0, 1000, 5)) == 0);
+  // A layer that reads the rows of another has none, and reads as much.
+  const LayerSpec layers[] = {Dense(128), Ring(20, 0, 1000, 5), {{}, 0}};
+  CHECK(ReadBytes(layers) == 2 * LayerBytes(layers[0]) + LayerBytes(layers[1]));
 }
 
 TEST_CASE("a ring keeps sinks and every row a chunk's window needs after it wraps",
