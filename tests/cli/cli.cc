@@ -117,4 +117,21 @@ void WriteFile(const std::string& path, const std::string& text) {
   std::ofstream(path, std::ios::binary) << text;
 }
 
+std::string TwoLetterCheckpoint(const std::string& name, const std::string& golden) {
+  const std::string folder = Scratch(name);
+  std::filesystem::copy(Source("tests/golden/" + golden), folder);
+  WriteFile(folder + "/tokenizer.json",
+            R"({"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]},)"
+            R"("pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}})");
+  return folder;
+}
+
+std::string TwoLetterText(const std::string& name) {
+  const std::string path = Scratch(name);
+  std::string text;
+  for (int i = 0; i < 600; ++i) text += i % 3 == 0 || i % 7 == 0 ? "a" : "b";
+  WriteFile(path, text);
+  return path;
+}
+
 }  // namespace headroom::cli_test

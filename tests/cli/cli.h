@@ -41,6 +41,11 @@ std::string Source(const std::string& path);
 // A fresh path in the scratch folder of this test program.
 std::string Scratch(const std::string& name);
 
+// A folder with a golden checkpoint of that name and a tokenizer that knows "a", "b" and "ab"; a
+// file with 600 such letters.
+std::string TwoLetterCheckpoint(const std::string& name, const std::string& golden = "llama-gqa");
+std::string TwoLetterText(const std::string& name);
+
 std::string ReadFile(const std::string& path);
 void WriteFile(const std::string& path, const std::string& text);
 

@@ -252,10 +252,6 @@ TEST_CASE("eval needle counts exact answers by distance", "[cli][eval]") {
         1);
 }
 
-constexpr const char* kTwoLetters =
-    R"({"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]},)"
-    R"("pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}})";
-
 // How many files of a folder have names that begin so.
 int Names(const std::string& folder, const std::string& begin) {
   int count = 0;
@@ -266,13 +262,8 @@ int Names(const std::string& folder, const std::string& begin) {
 
 TEST_CASE("convert --calibrate reads a text and changes the codes of int4 weights",
           "[cli][convert]") {
-  const std::string text = Scratch("calibration.txt");
-  std::string letters;  // of a vocabulary that has two
-  for (int i = 0; i < 600; ++i) letters += i % 3 == 0 || i % 7 == 0 ? "a" : "b";
-  WriteFile(text, letters);
-  const std::string folder = Scratch("tokenized");
-  std::filesystem::copy(Source("tests/golden/llama-gqa"), folder);
-  WriteFile(folder + "/tokenizer.json", kTwoLetters);
+  const std::string text = TwoLetterText("calibration.txt");
+  const std::string folder = TwoLetterCheckpoint("tokenized");
   const std::string plain = Scratch("plain.hrm"), calibrated = Scratch("calibrated.hrm");
   const auto convert = [&](const std::string& out, std::vector<std::string> more) {
     std::vector<std::string> arguments = {"convert", folder, "--out", out};
@@ -299,13 +290,8 @@ TEST_CASE("convert --calibrate reads a text and changes the codes of int4 weight
 
 TEST_CASE("convert --kv-basis reads a text, and a cache may then keep part of a row",
           "[cli][convert]") {
-  const std::string text = Scratch("basis.txt");
-  std::string letters;
-  for (int i = 0; i < 600; ++i) letters += i % 3 == 0 || i % 7 == 0 ? "a" : "b";
-  WriteFile(text, letters);
-  const std::string folder = Scratch("tokenized-basis"), out = Scratch("basis.hrm");
-  std::filesystem::copy(Source("tests/golden/llama-gqa"), folder);
-  WriteFile(folder + "/tokenizer.json", kTwoLetters);
+  const std::string text = TwoLetterText("basis.txt");
+  const std::string folder = TwoLetterCheckpoint("tokenized-basis"), out = Scratch("basis.hrm");
   const Outcome made =
       Run({"convert", folder, "--out", out, "--weights", "f16", "--kv-basis", text});
   REQUIRE(made.exit_status == 0);
@@ -493,9 +479,7 @@ TEST_CASE("convert --calibrate weighs a tied head, and is refused where nothing 
   const Outcome kept = Run({"convert", gguf, Scratch("q.hrm"), "--calibrate", Source("README.md")});
   CHECK(kept.exit_status == 2);
   CHECK_THAT(kept.err, ContainsSubstring("--weights int4"));
-  const std::string tied = Scratch("tied"), text = Scratch("tied.txt");
-  std::filesystem::copy(Source("tests/golden/llama-mqa"), tied);
-  WriteFile(tied + "/tokenizer.json", kTwoLetters);
+  const std::string tied = TwoLetterCheckpoint("tied", "llama-mqa"), text = Scratch("tied.txt");
   WriteFile(text, std::string(200, 'a') + std::string(100, 'b'));
   std::string files[2];
   for (size_t i = 0; i < 2; ++i) {

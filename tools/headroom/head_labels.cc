@@ -4,10 +4,13 @@
 #include <cmath>
 #include <numeric>
 #include <random>
+#include <sstream>
 
 #include "headroom/api.h"
+#include "headroom/files.h"
 #include "headroom/needle_eval.h"
 #include "headroom/progress.h"
+#include "headroom/report.h"
 
 namespace headroom::cli {
 namespace {
@@ -235,6 +238,23 @@ HeadLabels RetrievalLabels(hr_model* model, const model::Model& spec,
     }
     for (double& hit : hits) hit /= std::max(steps, 1.0);
     TakeLargest(attention, hits, &labels[layer]);
+  }
+  return labels;
+}
+
+HeadLabels ReadLabels(const std::string& path) {
+  std::istringstream lines(ReadWholeFile(path, "the table of heads"));
+  HeadLabels labels;
+  for (std::string line; std::getline(lines, line);) {
+    std::vector<double>& layer = labels.emplace_back();
+    std::istringstream numbers(line);
+    for (std::string word; numbers >> word;) {
+      char* end = nullptr;
+      layer.push_back(std::strtod(word.c_str(), &end));
+      if (*end == '\0' && std::isfinite(layer.back())) continue;
+      throw Failure(HR_INVALID_ARGUMENT, path + ", line " + std::to_string(labels.size()) + ": \"" +
+                                             EscapeControls(word) + "\" is no number");
+    }
   }
   return labels;
 }

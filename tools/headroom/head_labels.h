@@ -32,6 +32,10 @@ HeadLabels RandomLabels(hr_model* model, const model::Model& spec, uint32_t toke
 HeadLabels RetrievalLabels(hr_model* model, const model::Model& spec,
                            const std::vector<Passage>& passages);
 
+// A table, as DuoAttention publishes them: a line for each layer, a number for each of its KV
+// heads. Throws Failure.
+HeadLabels ReadLabels(const std::string& path);
+
 // Softmax of the scaled, capped products of a query with the first `rows` keys, `stride` floats
 // apart, of which the last is its own; weights outside the layer's window are 0. In double, apart
 // from the runtime's kernels.

@@ -15,6 +15,7 @@
 #include "headroom/needle_eval.h"
 #include "headroom/options.h"
 #include "headroom/progress.h"
+#include "headroom/tune_ranks.h"
 #include "headroom/tune_report.h"
 #include "headroom/yardstick.h"
 
@@ -30,6 +31,13 @@ constexpr char kFooter[] =
     "questions\n"
     "or other text, and what is worth its bytes becomes a profile of OUT, best first. `--kv auto`\n"
     "then takes the best profile that fits a budget.\n"
+    "\n"
+    "Of a model in bases (convert --kv-basis) the default roles include ranks: what three quarters "
+    "to\n"
+    "a quarter of the keys' or of the values' numbers lose is measured head by head, all "
+    "combinations\n"
+    "of both sides in f16 and int8 follow, and the search takes numbers away where they cost "
+    "least.\n"
     "\n"
     "With --label or --heads heads are not measured one by one. A number for each KV head says "
     "how\n"
@@ -67,7 +75,7 @@ struct TuneArguments {
   ModelArguments model;
   SessionArguments session;
   std::string out, page, svg, data, text, heads;
-  std::vector<std::string> roles = kRoles;
+  std::vector<std::string> roles;  // none: kRoles, and ranks
   std::string by = "head", label = "measure";
   std::vector<uint32_t> distances;
   double least = 0.8, most = 0.5;
@@ -85,36 +93,6 @@ struct Judges {
   std::vector<Passage> search_passages;  // of needles
 };
 
-std::vector<Passage> PassagesOf(const hr_model* model,
-                                const std::vector<const NeedleContext*>& contexts, uint32_t limit) {
-  std::vector<Passage> passages;
-  for (const TokenizedContext& context : TokenizeNeedles(model, contexts, limit)) {
-    Passage& passage = passages.emplace_back();
-    passage.context = context.text;
-    for (const TokenizedQuestion& question : context.questions) {
-      Passage::Continuation& next = passage.continuations.emplace_back();
-      next.tokens = question.prompt;
-      next.first = question.prompt.empty() ? 0 : question.prompt.size() - 1;
-      const std::vector<int32_t> answer =
-          Tokenize(model, question.question->answer, HR_TOKENIZE_NO_BEGIN | HR_TOKENIZE_NO_SPECIAL);
-      next.tokens.insert(next.tokens.end(), answer.begin(), answer.end());
-    }
-  }
-  return passages;
-}
-
-// Windows of the text: the first half is read, predictions of the second are compared.
-std::vector<Passage> PassagesOf(const std::vector<int32_t>& tokens, size_t window) {
-  std::vector<Passage> passages;
-  for (size_t at = 0; at + window <= tokens.size(); at += window) {
-    const auto begin = tokens.begin() + static_cast<ptrdiff_t>(at);
-    const auto middle = begin + static_cast<ptrdiff_t>(window / 2);
-    const auto end = begin + static_cast<ptrdiff_t>(window);
-    passages.push_back({{begin, middle}, {{{middle, end}, 0}}});
-  }
-  return passages;
-}
-
 class Tuner {
  public:
   Tuner(const TuneArguments& arguments, hr_model* model) : arguments_(arguments), model_(model) {}
@@ -126,7 +104,13 @@ class Tuner {
   void JudgeByNeedles();
   uint64_t StateBytes(const std::string& kv) const;  // 0: the model does not take it
   void FindUnits();
+  std::string Alone(size_t unit, const std::string& role) const;
+  bool Takes(const std::string& role) const;
+  void CheckRoles() const;
+  void AddCuts();
   void MeasureChoices();
+  void Combine();
+  std::vector<Assignment> Searched();
   HeadLabels Labels();
   std::vector<Assignment> Labelled();
   std::string PolicyOf(const std::vector<uint8_t>& roles) const;
@@ -140,6 +124,8 @@ class Tuner {
   Judges judges_;
   TuneReport report_;
   double full_bytes_ = 0;
+  uint32_t key_width_ = 0, value_width_ = 0;  // the largest
+  std::vector<Cut> cuts_;                     // of the last roles that are measured
   ProgressBar bar_{"tuning"};
 };
 
@@ -213,6 +199,8 @@ void Tuner::FindUnits() {
     layer.struct_size = sizeof(layer);
     hr_error error = {};
     Check(hr_plan_get_layer(model_, &options, i, &layer, &error), error, "cannot plan a layer");
+    key_width_ = std::max(key_width_, layer.key_width);
+    value_width_ = std::max(value_width_, layer.value_width);
     TuneUnit all{i, {}};
     for (uint32_t head = 0; head < layer.kv_heads; ++head) all.heads.push_back(head);
     const std::string apart = std::string(kFull) + "; heads=" + std::to_string(i) + ".0 int8";
@@ -221,6 +209,44 @@ void Tuner::FindUnits() {
     for (uint32_t head = 0; heads && head < layer.kv_heads; ++head) {
       report_.units.push_back({i, {head}});
     }
+  }
+}
+
+// "f16; heads=0.0+0.1 int8": one unit in this role, all others whole.
+std::string Tuner::Alone(size_t unit, const std::string& role) const {
+  std::string heads;
+  for (const uint32_t head : report_.units[unit].heads) {
+    heads += (heads.empty() ? "" : "+") + std::to_string(report_.units[unit].layer) + "." +
+             std::to_string(head);
+  }
+  return std::string(kFull) + "; heads=" + heads + " " + role;
+}
+
+bool Tuner::Takes(const std::string& role) const {
+  for (size_t unit = 0; unit < report_.units.size(); ++unit) {
+    if (StateBytes(Alone(unit, role)) != 0) return true;
+  }
+  return false;
+}
+
+// A role that was asked for and that no head takes is refused, in the words of the planner.
+void Tuner::CheckRoles() const {
+  for (const std::string& role : arguments_.roles) {
+    if (StateBytes(role) != 0 || Takes(role)) continue;
+    hr_session_options options = judges_.judge->options();
+    options.profile = role.c_str();
+    (void)PlanOf(model_, options);
+  }
+}
+
+// Where heads are in bases: cuts of their keys and values as roles to measure.
+void Tuner::AddCuts() {
+  if (!arguments_.roles.empty()) return;
+  for (const Cut& cut : OneSided(RanksOf(key_width_), RanksOf(value_width_))) {
+    const std::string role = CutRole(kFull, cut);
+    if (!Takes(role)) continue;
+    cuts_.push_back(cut);
+    report_.roles.push_back(role);
   }
 }
 
@@ -250,6 +276,7 @@ std::string Tuner::PolicyOf(const std::vector<uint8_t>& roles) const {
 }
 
 void Tuner::MeasureChoices() {
+  report_.measured_roles = report_.roles.size();
   const size_t units = report_.units.size(), roles = report_.roles.size();
   for (size_t unit = 0; unit < units; ++unit) {
     std::vector<Choice>& choices = report_.choices.emplace_back(roles);
@@ -266,24 +293,6 @@ void Tuner::MeasureChoices() {
           judges_.search->Loss(policy, Part(unit * (roles - 1) + role - 1, units * (roles - 1)))};
     }
   }
-}
-
-// A line for each layer, a number for each of its KV heads.
-HeadLabels ReadLabels(const std::string& path) {
-  std::istringstream lines(ReadWholeFile(path, "the table of heads"));
-  HeadLabels labels;
-  for (std::string line; std::getline(lines, line);) {
-    std::vector<double>& layer = labels.emplace_back();
-    std::istringstream numbers(line);
-    for (std::string word; numbers >> word;) {
-      char* end = nullptr;
-      layer.push_back(std::strtod(word.c_str(), &end));
-      if (*end == '\0' && std::isfinite(layer.back())) continue;
-      throw Failure(HR_INVALID_ARGUMENT, path + ", line " + std::to_string(labels.size()) + ": \"" +
-                                             EscapeControls(word) + "\" is no number");
-    }
-  }
-  return labels;
 }
 
 // Of each unit the largest of its heads'.
@@ -315,6 +324,22 @@ bool LetsRowsGo(const std::string& role) {
     if (role.find(word) != std::string::npos) return true;
   }
   return false;
+}
+
+// Choices that follow from measured ones.
+void Tuner::Combine() {
+  const size_t first = report_.roles.size() - cuts_.size();
+  for (const Combination& from : CombinationsOf(report_.roles, first, cuts_)) {
+    std::map<std::pair<uint32_t, size_t>, uint64_t> known;  // units of a layer cost alike
+    report_.roles.push_back(from.role);
+    for (size_t unit = 0; unit < report_.units.size(); ++unit) {
+      std::vector<Choice>& choices = report_.choices[unit];
+      const TuneUnit& of = report_.units[unit];
+      uint64_t& bytes = known[{of.layer, of.heads.size()}];
+      if (bytes == 0) bytes = StateBytes(Alone(unit, from.role));
+      choices.push_back(Combined(choices, from, static_cast<double>(bytes), full_bytes_));
+    }
+  }
 }
 
 HeadLabels Tuner::Labels() {
@@ -361,9 +386,20 @@ std::vector<Assignment> Tuner::Labelled() {
     assignments.push_back({roles, bytes, loss});
     measured.push_back({bytes, 0, loss});
   }
-  std::vector<Assignment> worth;
+  std::vector<Assignment> worth = {{std::vector<uint8_t>(report_.units.size(), 0), full_bytes_, 0}};
   for (const size_t i : WorthTheirBytes(measured)) worth.push_back(assignments[i]);
   return worth;
+}
+
+std::vector<Assignment> Tuner::Searched() {
+  AddCuts();
+  MeasureChoices();
+  Combine();
+  std::vector<double> bytes = {full_bytes_};
+  const std::vector<Assignment> path = Descend(report_.choices);
+  for (const double share : kShares) bytes.push_back(share * full_bytes_);
+  bytes.back() = path.back().bytes;  // the cheapest there is
+  return Pick(path, bytes);
 }
 
 void Tuner::Measure(const std::vector<Assignment>& assignments) {
@@ -428,26 +464,15 @@ TuneReport Tuner::Run() {
   report_.judge = judges_.judge_name;
   report_.distance = judges_.distance;
   report_.context_tokens = judges_.judge->options().context_tokens;
-  report_.roles = arguments_.roles;
+  report_.roles = arguments_.roles.empty() ? kRoles : arguments_.roles;
   report_.roles.insert(report_.roles.begin(), kFull);
-  for (const std::string& role : report_.roles) StateBytes(role);  // says what is no role
   full_bytes_ = static_cast<double>(StateBytes(kFull));
   FindUnits();
+  CheckRoles();
   bar_.Finish();
   bar_.SetLabel("tuning");
-  std::vector<Assignment> assignments;
-  if (arguments_.heads.empty() && arguments_.label == "measure") {
-    MeasureChoices();
-    std::vector<double> bytes = {full_bytes_};
-    const std::vector<Assignment> path = Descend(report_.choices);
-    for (const double share : kShares) bytes.push_back(share * full_bytes_);
-    bytes.back() = path.back().bytes;  // the cheapest there is
-    assignments = Pick(path, bytes);
-  } else {
-    assignments = Labelled();
-    assignments.insert(assignments.begin(),
-                       {std::vector<uint8_t>(report_.units.size(), 0), full_bytes_, 0});
-  }
+  const bool measured = arguments_.heads.empty() && arguments_.label == "measure";
+  const std::vector<Assignment> assignments = measured ? Searched() : Labelled();
   bar_.Finish();
   Measure(assignments);
   Name();
@@ -474,25 +499,6 @@ std::vector<convert::MeasuredProfile> ProfilesOf(const TuneReport& report) {
   return profiles;
 }
 
-void Print(const TuneReport& report) {
-  std::printf("%s\n%zu roles for each of %zu heads or layers, by %s; judged by %s; context %u\n\n",
-              report.model.c_str(), report.roles.size(), report.units.size(),
-              report.yardstick.c_str(), report.judge.c_str(), report.context_tokens);
-  std::printf("%-8s %10s %7s %8s %10s  %s\n", "profile", "state", "of f16", "needles", "KL",
-              "cache of the heads");
-  for (const TunedProfile& profile : report.profiles) {
-    char needles[32] = "";
-    if (profile.accuracy >= 0) {
-      std::snprintf(needles, sizeof(needles), "%.1f %%", 100 * profile.accuracy);
-    }
-    std::printf("%-8s %10s %5.1f %% %8s %10.2e  %s\n",
-                profile.name.empty() ? "-" : profile.name.c_str(),
-                FormatBytes(profile.state_bytes).c_str(), 100 * profile.share, needles,
-                profile.loss, profile.policy.c_str());
-  }
-  std::printf("\n-: left out, something smaller is as good.\n");
-}
-
 void WriteText(const std::string& path, const std::string& text) {
   if (path.empty()) return;
   OutFile file(path);
@@ -514,7 +520,7 @@ int Tune(const TuneArguments& arguments, bool json) {
                     "cannot write " + arguments.out + ": " + written.message());
     }
   }
-  json ? PrintJson(TuneJson(report)) : Print(report);
+  json ? PrintJson(TuneJson(report)) : PrintTune(report);
   return kOk;
 }
 
@@ -532,7 +538,8 @@ void AddTune(CLI::App& app, Invocation& invocation) {
       ->type_name("FILE");
   command.add_option("--svg", arguments->svg, "its picture alone")->type_name("FILE");
   command
-      .add_option("--role", arguments->roles, "a cache to try; repeat it (default: a list of 8)")
+      .add_option("--role", arguments->roles,
+                  "a cache to try; repeat it (default: a list of 8, and ranks)")
       ->type_name("POLICY")
       ->default_str("")
       ->take_all();

@@ -140,10 +140,11 @@ std::string ChoiceTable(const TuneReport& report) {
   std::string html =
       "<h2>What each head can bear</h2><p>Divergence in nats (" + Escape(report.yardstick) +
       ") when this head (layer.head) alone has that cache. Green costs nothing.</p><table><tr><th>";
-  for (const std::string& role : report.roles) html += "<th>" + Escape(role);
+  for (size_t i = 0; i < report.measured_roles; ++i) html += "<th>" + Escape(report.roles[i]);
   for (size_t unit = 0; unit < report.units.size(); ++unit) {
     html += "<tr><th>" + UnitName(report.units[unit]);
-    for (const Choice& choice : report.choices[unit]) {
+    for (size_t i = 0; i < report.measured_roles; ++i) {
+      const Choice& choice = report.choices[unit][i];
       html += "<td style=\"background:" + Colour(choice) + "\">";
       if (choice.possible) html += Format("%.2g", choice.loss);
     }
@@ -230,10 +231,33 @@ Json TuneJson(const TuneReport& report) {
       losses.push_back(choice.possible ? Json(choice.loss) : Json());
     }
   }
-  return {{"model", report.model},         {"context_tokens", report.context_tokens},
-          {"yardstick", report.yardstick}, {"judge", report.judge},
-          {"roles", report.roles},         {"units", units},
+  return {{"model", report.model},
+          {"context_tokens", report.context_tokens},
+          {"yardstick", report.yardstick},
+          {"judge", report.judge},
+          {"roles", report.roles},
+          {"measured_roles", report.measured_roles},
+          {"units", units},
           {"profiles", profiles}};
+}
+
+void PrintTune(const TuneReport& report) {
+  std::printf("%s\n%zu roles for each of %zu heads or layers, by %s; judged by %s; context %u\n\n",
+              report.model.c_str(), report.roles.size(), report.units.size(),
+              report.yardstick.c_str(), report.judge.c_str(), report.context_tokens);
+  std::printf("%-8s %10s %7s %8s %10s  %s\n", "profile", "state", "of f16", "needles", "KL",
+              "cache of the heads");
+  for (const TunedProfile& profile : report.profiles) {
+    char needles[32] = "";
+    if (profile.accuracy >= 0) {
+      std::snprintf(needles, sizeof(needles), "%.1f %%", 100 * profile.accuracy);
+    }
+    std::printf("%-8s %10s %5.1f %% %8s %10.2e  %s\n",
+                profile.name.empty() ? "-" : profile.name.c_str(),
+                FormatBytes(profile.state_bytes).c_str(), 100 * profile.share, needles,
+                profile.loss, profile.policy.c_str());
+  }
+  std::printf("\n-: left out, something smaller is as good.\n");
 }
 
 }  // namespace headroom::cli

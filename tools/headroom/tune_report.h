@@ -35,10 +35,13 @@ struct TuneReport {
   std::vector<std::string> roles;  // [role] of Choices
   std::vector<TuneUnit> units;     // [unit] of Choices
   Choices choices;                 // empty: labels told
+  size_t measured_roles = 0;       // the losses of the others are sums of theirs
   std::vector<double> labels;      // [unit]; empty: choices told
   std::vector<TunedProfile> profiles;
 };
 
+// To stdout.
+void PrintTune(const TuneReport& report);
 Json TuneJson(const TuneReport& report);
 // One self-contained HTML page: quality against bytes, the profiles, and what each head can bear.
 std::string TunePage(const TuneReport& report);

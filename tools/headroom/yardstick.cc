@@ -78,6 +78,35 @@ void ReadContinuation(hr_session* session, const Passage::Continuation& next, si
 
 }  // namespace
 
+std::vector<Passage> PassagesOf(const hr_model* model,
+                                const std::vector<const NeedleContext*>& contexts, uint32_t limit) {
+  std::vector<Passage> passages;
+  for (const TokenizedContext& context : TokenizeNeedles(model, contexts, limit)) {
+    Passage& passage = passages.emplace_back();
+    passage.context = context.text;
+    for (const TokenizedQuestion& question : context.questions) {
+      Passage::Continuation& next = passage.continuations.emplace_back();
+      next.tokens = question.prompt;
+      next.first = question.prompt.empty() ? 0 : question.prompt.size() - 1;
+      const std::vector<int32_t> answer =
+          Tokenize(model, question.question->answer, HR_TOKENIZE_NO_BEGIN | HR_TOKENIZE_NO_SPECIAL);
+      next.tokens.insert(next.tokens.end(), answer.begin(), answer.end());
+    }
+  }
+  return passages;
+}
+
+std::vector<Passage> PassagesOf(const std::vector<int32_t>& tokens, size_t window) {
+  std::vector<Passage> passages;
+  for (size_t at = 0; at + window <= tokens.size(); at += window) {
+    const auto begin = tokens.begin() + static_cast<ptrdiff_t>(at);
+    const auto middle = begin + static_cast<ptrdiff_t>(window / 2);
+    const auto end = begin + static_cast<ptrdiff_t>(window);
+    passages.push_back({{begin, middle}, {{{middle, end}, 0}}});
+  }
+  return passages;
+}
+
 size_t LongestOf(const std::vector<Passage>& passages) {
   size_t longest = 0;
   for (const Passage& passage : passages) {

@@ -8,6 +8,8 @@
 
 #include <headroom/headroom.h>
 
+#include "headroom/needle.h"
+
 namespace headroom::cli {
 
 // A text, and what may follow it: the predictions from token `first` of a continuation on count.
@@ -19,6 +21,12 @@ struct Passage {
   std::vector<int32_t> context;
   std::vector<Continuation> continuations;
 };
+
+// Needle questions, at most `limit` of them (0: all): the predictions of the answers count.
+std::vector<Passage> PassagesOf(const hr_model* model,
+                                const std::vector<const NeedleContext*>& contexts, uint32_t limit);
+// Windows of the text: the first half is read, predictions of the second are compared.
+std::vector<Passage> PassagesOf(const std::vector<int32_t>& tokens, size_t window);
 
 // Tokens of the longest context with a continuation.
 size_t LongestOf(const std::vector<Passage>& passages);
