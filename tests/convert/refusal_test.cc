@@ -130,6 +130,30 @@ TEST_CASE("what only other code than the reference would read must say nothing",
              "use_sliding_window"));
 }
 
+TEST_CASE("Step-3 with other heads, experts or lists of layers is refused", "[convert][hostile]") {
+  const auto list = [](const char* text) {
+    return Refusal("step3", R"("moe_layers_enum": "0,2")",
+                   std::string(R"("moe_layers_enum": )") + text);
+  };
+  CHECK(Says(list(R"("0,3")"), "\"moe_layers_enum\" at character 2: no layer of 3"));
+  CHECK(Says(list(R"("0,-1")"), "at character 2: no layer of 3"));
+  CHECK(Says(list(R"("99999999999999999999")"), "at character 0: no layer of 3"));
+  CHECK(Says(list(R"("")"), "at character 0: no layer of 3"));
+  CHECK(Says(list(R"("0,")"), "at character 2: no layer of 3"));
+  CHECK(Says(list(R"("0 2")"), "at character 2: no comma"));
+  CHECK(Says(list("[0, 2]"), "\"moe_layers_enum\""));
+  CHECK(Says(list(R"("0,1")"), "model.layers.1.moe."));  // the tensors are another layer's
+  CHECK(Says(Refusal("step3", R"("num_attention_groups": 1)", R"("num_attention_groups": 2)"),
+             "2 KV heads, this architecture has 1"));
+  CHECK(Says(Refusal("step3", R"("share_q_dim": 12,)", ""), "lacks \"share_q_dim\""));
+  CHECK(Says(Refusal("step3", R"("share_q_dim": 12)", R"("share_q_dim": 13)"), "q_proj"));
+  CHECK(Says(Refusal("step3", R"("use_moe": true)", R"("use_moe": false)"), "use_moe"));
+  CHECK(Says(Refusal("step3", R"("use_moe": true)", R"("hidden_act": "snake")"), "snake"));
+  CHECK(Says(Refusal("step3", R"("moe_top_k": 2)", R"("moe_top_k": 6)"), "moe_top_k"));
+  CHECK(Says(Refusal("step3", "Step3TextForCausalLM", "Step3VLForConditionalGeneration"),
+             "Step3VLForConditionalGeneration"));
+}
+
 TEST_CASE("GPT-2 variants that scale attention otherwise are refused", "[convert]") {
   CHECK(Says(Refusal("gpt2", R"("scale_attn_weights": true)", R"("scale_attn_weights": false)"),
              "\"scale_attn_weights\" is \"false\""));

@@ -130,7 +130,85 @@ def mha2mla(w, x, _):
                   D ** -0.5) @ get("o_proj").T
 
 
+# Step-3's text model (arXiv 2507.19427; vllm-project/vllm, vllm/model_executor/models/step3_text.py,
+# transformers_utils/configs/step3_vl.py; sgl-project/sglang, python/sglang/srt/models/step3_vl.py):
+# one wide KV head (MFA), queries made of normed rows of low rank; experts in the layers of a list,
+# softmax over all of them, the chosen ones' weights as they are or over their sum, beside an expert
+# that every token takes.
+STEP3_RANK, STEP3_WIDTH, EXPERTS, CHOSEN, EXPERT_F, SHARED_F = 12, 16, 5, 2, 10, 14
+STEP3 = dict({k: v for k, v in LLAMA.items() if k not in ("max_position_embeddings", "hidden_act")},
+             architectures=["Step3TextForCausalLM"], model_type="step3_text", num_hidden_layers=3,
+             max_position_embedding=128, max_seq_len=128, num_attention_groups=1,
+             head_dim=STEP3_WIDTH, share_q_dim=STEP3_RANK, moe_num_experts=EXPERTS,
+             moe_top_k=CHOSEN, moe_intermediate_size=EXPERT_F, share_expert_dim=SHARED_F,
+             use_moe=True, moe_every_n_layer=1)
+
+
+def step3_shapes(_):
+    return {"self_attn.q_proj": (STEP3_RANK, C), "self_attn.inter_norm": (STEP3_RANK,),
+            "self_attn.wq": (H * STEP3_WIDTH, STEP3_RANK), "self_attn.k_proj": (STEP3_WIDTH, C),
+            "self_attn.v_proj": (STEP3_WIDTH, C), "self_attn.o_proj": (C, H * STEP3_WIDTH)}
+
+
+def step3(w, x, _):
+    get = lambda name: w["self_attn." + name + ".weight"]
+    q = (rms(x @ get("q_proj").T, get("inter_norm")) @ get("wq").T).view(len(x), H, STEP3_WIDTH)
+    k, v = (x @ get("k_proj").T)[:, None], (x @ get("v_proj").T)[:, None]
+    inverse = frequencies(STEP3_WIDTH)
+    return attend(rotate(q, inverse, False), rotate(k, inverse, False), v,
+                  STEP3_WIDTH ** -0.5) @ get("o_proj").T
+
+
+def step3_has_experts(config, i):
+    listed = config.get("moe_layers_enum")
+    return i in map(int, listed.split(",")) if listed else i > 0
+
+
+def step3_mlp_shapes(config, i):
+    if not step3_has_experts(config, i):
+        return DENSE_SHAPES
+    return {"moe.gate": (EXPERTS, C), "moe.gate_proj": (EXPERTS, EXPERT_F, C),
+            "moe.up_proj": (EXPERTS, EXPERT_F, C), "moe.down_proj": (EXPERTS, C, EXPERT_F),
+            "share_expert.gate_proj": (SHARED_F, C), "share_expert.up_proj": (SHARED_F, C),
+            "share_expert.down_proj": (C, SHARED_F)}
+
+
+def step3_mlp(w, y, config, i):
+    if not step3_has_experts(config, i):
+        return dense(w, y)
+    scores = (y @ w["moe.gate.weight"].T).softmax(-1)
+    weights, chosen = scores.topk(CHOSEN, -1)
+    best = scores.topk(CHOSEN + 1, -1)[0]
+    ROUTED.append((len(chosen.unique()), (best[:, -2] - best[:, -1]).min().item()))
+    if config["norm_expert_weight"]:
+        weights = weights / weights.sum(-1, keepdim=True)
+    out = swiglu(y, *(w[f"share_expert.{part}_proj.weight"] for part in ("gate", "up", "down")))
+    for t in range(len(y)):
+        for weight, e in zip(weights[t], chosen[t].tolist()):
+            expert = (w[f"moe.{part}_proj.weight"][e] for part in ("gate", "up", "down"))
+            out[t] = out[t] + weight * swiglu(y[t], *expert)
+    return out
+
+
+ROUTED = []  # how many experts of a layer are chosen at all, and by how little
+DENSE_SHAPES = {"mlp.gate_proj": (F, C), "mlp.up_proj": (F, C), "mlp.down_proj": (C, F)}
+
+
+def swiglu(y, gate, up, down):
+    return (torch.nn.functional.silu(y @ gate.T) * (y @ up.T)) @ down.T
+
+
+def dense(w, y, *_):
+    return swiglu(y, *(w[f"mlp.{part}_proj.weight"] for part in ("gate", "up", "down")))
+
+
+# What stands in place of the dense MLP: its result, its tensors.
+MLPS = {"step3": (step3_mlp, step3_mlp_shapes), "step3-renormalised": (step3_mlp, step3_mlp_shapes)}
+SEEDS = {"step3": 4, "step3-renormalised": 3}  # the first that the checks let pass
 CASES = {
+    "step3": (step3, step3_shapes,
+              dict(STEP3, moe_layers_enum="0,2", norm_expert_weight=False), {}),
+    "step3-renormalised": (step3, step3_shapes, dict(STEP3, norm_expert_weight=True), {}),
     "x-eco-mla": (xeco, xeco_shapes, dict(LLAMA, num_key_value_heads=2, head_dim=8,
                                           num_hidden_layers=3), {
         "MLA_config": dict(d_model=C, rms_norm_eps=EPSILON, n_layer=3, attn_layers=[0]),
@@ -144,32 +222,33 @@ CASES = {
 
 
 def shapes_of(case, layers):
-    _, of_layer, _, _ = CASES[case]
+    _, of_layer, config, _ = CASES[case]
+    mlp_shapes = MLPS.get(case, (None, lambda *_: DENSE_SHAPES))[1]
     shapes = {"model.embed_tokens": (VOCAB, C), "model.norm": (C,), "lm_head": (VOCAB, C)}
     for i in range(layers):
         own = dict(of_layer(i), input_layernorm=(C,), post_attention_layernorm=(C,),
-                   **{"mlp.gate_proj": (F, C), "mlp.up_proj": (F, C), "mlp.down_proj": (C, F)})
+                   **mlp_shapes(config, i))
         shapes.update({f"model.layers.{i}.{name}": shape for name, shape in own.items()})
     return shapes
 
 
 def forward(case, w, layers, tokens):
-    attention = CASES[case][0]
+    attention, _, config, _ = CASES[case]
+    mlp = MLPS.get(case, (dense, None))[0]
     x = w["model.embed_tokens.weight"][tokens]
     for i in range(layers):
         prefix = f"model.layers.{i}."
         own = {k[len(prefix):]: v for k, v in w.items() if k.startswith(prefix)}
         x = x + attention(own, rms(x, own["input_layernorm.weight"]), i)
         y = rms(x, own["post_attention_layernorm.weight"])
-        gate = torch.nn.functional.silu(y @ own["mlp.gate_proj.weight"].T)
-        x = x + (gate * (y @ own["mlp.up_proj.weight"].T)) @ own["mlp.down_proj.weight"].T
+        x = x + mlp(own, y, config, i)
     return rms(x, w["model.norm.weight"]) @ w["lm_head.weight"].T
 
 
 def make(case, out):
     config, beside = CASES[case][2:]
     layers = config["num_hidden_layers"]
-    g = torch.Generator().manual_seed(sum(map(ord, case)))
+    g = torch.Generator().manual_seed(sum(map(ord, case)) + SEEDS.get(case, 0))
     w = {}
     for name, shape in shapes_of(case, layers).items():
         std, mean = (0.3, 1.0) if len(shape) == 1 else (1.0 if "embed" in name else 0.3, 0.0)
@@ -177,8 +256,11 @@ def make(case, out):
     tokens = torch.randint(3, VOCAB, (TOKENS,), generator=g)
     tokens[TOKENS // 2] = tokens[3]
     ENTROPY.clear()
+    ROUTED.clear()
     logits = forward(case, w, layers, tokens)
     entropy = sum(ENTROPY) / len(ENTROPY)
+    for experts, margin in ROUTED:
+        assert experts == EXPERTS and margin > 1e-3, f"{case}: {experts} experts, margin {margin}"
     assert 0.3 < entropy < 0.95, f"{case}: attention entropy {entropy:.2f} of the flat one"
     weakest = min(((forward(case, {**w, name: torch.full_like(t, 1.0 if t.dim() == 1 else 0.0)},
                             layers, tokens) - logits).abs().max().item() / logits.std().item(), name)

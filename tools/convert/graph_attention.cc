@@ -83,11 +83,17 @@ class AttentionPlanner {
                            {TensorRole::kFixed, {}, 0.0f, Bases()->keys});
   }
 
+  // Of what the layer's input makes queries of: the queries, or what they are made of next.
+  uint32_t FirstQueryRows() const {
+    return shape_.query_rank != 0 ? shape_.query_rank : shape_.query_heads * shape_.head_width;
+  }
+
   std::vector<MatrixSource> QueryKeyValueSources() const {
     const uint64_t query_rows = uint64_t{shape_.query_heads} * shape_.head_width;
     const uint64_t kv_rows = uint64_t{shape_.kv_heads} * shape_.head_width;
     if (names().query_key_value.empty()) {
-      return {{names().query, query_rows, 0, query_rows},
+      const uint64_t first = FirstQueryRows();
+      return {{shape_.query_rank != 0 ? names().query_down : names().query, first, 0, first},
               {names().key, kv_rows, 0, kv_rows},
               {names().value, kv_rows, 0, kv_rows, ValueTurn()}};
     }
@@ -124,15 +130,27 @@ class AttentionPlanner {
           AddMatrix("query", shape_.channels, {{names().query, query_rows, 0, query_rows}}, bias);
     } else {
       const WeightRef fused = AddMatrix("qkv", shape_.channels, QueryKeyValueSources(), bias);
-      spec_.query.weight = {fused.tensor, 0, query_rows, fused.bias};
-      spec_.key.weight = {fused.tensor, query_rows, kv_rows, fused.bias};
-      spec_.value.weight = {fused.tensor, query_rows + kv_rows, kv_rows, fused.bias};
+      const uint32_t first = FirstQueryRows();
+      spec_.query.weight = {fused.tensor, 0, first, fused.bias};
+      spec_.key.weight = {fused.tensor, first, kv_rows, fused.bias};
+      spec_.value.weight = {fused.tensor, first + kv_rows, kv_rows, fused.bias};
     }
+    if (shape_.query_rank != 0) AddQueryUp(query_rows);
     AddOutput(query_rows);
     if (!names().query_norm.empty()) AddHeadNorms();
     spec_.query.rope = spec_.key.rope = rope_;
     AddBases();
     AddViews();
+  }
+
+  // What was made of the input is normed and makes the queries.
+  void AddQueryUp(uint32_t query_rows) {
+    spec_.query.kind = model::QueryKind::kLowRank;
+    spec_.query.down = spec_.query.weight;
+    spec_.query.down_norm = tensors_.AddNorm(
+        Name("query_down_norm"), Source(names().query_down_norm), shape_.query_rank, false);
+    spec_.query.weight = AddMatrix("query_up", shape_.query_rank,
+                                   {{names().query, query_rows, 0, query_rows}}, false);
   }
 
   void AddHeadNorms() {

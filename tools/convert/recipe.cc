@@ -125,6 +125,22 @@ constexpr MixtureRecipe kGptOssMixture = {.names = kGptOssExperts,
 constexpr std::string_view kGptOssNeutralKeys[] = {"initial_context_length", "experts_per_token",
                                                    "router_aux_loss_coef", "output_router_logits"};
 
+// Of the text model: vLLM's step3_text.py and step3_vl.py, SGLang's step3_vl.py.
+constexpr ExpertNames kStep3Experts[] = {
+    {.router = "moe.gate", .gate = "moe.gate_proj", .up = "moe.up_proj", .down = "moe.down_proj"}};
+constexpr MixtureRecipe kStep3Mixture = {.names = kStep3Experts,
+                                         .renormalise = {"norm_expert_weight", true},
+                                         .shared = {.gate = "share_expert.gate_proj",
+                                                    .up = "share_expert.up_proj",
+                                                    .down = "share_expert.down_proj",
+                                                    .inner_key = "share_expert_dim"},
+                                         .experts_key = "moe_num_experts",
+                                         .chosen_key = "moe_top_k",
+                                         .layers_key = "moe_layers_enum"};
+// Nothing reads the length in training, nor the stride of experts, which the list of layers states.
+constexpr std::string_view kStep3NeutralKeys[] = {"auto_map", "max_seq_len", "moe_every_n_layer"};
+constexpr std::string_view kStep3TrueOnlyKeys[] = {"use_moe"};
+
 // ---- Latent attention
 
 constexpr SharedExpert kDeepseekShared = {.gate = "mlp.shared_experts.gate_proj",
@@ -379,6 +395,19 @@ constexpr Recipe kRecipes[] = {
      .default_head_dim = 64,
      .default_rope_base = 150000.0,
      .neutral_keys = kGptOssNeutralKeys},
+    {.architecture = "Step3TextForCausalLM",
+     .names = {.query = "self_attn.wq",
+               .query_down = "self_attn.q_proj",
+               .query_down_norm = "self_attn.inter_norm"},
+     .sizes = {.kv_heads = "num_attention_groups",
+               .query_rank = "share_q_dim",
+               .context = "max_position_embedding"},
+     .mixture = kStep3Mixture,
+     .only_kv_heads = 1,
+     .default_activation = "silu",
+     .default_rope_base = 500000.0,
+     .neutral_keys = kStep3NeutralKeys,
+     .true_only_keys = kStep3TrueOnlyKeys},
     {.architecture = "DeepseekV2ForCausalLM",
      .mixture = kDeepseekV2Mixture,
      .latent = kDeepseekLatent,

@@ -23,6 +23,8 @@ struct TensorNames {
   std::string_view query = "self_attn.q_proj";
   std::string_view key = "self_attn.k_proj";
   std::string_view value = "self_attn.v_proj";
+  std::string_view query_down = "";       // queries of low rank: `query` reads what this makes,
+  std::string_view query_down_norm = "";  // normed
   std::string_view query_key_value = "";  // all three in one matrix, see FusedRows
   std::string_view attention_output = "self_attn.o_proj";
   std::string_view query_norm = "";
@@ -73,7 +75,9 @@ struct MixtureRecipe {
   model::ExpertScore score = model::ExpertScore::kSoftmax;
   Flag renormalise = {};
   SharedExpert shared = {};
-  std::string_view experts_key = "";       // empty: num_local_experts or num_experts
+  std::string_view experts_key = "";  // empty: num_local_experts or num_experts
+  std::string_view chosen_key = "num_experts_per_tok";
+  std::string_view layers_key = "";        // "4,5,6": layers with experts; without it all but 0
   std::string_view dense_layers_key = "";  // so many layers come first that have none
   std::string_view scale_key = "";         // of the experts' weights
   // Experts are chosen from the topk_group best of n_group groups, where topk_method has this name.
@@ -130,6 +134,8 @@ struct SizeKeys {
   uint32_t default_inner = 0;  // times C; 0: the key must be there
   std::string_view layers = "num_hidden_layers";
   std::string_view query_heads = "num_attention_heads";
+  std::string_view kv_heads = "num_key_value_heads";
+  std::string_view query_rank = "";  // rows of TensorNames::query_down
   std::string_view context = "max_position_embeddings";
 };
 
@@ -164,9 +170,11 @@ struct Recipe {
   WindowRule windows = WindowRule::kNone;
   bool windows_if_used = false;   // only where use_sliding_window says so
   uint32_t default_head_dim = 0;  // 0: C / H
+  uint32_t only_kv_heads = 0;     // the one number of KV heads there is; 0: any
 
   std::string_view epsilon_key = "rms_norm_eps";
   std::string_view activation_key = "hidden_act";
+  std::string_view default_activation = "";  // empty: the key must be there
   std::string_view rope_base_key = "rope_theta";
   double default_rope_base = 10000.0;
   bool unrotated_layers = false;           // by no_rope_layers or no_rope_layer_interval

@@ -32,14 +32,15 @@ Result<model::Activation> ReadActivation(Config& config, const Recipe& recipe) {
       {"relu", Activation::kRelu}};
   const std::string key = Key(recipe.activation_key);
   HR_ASSIGN_OR_RETURN(const auto name, config.String(key));
-  if (!name) {
+  const std::string value = name.value_or(std::string(recipe.default_activation));
+  if (value.empty()) {
     return Status::Make(StatusCode::kCorrupt, "%s lacks \"%s\"", config.what().c_str(),
                         key.c_str());
   }
   for (const auto& [known, activation] : kNames) {
-    if (*name == known) return activation;
+    if (value == known) return activation;
   }
-  return Unsupported(config, key.c_str(), *name);
+  return Unsupported(config, key.c_str(), value);
 }
 
 Status ReadSizes(Config& config, ModelShape& shape) {
@@ -53,8 +54,16 @@ Status ReadSizes(Config& config, ModelShape& shape) {
   HR_ASSIGN_OR_RETURN(const uint32_t layers, config.NeedCount(Key(keys.layers), 1, kMaxLayers));
   shape.layers.resize(layers);
   HR_ASSIGN_OR_RETURN(shape.query_heads, config.NeedCount(Key(keys.query_heads), 1, kMaxHeads));
-  HR_ASSIGN_OR_RETURN(const auto kv_heads, config.Count("num_key_value_heads", 1, kMaxHeads));
-  shape.kv_heads = kv_heads.value_or(shape.query_heads);
+  HR_ASSIGN_OR_RETURN(const auto kv_heads, config.Count(Key(keys.kv_heads), 1, kMaxHeads));
+  const uint32_t only = shape.recipe->only_kv_heads;
+  shape.kv_heads = kv_heads.value_or(only != 0 ? only : shape.query_heads);
+  if (only != 0 && shape.kv_heads != only) {
+    return Status::Make(StatusCode::kUnsupported, "%u KV heads, this architecture has %u",
+                        shape.kv_heads, only);
+  }
+  if (!keys.query_rank.empty()) {
+    HR_ASSIGN_OR_RETURN(shape.query_rank, config.NeedCount(Key(keys.query_rank), 1, kMaxChannels));
+  }
   if (shape.query_heads % shape.kv_heads != 0) {
     return Status::Make(StatusCode::kCorrupt, "%u query heads are no multiple of %u KV heads",
                         shape.query_heads, shape.kv_heads);

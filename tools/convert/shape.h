@@ -59,6 +59,7 @@ struct ModelShape {
   uint32_t query_heads = 0;     // H
   uint32_t kv_heads = 0;        // G
   uint32_t head_width = 0;      // D
+  uint32_t query_rank = 0;      // of queries made in two steps; 0: in one
   uint32_t vocabulary = 0;      // V
   uint32_t further_layers = 0;  // behind the last, which nothing reads
   uint32_t trained_tokens = 0;  // trained maximum

@@ -1,5 +1,6 @@
 // The configuration of mixtures of experts.
 #include <algorithm>
+#include <charconv>
 
 #include "convert/shape_parts.h"
 
@@ -26,6 +27,47 @@ Status ReadQuantization(Config& config) {
   }
   config.Ignore("modules_to_not_convert");  // the tensors say it
   return config.RefuseUnused();
+}
+
+// Numbers with commas between them, as Python's int() reads each.
+Result<std::vector<bool>> ParseLayers(const Config& config, const std::string& key,
+                                      const std::string& text, size_t layers) {
+  std::vector<bool> listed(layers, false);
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  const auto skip = [&] {
+    while (at != end && *at == ' ') ++at;
+  };
+  for (bool more = true; more;) {
+    uint32_t layer = 0;
+    skip();
+    const auto [next, error] = std::from_chars(at, end, layer);
+    if (error != std::errc() || layer >= layers) {
+      return Status::Make(StatusCode::kCorrupt, "%s: \"%s\" at character %zu: no layer of %zu",
+                          config.what().c_str(), key.c_str(), static_cast<size_t>(at - text.data()),
+                          layers);
+    }
+    listed[layer] = true;
+    at = next;
+    skip();
+    more = at != end && *at == ',';
+    if (more) ++at;
+  }
+  if (at == end) return listed;
+  return Status::Make(StatusCode::kCorrupt, "%s: \"%s\" at character %zu: no comma",
+                      config.what().c_str(), key.c_str(), static_cast<size_t>(at - text.data()));
+}
+
+// The layers that a list names; without it all but the first.
+Status ReadListedLayers(Config& config, const std::string& key, ModelShape& shape) {
+  HR_ASSIGN_OR_RETURN(const auto text, config.String(key));
+  std::vector<bool> listed(shape.layers.size(), true);
+  listed[0] = false;
+  if (text) {
+    HR_ASSIGN_OR_RETURN(listed, ParseLayers(config, key, *text, shape.layers.size()));
+  }
+  for (size_t i = 0; i < shape.layers.size(); ++i) shape.layers[i].mixture = listed[i];
+  return {};
 }
 
 // Every decoder_sparse_step-th layer, counted from 1, but those of mlp_only_layers.
@@ -109,7 +151,7 @@ Status ReadMixture(Config& config, ModelShape& shape) {
   HR_ASSIGN_OR_RETURN(mixture.experts, ReadExperts(config, recipe));
   HR_ASSIGN_OR_RETURN(
       mixture.chosen,
-      config.NeedCount("num_experts_per_tok", 1, std::min(mixture.experts, model::kMaxChosen)));
+      config.NeedCount(Key(recipe.chosen_key), 1, std::min(mixture.experts, model::kMaxChosen)));
   HR_ASSIGN_OR_RETURN(mixture.inner, config.NeedCount(Key(recipe.inner_key), 1, kMaxChannels));
   HR_ASSIGN_OR_RETURN(mixture.renormalise, ReadFlag(config, recipe.renormalise));
   HR_ASSIGN_OR_RETURN(mixture.shared_inner, ReadShared(config, recipe.shared, mixture.inner));
@@ -129,6 +171,7 @@ Status ReadMixture(Config& config, ModelShape& shape) {
     return Status::Make(StatusCode::kUnsupported, "%u experts of %u are more rows than 2^32",
                         mixture.experts, mixture.inner);
   }
+  if (!recipe.layers_key.empty()) return ReadListedLayers(config, Key(recipe.layers_key), shape);
   return ReadMixtureLayers(config, shape);
 }
 
