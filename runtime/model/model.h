@@ -432,6 +432,9 @@ class Model {
   // that a second call costs nothing. Pages are given back while reading. Errors: kCorrupt,
   // kCancelled.
   Status VerifyContent(bool (*progress)(void* user_data, float fraction), void* user_data);
+  // Gives back the pages of a mapped file that were read in passing: whoever reads a piece may
+  // bring in what lies around it. They come back when they are read again.
+  void ReleaseContent() const;
 
   uint64_t file_bytes = 0;
   // XXH3-64 of the 64-byte header, which holds the graph's checksum, which holds every segment's:

@@ -78,8 +78,15 @@ Status Model::VerifyContent(bool (*progress)(void* user_data, float fraction), v
     HR_RETURN_IF_ERROR(VerifySegment(segments[i], i, mapped_, verify));
   }
   for (const TensorView& tensor : tensors) HR_RETURN_IF_ERROR(CheckScales(tensor));
+  ReleaseContent();
   verified_ = true;
   return {};
+}
+
+void Model::ReleaseContent() const {
+  for (const Segment& segment : segments) {
+    if (mapped_) platform::Advise(segment.data, segment.bytes, platform::Advice::kRelease);
+  }
 }
 
 }  // namespace headroom::model

@@ -142,17 +142,9 @@ std::vector<bool> UnpackedTensors(const model::Model& model, const Lowered& lowe
   return unpacked;
 }
 
-// What is resident of a table between two releases.
-uint64_t EmbeddingBytes(const TensorView& table, const BackendFacts& facts, uint32_t chunk) {
-  if (!facts.weights_are_mapped) return TensorBytes(table);
-  const uint64_t rows = std::max(chunk, kEmbeddingReleaseRows);
-  const uint64_t row_bytes = TensorBytes(table) / table.rows() + kFaultAroundBytes;
-  return std::min(TensorBytes(table), rows * row_bytes);
-}
-
 // Tensors read at run time from the model file itself, and the graph around them.
 uint64_t DirectBytes(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
-                     const std::vector<bool>& unpacked, uint32_t chunk) {
+                     const std::vector<bool>& unpacked) {
   std::vector<bool> direct = unpacked;
   for (int32_t id : lowered.direct_tensors) direct[id] = true;
   uint64_t all = 0, read = 0;
@@ -161,7 +153,8 @@ uint64_t DirectBytes(const model::Model& model, const Lowered& lowered, const Ba
     if (direct[i]) read += TensorBytes(model.tensors[i]);
   }
   for (int32_t id : lowered.embedding_tensors) {
-    if (!direct[id]) read += EmbeddingBytes(model.tensors[id], facts, chunk);
+    const TensorView& table = model.tensors[id];
+    if (!direct[id]) read += facts.weights_are_mapped ? EmbeddingBytes(table) : TensorBytes(table);
   }
   return read + (model.file_bytes > all ? model.file_bytes - all : 0);
 }
@@ -294,6 +287,11 @@ class Solver {
 
 }  // namespace
 
+uint64_t EmbeddingBytes(const TensorView& table) {
+  const uint64_t row_bytes = TensorBytes(table) / table.rows() + kFaultAroundBytes;
+  return std::min(TensorBytes(table), kEmbeddingReleaseRows * row_bytes);
+}
+
 ExpertScratch ExpertScratchOf(const model::Model& model, const Lowered& lowered, const Step& step,
                               const BackendFacts& facts, uint32_t tokens) {
   const model::MixtureSpec& spec = model.mixtures[model.ops[step.op].mixture];
@@ -340,7 +338,7 @@ Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts
   LayOutArena(model, lowered, facts, limits, &plan);
   plan.packed_bytes = facts.packed_total_bytes;
   const std::vector<bool> unpacked = UnpackedTensors(model, lowered, facts);
-  plan.weight_bytes = DirectBytes(model, lowered, facts, unpacked, chunk);
+  plan.weight_bytes = DirectBytes(model, lowered, facts, unpacked);
   plan.runtime_bytes = kRuntimeBytes + kRuntimeBytesPerDense * lowered.dense.size() +
                        kRuntimeBytesPerThread * limits.threads + limits.caller_table_bytes;
   plan.decode_read_bytes =

@@ -46,11 +46,14 @@ struct Limits {
 inline constexpr uint32_t kTileQueries = 64;  // query vectors per prefill task
 inline constexpr uint32_t kSplitRows = 1024;  // rows per decode task
 
-// Pages of an embedding table are dropped each time this many rows (or one chunk, if larger) were
-// looked up, so that a large vocabulary costs what is in use and not what lies in the file. One row
-// may bring in the pages around it (64 KiB aligned, on each side of a boundary).
-inline constexpr uint32_t kEmbeddingReleaseRows = 256;
-inline constexpr uint64_t kFaultAroundBytes = 128 * 1024;
+// Pages of an embedding table are dropped each time this many rows were looked up, so that a large
+// vocabulary costs what is in use and not what lies in the file. A row may bring in what lies
+// around it: 64 KiB, and since Linux 6.16 whole pieces of the page cache, up to 2 MiB; of its codes
+// and of its scales, or on both sides of a boundary.
+inline constexpr uint32_t kEmbeddingReleaseRows = 8;
+inline constexpr uint64_t kFaultAroundBytes = uint64_t{4} << 20;
+// What is resident of a mapped table at most; all of it where that is no more than a few rows cost.
+uint64_t EmbeddingBytes(const TensorView& table);
 
 // Longest chunk a caller may ask for: no step gains from a longer one, and sizes stay far from
 // 2^64.

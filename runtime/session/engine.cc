@@ -128,7 +128,9 @@ Result<std::unique_ptr<xnnpack::DenseSet>> Engine::Pack(const plan::Limits& limi
     return creation.engine->AllowPrivate(*creation.limits, bytes);
   };
   options.allow_private_user_data = &creation;
-  return xnnpack::DenseSet::Create(DenseLayers(), options);
+  auto dense = xnnpack::DenseSet::Create(DenseLayers(), options);
+  model_->ReleaseContent();
+  return dense;
 }
 
 // The creation was planned with packed weights in clean file pages. What it would be without them

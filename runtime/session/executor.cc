@@ -68,7 +68,9 @@ void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
   if (step.kind == StepKind::kEmbed) {
     bound->table = op.weight.tensor;
     bound->by_position = op.kind == model::OpKind::kPositionEmbedding;
-    bound->release = b_.release_embeddings && !ReadByDense(op.weight.tensor);
+    const TensorView& table = tensors[op.weight.tensor];
+    bound->release = b_.release_embeddings && !ReadByDense(op.weight.tensor) &&
+                     plan::EmbeddingBytes(table) < table.data_bytes + table.scale_bytes;
   }
   if (step.kind == StepKind::kNorm) {
     const model::NormSpec& norm = step.norm;
@@ -217,23 +219,32 @@ Status Executor::RunSteps(size_t begin, size_t end) {
   return {};
 }
 
-Status Executor::RunEmbed(const BoundStep& step) {
-  const TensorView& table = b_.model->tensors[step.table];
-  // Before the pages of more rows than planned could be in use.
-  if (step.release &&
-      step.looked_up + rows_ > std::max(b_.plan->chunk, plan::kEmbeddingReleaseRows)) {
+// Before the pages of more rows than planned could be in use.
+void Executor::ReleaseTable(const BoundStep& step, uint32_t rows) {
+  if (!step.release) return;
+  if (step.looked_up + rows > plan::kEmbeddingReleaseRows) {
+    const TensorView& table = b_.model->tensors[step.table];
     platform::Advise(table.data, table.data_bytes, platform::Advice::kRelease);
     platform::Advise(table.scales, table.scale_bytes, platform::Advice::kRelease);
     step.looked_up = 0;
   }
-  step.looked_up += rows_;
-  ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
-    for (uint32_t row = begin; row < end; ++row) {
-      const uint32_t at = tail_ ? row_ : row;  // in the chunk
-      const uint32_t id = step.by_position ? position_ + at : static_cast<uint32_t>(tokens_[at]);
-      ops::EmbeddingRow(table, id, step.factor, step.output + uint64_t{row} * step.width);
-    }
-  });
+  step.looked_up += rows;
+}
+
+Status Executor::RunEmbed(const BoundStep& step) {
+  const TensorView& table = b_.model->tensors[step.table];
+  const uint32_t most = step.release ? plan::kEmbeddingReleaseRows : rows_;
+  for (uint32_t first = 0; first < rows_; first += most) {
+    const uint32_t count = std::min(most, rows_ - first);
+    ReleaseTable(step, count);
+    ForRows(count, step.width, [&](uint32_t begin, uint32_t end) {
+      for (uint32_t row = first + begin; row < first + end; ++row) {
+        const uint32_t at = tail_ ? row_ : row;  // in the chunk
+        const uint32_t id = step.by_position ? position_ + at : static_cast<uint32_t>(tokens_[at]);
+        ops::EmbeddingRow(table, id, step.factor, step.output + uint64_t{row} * step.width);
+      }
+    });
+  }
   return {};
 }
 

@@ -161,6 +161,7 @@ class Executor {
   size_t BindHeadDense(const plan::Step& step);
   bool ReadByDense(int32_t tensor) const;
   float* BufferData(int32_t buffer) const;
+  void ReleaseTable(const BoundStep& step, uint32_t rows);
   // Row 0 of input i as the running step sees it.
   const float* Input(const BoundStep& step, int i) const;
   void FillRopes();
