@@ -74,6 +74,15 @@ void Merge(const float* partials, uint64_t stride_floats, uint32_t count, uint32
 
 }  // namespace
 
+void AddPartial(const float* from, uint32_t value_width, float* to) {
+  if (from[0] == kMinusInfinity) return;  // it saw nothing
+  const float maximum = std::max(from[0], to[0]);
+  const float old = std::exp(to[0] - maximum), more = std::exp(from[0] - maximum);
+  to[0] = maximum;
+  to[1] = to[1] * old + from[1] * more;
+  for (uint32_t d = 2; d < 2 + value_width; ++d) to[d] = to[d] * old + from[d] * more;
+}
+
 uint64_t MixScratchBytes(uint32_t queries, uint32_t key_width, uint32_t value_width) {
   // Room for the widest kernel: queries and outputs transposed in panels of kMixPanelQueries, one
   // panel of scores, one block of decoded rows, and a few statistics per query.

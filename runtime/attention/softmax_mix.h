@@ -63,6 +63,9 @@ uint64_t MixScratchBytes(uint32_t queries, uint32_t key_width, uint32_t value_wi
 using MergeKernel = void (*)(const float* partials, uint64_t stride_floats, uint32_t count,
                              uint32_t value_width, float sink_logit, float* out);
 
+// Adds to record `to` of a query the record `from` of other rows, both of `value_width` values.
+void AddPartial(const float* from, uint32_t value_width, float* to);
+
 // Encodes one f32 row of `width` values into a cached row.
 //   data  RowDataBytes(codec, width) bytes;  meta  RowMetaBytes(codec, width) bytes or unused
 // kF16 rounds to nearest. Codes: |x| beyond 65504, and infinities, are clipped to it. kI8Token:

@@ -8,8 +8,6 @@
 namespace headroom::plan {
 namespace {
 
-constexpr uint64_t kSpareInputBytes = 64;  // backends may read so far past an input that is f32
-
 // Whether the backend multiplies it with integers: codes of whole rows, and of four bits.
 bool InIntegers(const TensorView& tensor) {
   return tensor.dtype == DType::kI4 || (tensor.dtype == DType::kI8 && tensor.block == 0);
@@ -35,10 +33,7 @@ ExpandScratch LayOutExpand(const model::AttentionSpec& spec, uint32_t tokens,
   const uint64_t record = attention::PartialFloats(spec.value_matrix.rows);
   const auto floats = [](uint64_t count) { return count * sizeof(float); };
   ExpandScratch scratch;
-  const auto place = [&](Region* region, uint64_t bytes) {
-    *region = {scratch.bytes, bytes};
-    scratch.bytes += RoundUp(bytes, 64);
-  };
+  const RegionPlacer place(&scratch.bytes);
   place(&scratch.latents, floats(kExpandRows * rank) + kSpareInputBytes);
   place(&scratch.converted,
         std::max(facts.input_bytes(facts.key_kind, kExpandRows, spec.key.width),

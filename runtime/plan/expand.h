@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "model/model.h"
-#include "plan/experts.h"
+#include "plan/region.h"
 
 namespace headroom::plan {
 

@@ -2,15 +2,9 @@
 
 #include <algorithm>
 
-#include "base/math.h"
 #include "ops/mixture.h"
 
 namespace headroom::plan {
-namespace {
-
-constexpr uint64_t kSpareInputBytes = 64;  // backends may read so far past an input that is f32
-
-}  // namespace
 
 ExpertScratch LayOutExperts(const model::MixtureSpec& spec, uint32_t channels, uint32_t tokens,
                             const ExpertInputs& inputs) {
@@ -19,10 +13,7 @@ ExpertScratch LayOutExperts(const model::MixtureSpec& spec, uint32_t channels, u
   scratch.rows = std::max(std::min(tokens, kExpertRows), spec.chosen);
   scratch.inner_input_stride = inputs.bytes(inputs.down_kind, 1, spec.inner);
   const uint64_t rows = scratch.rows, choices = uint64_t{tokens} * spec.chosen;
-  auto place = [&](Region* region, uint64_t bytes) {
-    *region = {scratch.bytes, bytes};
-    scratch.bytes += RoundUp(bytes, 64);
-  };
+  const RegionPlacer place(&scratch.bytes);
   place(&scratch.choice, choices * sizeof(ops::Choice));
   place(&scratch.order, choices * sizeof(uint32_t));
   place(&scratch.begin, (spec.experts + uint64_t{1}) * sizeof(uint32_t));

@@ -4,16 +4,13 @@
 #include <cstdint>
 
 #include "model/model.h"
+#include "plan/region.h"
 
 namespace headroom::plan {
 
 // The rows of one expert go through it at most so many at a time. More gain no speed and cost
 // scratch; results do not depend on it but for the order in which an operator sums.
 inline constexpr uint32_t kExpertRows = 128;
-
-struct Region {  // [offset, offset + bytes) of something
-  uint64_t offset = 0, bytes = 0;
-};
 
 // The converted inputs an expert's two layers take; see BackendFacts::input_bytes.
 struct ExpertInputs {

@@ -2,14 +2,7 @@
 
 #include <algorithm>
 
-#include "base/math.h"
-
 namespace headroom::plan {
-namespace {
-
-constexpr uint64_t kSpareInputBytes = 64;  // backends may read so far past an input that is f32
-
-}  // namespace
 
 HeadScratch LayOutHeadDense(uint32_t columns, uint32_t matrix_rows, uint32_t tokens, uint8_t kind,
                             uint64_t (*input_bytes)(uint8_t kind, uint32_t rows,
@@ -17,10 +10,7 @@ HeadScratch LayOutHeadDense(uint32_t columns, uint32_t matrix_rows, uint32_t tok
   HeadScratch scratch;
   scratch.rows = std::min(tokens, kHeadRows);
   const uint64_t copied = scratch.rows > 1 ? scratch.rows : 0;
-  auto place = [&](Region* region, uint64_t bytes) {
-    *region = {scratch.bytes, bytes};
-    scratch.bytes += RoundUp(bytes, 64);
-  };
+  const RegionPlacer place(&scratch.bytes);
   place(&scratch.gathered, copied * columns * sizeof(float) + kSpareInputBytes);
   place(&scratch.converted, input_bytes(kind, scratch.rows, columns));
   place(&scratch.output, copied * matrix_rows * sizeof(float));

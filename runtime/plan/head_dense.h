@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "plan/experts.h"
+#include "plan/region.h"
 
 namespace headroom::plan {
 

@@ -209,11 +209,10 @@ class Lowering {
   Slice LowerHeadMatrix(int32_t op, uint32_t heads, const model::HeadMatrix& matrix,
                         const Slice& input, uint32_t expand_from) {
     if (!matrix.present()) return input;
-    AddHeadDense(matrix, matrix.blocks);
     Step& step = AddStep(StepKind::kHeadDense, op, input.buffer, AddBuffer(heads * matrix.rows));
     step.query = input;
     step.expand_from = expand_from;
-    step.dense = static_cast<int32_t>(result_.dense.size() - 1);
+    step.dense = AddHeadDense(matrix, matrix.blocks);
     return {step.output, 0, matrix.rows};
   }
 

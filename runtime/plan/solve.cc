@@ -14,8 +14,6 @@ constexpr uint32_t kGoodChunk = 32;
 constexpr uint64_t kRuntimeBytes = 256 * 1024;
 constexpr uint64_t kRuntimeBytesPerThread = 16 * 1024;  // the pages of its stack that are touched
 constexpr uint64_t kRuntimeBytesPerDense = 4 * 1024;
-// Backends may read, never write, this far past a dense layer's input.
-constexpr uint64_t kSpareBytes = 64;
 // No machine maps more; what a file asks beyond it never fits, budget or not.
 constexpr uint64_t kMostBytes = uint64_t{1} << 47;
 
@@ -105,11 +103,8 @@ uint64_t PartialBytes(const model::Model& model, const std::vector<store::LayerS
 void LayOutArena(const model::Model& model, const Lowered& lowered, const BackendFacts& facts,
                  const Limits& limits, Plan* plan) {
   uint64_t end = 0;
-  auto place = [&](Region* region, uint64_t bytes) {
-    *region = {end, bytes};
-    end = RoundUp(end + bytes, 64);
-  };
-  place(&plan->value_region, plan->values.total_bytes + kSpareBytes);
+  const RegionPlacer place(&end);
+  place(&plan->value_region, plan->values.total_bytes + kSpareInputBytes);
   place(&plan->token_region, uint64_t{plan->context} * sizeof(int32_t));
   plan->activation_bytes = end;
   place(&plan->input_region, InputRegionBytes(model, lowered, facts, plan->chunk));

@@ -48,7 +48,7 @@ inline constexpr uint32_t kSplitRows = 1024;  // rows per decode task
 
 // Pages of an embedding table are dropped each time this many rows were looked up, so that a large
 // vocabulary costs what is in use and not what lies in the file. A row may bring in what lies
-// around it: 64 KiB, and since Linux 6.16 whole pieces of the page cache, up to 2 MiB; of its codes
+// around it: 64 KiB, and with large pieces in the page cache (Linux 6.18, ext4) 2 MiB; of its codes
 // and of its scales, or on both sides of a boundary.
 inline constexpr uint32_t kEmbeddingReleaseRows = 8;
 inline constexpr uint64_t kFaultAroundBytes = uint64_t{4} << 20;

@@ -158,8 +158,8 @@ void Executor::BindMix(const plan::Step& step) {
   BoundAttention& bound = attentions_[step.attention];
   const bool expands = step.expand_from != kUnlimited;
   bound.parts[0] = BindHeads(step.query, bound.spec->key.width);
-  if (expands) bound.expanded[0] = BindHeads(step.expanded_query, bound.spec->query_part());
   if (expands) {
+    bound.expanded[0] = BindHeads(step.expanded_query, bound.spec->query_part());
     bound.expand = plan::ExpandScratchOf(*b_.model, step, *b_.facts, b_.plan->chunk);
   }
   if (step.query_tail.buffer == kNone) return;

@@ -142,7 +142,6 @@ class Executor {
   struct QueryScratch;
   struct QueryRange;
   struct WorkerScratch;
-  struct ExpandTasks;
   struct ExpandedHead;
   // Rows [begin, rows.rows) that queries meet at one of their two positions: their own, or the one
   // they have among the rows kept (LaneSpec::relative).
@@ -183,8 +182,7 @@ class Executor {
     const uint32_t at = row + (tail_ && !heads.is_tail ? row_ : 0);
     return heads.data + uint64_t{at} * heads.stride + uint64_t{head} * heads.head_stride;
   }
-  struct HeadTasks;
-  Status RunHead(const HeadTasks& tasks, std::byte* worker, uint32_t head);
+  Status RunHead(const BoundHeadDense& bound, std::byte* worker, uint32_t head, float* output);
 
   // Shows what is about to meet the weights of a dense layer to whoever looks.
   void Observe(size_t layer, const float* x, uint32_t rows, uint32_t columns) const;
@@ -207,7 +205,7 @@ class Executor {
   uint32_t ValueWidthOf(const MixTasks& tasks, uint32_t view) const;
   void MergeHead(const MixTasks& tasks, uint32_t view, uint16_t head, const float* partials,
                  uint64_t stride, uint32_t count, float* out) const;
-  void Vote(size_t index);
+  Status Vote(size_t index);
   void VoteTask(const MixTasks& tasks, std::byte* worker, size_t view);
   static uint32_t FirstRowOf(const MixPart& part, const attention::MixSpec& mix, uint32_t first);
   static uint32_t SplitsOf(const MixPart* parts, uint32_t count, const attention::MixSpec& mix,
@@ -220,14 +218,15 @@ class Executor {
   void MixTile(const MixTasks& tasks, std::byte* worker, size_t index);
   void MixSplit(const MixTasks& tasks, std::byte* worker, size_t index);
   void MergeSplits(const MixTasks& tasks);
-  void RunMixTasks(MixTasks* tasks, uint32_t count, uint64_t row_visits,
-                   void (Executor::*task)(const MixTasks&, std::byte*, size_t));
+  Status RunMixTasks(const MixTasks& tasks, uint32_t count, uint64_t row_visits,
+                     void (Executor::*task)(const MixTasks&, std::byte*, size_t));
   Status RunExpanded(const BoundStep& step, MixTasks* mix);
-  Status ExpandHead(const ExpandTasks& tasks, std::byte* worker, uint32_t task);
+  Status ExpandHead(const plan::Step& step, const MixTasks& mix, std::byte* worker, uint32_t task);
+  Status RunExpansion(const ExpandedHead& head, int32_t layer, uint32_t rows, float* out);
   Status MakeKeysAndValues(const ExpandedHead& head, const LaneView& rows, uint32_t begin,
                            uint32_t count);
   void MeetTile(const ExpandedHead& head, const LaneView& tile, bool relative);
-  void ObserveExpanded(const ExpandTasks& tasks) const;
+  void ObserveExpanded(const plan::Step& step, const BoundAttention& layer) const;
   void AppendRow(const BoundAttention& layer, size_t index, uint32_t row);
   std::byte* WorkerScratchAt(size_t worker) const {
     return b_.arena + b_.plan->worker_region.offset + worker * b_.plan->worker_bytes;
@@ -236,6 +235,10 @@ class Executor {
   // Calls body(begin, end) over [0, rows), on all threads when the work is worth it.
   template <typename Body>
   void ForRows(uint32_t rows, uint32_t width, const Body& body);
+  // Calls body(worker's scratch, i) -> Status for i in [0, count), on all threads when so many
+  // multiply-adds are worth waking them.
+  template <typename Body>
+  Status ForTasks(uint32_t count, uint64_t operations, const Body& body);
 
   // Below this many floats a second thread costs more than it saves.
   static constexpr uint32_t kParallelFloats = 16 * 1024;
@@ -276,6 +279,29 @@ void Executor::ForRows(uint32_t rows, uint32_t width, const Body& body) {
         (*task.body)(begin, std::min(begin + kRowBlock, task.rows));
       },
       &task);
+}
+
+template <typename Body>
+Status Executor::ForTasks(uint32_t count, uint64_t operations, const Body& body) {
+  if (b_.pool->HandleFor(operations) == nullptr) {
+    for (uint32_t i = 0; i < count; ++i) HR_RETURN_IF_ERROR(body(WorkerScratchAt(0), i));
+    return {};
+  }
+  struct Tasks {
+    const Executor* self;
+    const Body* body;
+    std::atomic<bool> failed;
+  } tasks{this, &body, false};
+  b_.pool->ParallelForWorker(
+      count,
+      [](void* context, size_t worker, size_t index) {
+        auto& tasks = *static_cast<Tasks*>(context);
+        std::byte* scratch = tasks.self->WorkerScratchAt(worker);
+        if (!(*tasks.body)(scratch, static_cast<uint32_t>(index)).ok()) tasks.failed = true;
+      },
+      &tasks);
+  if (tasks.failed) return Status::Make(StatusCode::kInternal, "a task of a step could not be run");
+  return {};
 }
 
 }  // namespace headroom::session

@@ -284,9 +284,8 @@ void Executor::MergeSplits(const MixTasks& tasks) {
 
 // The newest queries of the chunk vote for the rows of the views whose lanes ask for it: here,
 // since the mix of the last layer runs for the rows alone whose logits are wanted.
-void Executor::Vote(size_t index) {
+Status Executor::Vote(size_t index) {
   MixTasks tasks;
-  tasks.self = this;
   tasks.index = index;
   tasks.layer = &attentions_[index];
   tasks.position = position_;
@@ -294,8 +293,8 @@ void Executor::Vote(size_t index) {
   const uint32_t views = tasks.layer->spec->kv_heads();
   bool voted = false;
   for (uint32_t view = 0; view < views; ++view) voted |= LaneOf(tasks, view).voted();
-  if (!voted) return;
-  RunMixTasks(&tasks, views, tasks.position + tasks.rows, &Executor::VoteTask);
+  if (!voted) return {};
+  return RunMixTasks(tasks, views, tasks.position + tasks.rows, &Executor::VoteTask);
 }
 
 // In tiles of queries that fit the worker's scratch: their weights' sum first, then the weights.
@@ -337,23 +336,15 @@ void Executor::VoteTask(const MixTasks& tasks, std::byte* worker, size_t index) 
 
 // Runs `count` tasks, on all threads when that is worth waking them. `row_visits`: how many cached
 // rows a query head reads in all of them.
-void Executor::RunMixTasks(MixTasks* tasks, uint32_t count, uint64_t row_visits,
-                           void (Executor::*task)(const MixTasks&, std::byte*, size_t)) {
-  const auto& spec = *tasks->layer->spec;
+Status Executor::RunMixTasks(const MixTasks& tasks, uint32_t count, uint64_t row_visits,
+                             void (Executor::*task)(const MixTasks&, std::byte*, size_t)) {
+  const auto& spec = *tasks.layer->spec;
   const uint64_t operations =
       row_visits * spec.query_heads * (spec.key_width() + spec.value_width());
-  if (b_.pool->HandleFor(operations) == nullptr) {
-    for (uint32_t i = 0; i < count; ++i) (this->*task)(*tasks, WorkerScratchAt(0), i);
-    return;
-  }
-  tasks->task = task;
-  b_.pool->ParallelForWorker(
-      count,
-      [](void* context, size_t worker, size_t index) {
-        const MixTasks& tasks = *static_cast<const MixTasks*>(context);
-        (tasks.self->*tasks.task)(tasks, tasks.self->WorkerScratchAt(worker), index);
-      },
-      tasks);
+  return ForTasks(count, operations, [&](std::byte* worker, uint32_t index) {
+    (this->*task)(tasks, worker, index);
+    return Status();
+  });
 }
 
 // Shows queries, keys and values as they have become, a token at a time.
@@ -381,13 +372,11 @@ Status Executor::RunAppend(const BoundStep& step) {
     for (uint32_t row = begin; row < end; ++row) AppendRow(layer, index, row);
   });
   ObserveAppended(layer, index);
-  Vote(index);
-  return {};
+  return Vote(index);
 }
 
 Status Executor::RunMix(const BoundStep& step) {
   MixTasks tasks;
-  tasks.self = this;
   tasks.index = static_cast<size_t>(step.step->attention);
   tasks.layer = &attentions_[tasks.index];
   const BoundAttention& layer = *tasks.layer;
@@ -399,9 +388,8 @@ Status Executor::RunMix(const BoundStep& step) {
   if (rows_ > 1) {
     tasks.tile_tokens = std::max(1u, plan::kTileQueries / layer.largest_group);
     tasks.tiles = static_cast<uint32_t>(CeilDiv(rows_, tasks.tile_tokens));
-    RunMixTasks(&tasks, views * tasks.tiles, uint64_t{rows_} * (tasks.position + rows_),
-                &Executor::MixTile);
-    return {};
+    return RunMixTasks(tasks, views * tasks.tiles, uint64_t{rows_} * (tasks.position + rows_),
+                       &Executor::MixTile);
   }
   MixPart parts[store::kMostSegments];
   for (uint32_t view = 0; view < views; ++view) {
@@ -410,8 +398,8 @@ Status Executor::RunMix(const BoundStep& step) {
         std::max(tasks.splits, SplitsOf(parts, count, MixOf(tasks, view), tasks.position));
   }
   tasks.partials = reinterpret_cast<float*>(b_.arena + b_.plan->partial_region.offset);
-  RunMixTasks(&tasks, views * tasks.splits, uint64_t{tasks.splits} * plan::kSplitRows,
-              &Executor::MixSplit);
+  HR_RETURN_IF_ERROR(RunMixTasks(tasks, views * tasks.splits,
+                                 uint64_t{tasks.splits} * plan::kSplitRows, &Executor::MixSplit));
   MergeSplits(tasks);
   return {};
 }

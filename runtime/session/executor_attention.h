@@ -13,8 +13,6 @@ inline constexpr float kNoSink = -std::numeric_limits<float>::infinity();
 
 // One mix step: how it is cut, and where its results go.
 struct Executor::MixTasks {
-  Executor* self = nullptr;
-  void (Executor::*task)(const MixTasks&, std::byte*, size_t) = nullptr;
   const BoundAttention* layer = nullptr;
   size_t index = 0;
   float* output = nullptr;  // [rows, H * Dv]

@@ -1,36 +1,25 @@
 // A mix step that makes keys and values of a latent: a task is one head and some hundred queries,
 // which meet a tile of cached rows after the other. See plan/expand.h.
 #include <algorithm>
-#include <atomic>
-#include <cmath>
 #include <cstring>
 
 #include "session/executor_attention.h"
 
 namespace headroom::session {
 
-struct Executor::ExpandTasks {
-  Executor* self;
-  const MixTasks* mix;
-  const plan::Step* step;
-  uint32_t blocks;  // of queries, for each head
-  bool same_input;  // the two matrices take the same converted rows
-  std::atomic<bool> failed;
-};
-
 // One task: a head, queries [begin, end) of the step's rows, and its worker's scratch.
 struct Executor::ExpandedHead {
-  const ExpandTasks* tasks;
+  const plan::Step& step;
+  const MixTasks& mix;
   uint32_t view, slot, begin, end;
   std::byte* base;
 
-  const MixTasks& mix() const { return *tasks->mix; }
-  const plan::ExpandScratch& scratch() const { return mix().layer->expand; }
+  const plan::ExpandScratch& scratch() const { return mix.layer->expand; }
   float* floats(const plan::Region& region) const {
     return reinterpret_cast<float*>(base + region.offset);
   }
-  uint16_t head() const { return mix().layer->view_heads[slot]; }
-  uint32_t value_width() const { return mix().layer->spec->value_matrix.rows; }
+  uint16_t head() const { return mix.layer->view_heads[slot]; }
+  uint32_t value_width() const { return mix.layer->spec->value_matrix.rows; }
 };
 
 namespace {
@@ -45,54 +34,48 @@ LaneView TileOf(const LaneView& rows, uint32_t begin, uint32_t count) {
   return tile;
 }
 
-// Adds a record to another of the same query; see attention/softmax_mix.h.
-void AddRecord(const float* from, uint32_t width, float* to) {
-  const float maximum = std::max(from[0], to[0]);
-  if (from[1] == 0.0f) return;  // it saw nothing
-  const float old = std::exp(to[0] - maximum), more = std::exp(from[0] - maximum);
-  to[0] = maximum;
-  to[1] = to[1] * old + from[1] * more;
-  for (uint32_t d = 2; d < 2 + width; ++d) to[d] = to[d] * old + from[d] * more;
-}
-
 }  // namespace
+
+// The scratch's latents times the head's block of a dense layer.
+Status Executor::RunExpansion(const ExpandedHead& head, int32_t layer, uint32_t rows, float* out) {
+  const auto index = static_cast<size_t>(layer);
+  const uint32_t group = head.mix.layer->spec->query_heads / b_.lowered->dense[index].parts;
+  const float* latents = head.floats(head.scratch().latents);
+  const auto* input = reinterpret_cast<const std::byte*>(latents);
+  const xnnpack::InputKind kind = b_.dense->input_kind(index);
+  if (kind != xnnpack::InputKind::kF32) {
+    std::byte* converted = head.base + head.scratch().converted.offset;
+    b_.dense->ConvertInput(kind, latents, rows, head.mix.layer->spec->key.width, converted,
+                           *b_.serial);
+    input = converted;
+  }
+  return b_.dense->RunPart(index, head.head() / group, input, rows, out, *b_.serial);
+}
 
 // Keys [rows, dn + dr] and values [rows, dv] of one head.
 Status Executor::MakeKeysAndValues(const ExpandedHead& head, const LaneView& rows, uint32_t begin,
                                    uint32_t count) {
   const plan::ExpandScratch& at = head.scratch();
-  const ExpandTasks& tasks = *head.tasks;
-  const model::AttentionSpec& spec = *head.mix().layer->spec;
+  const model::AttentionSpec& spec = *head.mix.layer->spec;
   const uint32_t rank = spec.key.width, part = spec.query_part(), width = spec.query.width;
   float *latents = head.floats(at.latents), *made = head.floats(at.made);
-  float *keys = head.floats(at.keys), *values = head.floats(at.values);
+  float* keys = head.floats(at.keys);
   std::byte* room = head.base + at.kernel.offset;
   b_.kernels->decode_rows(rows.keys, begin, count, latents, rank, room);
-  if (LaneOf(head.mix(), head.view).rotated) b_.kernels->hadamard(latents, count, rank, rank);
-  const auto run = [&](int32_t layer, const model::HeadMatrix& matrix, bool convert, float* out) {
-    const xnnpack::InputKind kind = b_.dense->input_kind(static_cast<size_t>(layer));
-    const bool plain = kind == xnnpack::InputKind::kF32;
-    std::byte* converted = head.base + at.converted.offset;
-    if (convert && !plain) {
-      b_.dense->ConvertInput(kind, latents, count, rank, converted, *b_.serial);
-    }
-    return b_.dense->RunPart(
-        static_cast<size_t>(layer), head.head() / (spec.query_heads / matrix.blocks),
-        plain ? reinterpret_cast<std::byte*>(latents) : converted, count, out, *b_.serial);
-  };
-  HR_RETURN_IF_ERROR(run(tasks.step->expand_key, spec.key_matrix, true, made));
+  if (LaneOf(head.mix, head.view).rotated) b_.kernels->hadamard(latents, count, rank, rank);
+  HR_RETURN_IF_ERROR(RunExpansion(head, head.step.expand_key, count, made));
   for (uint32_t r = 0; r < count; ++r) {
     std::memcpy(keys + uint64_t{r} * width, made + uint64_t{r} * part, part * sizeof(float));
   }
   if (spec.tail.width > 0) {
     b_.kernels->decode_rows(rows.key_tail, begin, count, keys + part, width, room);
   }
-  return run(tasks.step->expand_value, spec.value_matrix, !tasks.same_input, values);
+  return RunExpansion(head, head.step.expand_value, count, head.floats(at.values));
 }
 
 // All queries of the task that may see something of a tile.
 void Executor::MeetTile(const ExpandedHead& head, const LaneView& tile, bool relative) {
-  const MixTasks& mix = head.mix();
+  const MixTasks& mix = head.mix;
   const BoundAttention& layer = *mix.layer;
   const plan::ExpandScratch& at = head.scratch();
   const uint32_t record = attention::PartialFloats(head.value_width());
@@ -110,18 +93,19 @@ void Executor::MeetTile(const ExpandedHead& head, const LaneView& tile, bool rel
                     end - begin, 0, tile.rows, head.floats(at.partials),
                     head.base + at.kernel.offset);
     for (uint32_t i = 0; i < end - begin; ++i) {
-      AddRecord(head.floats(at.partials) + uint64_t{i} * record, head.value_width(),
-                head.floats(at.records) + uint64_t{begin + i - head.begin} * record);
+      attention::AddPartial(head.floats(at.partials) + uint64_t{i} * record, head.value_width(),
+                            head.floats(at.records) + uint64_t{begin + i - head.begin} * record);
     }
   }
 }
 
-Status Executor::ExpandHead(const ExpandTasks& tasks, std::byte* worker, uint32_t task) {
-  const MixTasks& mix = *tasks.mix;
+Status Executor::ExpandHead(const plan::Step& step, const MixTasks& mix, std::byte* worker,
+                            uint32_t task) {
   const BoundAttention& layer = *mix.layer;
-  ExpandedHead head{&tasks, 0, task / tasks.blocks, 0, 0, worker};
+  const auto blocks = static_cast<uint32_t>(CeilDiv(mix.rows, plan::kExpandQueries));
+  ExpandedHead head{step, mix, 0, task / blocks, 0, 0, worker};
   while (layer.view_begin[head.view + 1] <= head.slot) ++head.view;
-  head.begin = task % tasks.blocks * plan::kExpandQueries;
+  head.begin = task % blocks * plan::kExpandQueries;
   head.end = std::min(head.begin + plan::kExpandQueries, mix.rows);
   const uint32_t width = head.value_width(), record = attention::PartialFloats(width);
   float* records = head.floats(head.scratch().records);
@@ -152,38 +136,25 @@ Status Executor::ExpandHead(const ExpandTasks& tasks, std::byte* worker, uint32_
 }
 
 // What is about to meet the matrices: of the rows cached before, that has been shown.
-void Executor::ObserveExpanded(const ExpandTasks& tasks) const {
-  const BoundRows& latents = tasks.mix->layer->streams[0];
+void Executor::ObserveExpanded(const plan::Step& step, const BoundAttention& layer) const {
+  const BoundRows& latents = layer.streams[0];
   if (b_.observer->call == nullptr || latents.data == nullptr) return;
-  for (const int32_t layer : {tasks.step->expand_key, tasks.step->expand_value}) {
+  for (const int32_t dense : {step.expand_key, step.expand_value}) {
     for (uint32_t row = 0; row < rows_; ++row) {
-      Observe(static_cast<size_t>(layer), latents.row(row), 1, latents.width);
+      Observe(static_cast<size_t>(dense), latents.row(row), 1, latents.width);
     }
   }
 }
 
 Status Executor::RunExpanded(const BoundStep& step, MixTasks* mix) {
+  const model::AttentionSpec& spec = *mix->layer->spec;
   mix->output = BufferData(step.step->expanded_output);
-  const auto kind = [&](int32_t layer) { return b_.dense->input_kind(static_cast<size_t>(layer)); };
-  ExpandTasks tasks{this,
-                    mix,
-                    step.step,
-                    static_cast<uint32_t>(CeilDiv(rows_, plan::kExpandQueries)),
-                    kind(step.step->expand_key) == kind(step.step->expand_value),
-                    false};
-  ObserveExpanded(tasks);
-  b_.pool->ParallelForWorker(
-      mix->layer->spec->query_heads * tasks.blocks,
-      [](void* context, size_t worker, size_t index) {
-        auto& tasks = *static_cast<ExpandTasks*>(context);
-        Executor& self = *tasks.self;
-        const Status status =
-            self.ExpandHead(tasks, self.WorkerScratchAt(worker), static_cast<uint32_t>(index));
-        if (!status.ok()) tasks.failed = true;
-      },
-      &tasks);
-  if (tasks.failed) return Status::Make(StatusCode::kInternal, "a latent could not be expanded");
-  return {};
+  ObserveExpanded(*step.step, *mix->layer);
+  const uint64_t visits = uint64_t{rows_} * (mix->position + rows_) * spec.query_heads;
+  const auto blocks = static_cast<uint32_t>(CeilDiv(rows_, plan::kExpandQueries));
+  return ForTasks(
+      spec.query_heads * blocks, visits * (spec.query.width + spec.value_matrix.rows),
+      [&](std::byte* worker, uint32_t task) { return ExpandHead(*step.step, *mix, worker, task); });
 }
 
 }  // namespace headroom::session

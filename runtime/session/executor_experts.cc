@@ -143,21 +143,9 @@ Status Executor::RunExpertsSideBySide(const ExpertRun& run) {
       HR_RETURN_IF_ERROR(RunChosenExpert(run, slot, *b_.pool));
     }
   } else {
-    struct Tasks {
-      Executor* self;
-      const ExpertRun* run;
-      std::atomic<bool> failed;
-    } tasks{this, &run, false};
-    b_.pool->ParallelFor(
-        chosen,
-        [](void* context, size_t slot) {
-          auto& tasks = *static_cast<Tasks*>(context);
-          Executor& self = *tasks.self;
-          if (!self.RunChosenExpert(*tasks.run, static_cast<uint32_t>(slot), *self.b_.serial).ok())
-            tasks.failed = true;
-        },
-        &tasks);
-    if (tasks.failed) return Status::Make(StatusCode::kInternal, "an expert could not be run");
+    HR_RETURN_IF_ERROR(ForTasks(
+        chosen, xnnpack::ThreadPool::kWorthSharing,
+        [&](std::byte*, uint32_t slot) { return RunChosenExpert(run, slot, *b_.serial); }));
   }
   Observe(experts.down, run.inner, chosen, experts.spec->inner);
   for (uint32_t slot = 0; slot < chosen; ++slot) {

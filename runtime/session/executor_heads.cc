@@ -1,21 +1,11 @@
 // The head-dense step of the executor: each head's vectors times the head's own matrix, heads side
 // by side on the threads.
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 
 #include "session/executor.h"
 
 namespace headroom::session {
-
-// One step's work.
-struct Executor::HeadTasks {
-  Executor* self;
-  const BoundHeadDense* bound;
-  const plan::HeadScratch* scratch;
-  float* output;  // [rows, heads * rows of a block]
-  std::atomic<bool> failed;
-};
 
 size_t Executor::BindHeadDense(const plan::Step& step) {
   const plan::DenseLayer& dense = b_.lowered->dense[step.dense];
@@ -33,9 +23,9 @@ size_t Executor::BindHeadDense(const plan::Step& step) {
   return head_dense_.size() - 1;
 }
 
-Status Executor::RunHead(const HeadTasks& tasks, std::byte* worker, uint32_t head) {
-  const BoundHeadDense& bound = *tasks.bound;
-  const plan::HeadScratch& scratch = *tasks.scratch;
+Status Executor::RunHead(const BoundHeadDense& bound, std::byte* worker, uint32_t head,
+                         float* output) {
+  const plan::HeadScratch& scratch = rows_ == 1 ? bound.token : bound.chunk;
   const uint32_t columns = bound.input.width, width = bound.heads * bound.rows;
   auto* gathered = reinterpret_cast<float*>(worker + scratch.gathered.offset);
   auto* out = reinterpret_cast<float*>(worker + scratch.output.offset);
@@ -53,7 +43,7 @@ Status Executor::RunHead(const HeadTasks& tasks, std::byte* worker, uint32_t hea
       b_.dense->ConvertInput(bound.kind, x, count, columns, converted, *b_.serial);
       input = converted;
     }
-    float* target = tasks.output + uint64_t{begin} * width + uint64_t{head} * bound.rows;
+    float* target = output + uint64_t{begin} * width + uint64_t{head} * bound.rows;
     HR_RETURN_IF_ERROR(b_.dense->RunPart(bound.layer, head / bound.group, input, count,
                                          copied ? out : target, *b_.serial));
     for (uint32_t i = 0; copied && i < count; ++i) {
@@ -68,31 +58,15 @@ Status Executor::RunHeadDense(const BoundStep& step) {
   if (rows_ >= step.step->expand_from) return {};  // the mix does without
   const BoundHeadDense& bound = head_dense_[step.head_dense];
   converted_ = nullptr;  // the output may take its place
-  HeadTasks tasks{this, &bound, rows_ == 1 ? &bound.token : &bound.chunk, step.output, false};
   for (uint32_t head = 0; head < bound.heads && b_.observer->call != nullptr; ++head) {
     for (uint32_t row = 0; row < rows_; ++row) {
       Observe(bound.layer, HeadOf(bound.input, row, head), 1, bound.input.width);
     }
   }
   const uint64_t operations = uint64_t{rows_} * bound.heads * bound.rows * bound.input.width;
-  if (b_.pool->HandleFor(operations) == nullptr) {
-    for (uint32_t head = 0; head < bound.heads; ++head) {
-      HR_RETURN_IF_ERROR(RunHead(tasks, WorkerScratchAt(0), head));
-    }
-    return {};
-  }
-  b_.pool->ParallelForWorker(
-      bound.heads,
-      [](void* context, size_t worker, size_t head) {
-        auto& tasks = *static_cast<HeadTasks*>(context);
-        Executor& self = *tasks.self;
-        const Status status =
-            self.RunHead(tasks, self.WorkerScratchAt(worker), static_cast<uint32_t>(head));
-        if (!status.ok()) tasks.failed = true;
-      },
-      &tasks);
-  if (tasks.failed) return Status::Make(StatusCode::kInternal, "a head could not be run");
-  return {};
+  return ForTasks(bound.heads, operations, [&](std::byte* worker, uint32_t head) {
+    return RunHead(bound, worker, head, step.output);
+  });
 }
 
 }  // namespace headroom::session
