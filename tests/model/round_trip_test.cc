@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cstring>
 #include <fstream>
@@ -296,6 +297,71 @@ TEST_CASE("large models are cut into several segments", "[model]") {
   INFO(model.status().message());
   REQUIRE(model.ok());
   CHECK(model.value()->file_bytes > 60u << 20);
+}
+
+// Every byte of tensor i is i + 1.
+Status WriteNumbered(const std::string& path, const ModelDescription& description) {
+  HR_ASSIGN_OR_RETURN(convert::HrmWriter writer, convert::HrmWriter::Create(path, description));
+  for (size_t i = 0; i < description.tensors.size(); ++i) {
+    const auto number = static_cast<std::byte>(i + 1);
+    const std::vector<std::byte> data(writer.data_bytes(i), number);
+    const std::vector<std::byte> scales(writer.scale_bytes(i), number);
+    HR_RETURN_IF_ERROR(writer.Append(i, data));
+    HR_RETURN_IF_ERROR(writer.AppendScales(i, scales));
+  }
+  return writer.Finish();
+}
+
+// As norms between matrices. The last two are the largest small one and the smallest large one.
+ModelDescription SmallBetweenLarge() {
+  ModelDescription description = test::TinyDescription();
+  const auto add = [&](const std::string& name, DType dtype, std::vector<uint32_t> extents) {
+    description.tensors.push_back({name, dtype, 0, std::move(extents)});
+  };
+  for (const char* i : {"0", "1"}) {
+    add(std::string("large.") + i, DType::kI8, {1024, 20 << 10});
+    add(std::string("small.") + i, DType::kF32, {4096});
+  }
+  add("large.2", DType::kF32, {16384});
+  add("small.2", DType::kF32, {16383});
+  return description;
+}
+
+TEST_CASE("small tensors lie side by side ahead of large ones", "[model]") {
+  const ModelDescription description = SmallBetweenLarge();
+  const test::TemporaryPath path("small.hrm");
+  REQUIRE(WriteNumbered(path.text(), description).ok());
+  model::OpenOptions options;
+  options.verify_checksums = true;
+  const auto opened = Model::OpenPath(path.text().c_str(), options);
+  INFO(opened.status().message());
+  REQUIRE(opened.ok());
+  const Model& model = *opened.value();
+  REQUIRE(model.tensors.size() == description.tensors.size());
+  const std::byte* small_end = model.segments[0].data;
+  uint64_t small_bytes = 0;
+  size_t large = 0;
+  for (size_t i = 0; i < model.tensors.size(); ++i) {  // in the order they were described
+    const TensorView& tensor = model.tensors[i];
+    INFO(i << " " << tensor.name);
+    CHECK(tensor.name == description.tensors[i].name);
+    CHECK(tensor.data[0] == static_cast<std::byte>(i + 1));
+    CHECK(tensor.data[tensor.data_bytes - 1] == static_cast<std::byte>(i + 1));
+    if (tensor.scale_bytes != 0) CHECK(tensor.scales[0] == static_cast<std::byte>(i + 1));
+    if (tensor.name.starts_with("large")) {
+      ++large;
+      continue;
+    }
+    small_end =
+        std::max({small_end, tensor.data + tensor.data_bytes,
+                  tensor.scale_bytes == 0 ? small_end : tensor.scales + tensor.scale_bytes});
+    small_bytes += tensor.data_bytes + tensor.scale_bytes + 2 * model::kTensorAlignment;
+  }
+  CHECK(large == 3);
+  CHECK(static_cast<uint64_t>(small_end - model.segments[0].data) <= small_bytes);
+  for (const TensorView& tensor : model.tensors) {
+    if (tensor.name.starts_with("large")) CHECK(tensor.data >= small_end);
+  }
 }
 
 TEST_CASE("the writer refuses incomplete and overfull tensors and leaves no file", "[model]") {

@@ -20,6 +20,10 @@ namespace {
 // A segment is closed once it has this many bytes: large enough that padding does not matter, small
 // enough that a damaged one can be named usefully.
 constexpr uint64_t kSegmentBytes = 32u << 20;
+// Tensors below this (norms, biases, tables) lie side by side ahead of all others, whatever their
+// order in the graph: systems map up to 2 MiB of a file where one byte is read, and each norm
+// between two matrices would keep so much of them resident.
+constexpr uint64_t kSmallTensorBytes = 64u << 10;
 // Written-back granularity.
 constexpr uint64_t kFlushBytes = 16u << 20;
 
@@ -42,38 +46,52 @@ std::vector<std::byte> Serialise(const fb::ModelT& graph) {
   return {begin, begin + builder.GetSize()};
 }
 
-// Puts the tensors one behind another into segments; segment offsets are still relative to the
-// first.
+// Puts tensors one behind another into segments, whose offsets are relative to the first.
+class Placer {
+ public:
+  explicit Placer(fb::ModelT& graph) : graph_(graph) {}
+
+  void Put(fb::TensorT& entry, const model::TensorBytes& bytes) {
+    if (segment_bytes_ >= kSegmentBytes) Close();
+    entry.segment = static_cast<uint32_t>(graph_.segments.size());
+    entry.data_offset = RoundUp(segment_bytes_, model::kTensorAlignment);
+    entry.data_bytes = bytes.data;
+    segment_bytes_ = entry.data_offset + entry.data_bytes;
+    if (bytes.scales == 0) return;
+    entry.scale_offset = RoundUp(segment_bytes_, model::kTensorAlignment);
+    entry.scale_bytes = bytes.scales;
+    segment_bytes_ = entry.scale_offset + entry.scale_bytes;
+  }
+  void Close() {
+    if (segment_bytes_ == 0) return;
+    graph_.segments.emplace_back(segment_begin_, segment_bytes_, 0);
+    segment_begin_ = RoundUp(segment_begin_ + segment_bytes_, model::kSegmentAlignment);
+    segment_bytes_ = 0;
+  }
+
+ private:
+  fb::ModelT& graph_;
+  uint64_t segment_begin_ = 0, segment_bytes_ = 0;
+};
+
 Status PlaceTensors(const ModelDescription& description, fb::ModelT& graph) {
-  uint64_t segment_begin = 0;
-  uint64_t segment_bytes = 0;
-  const auto close = [&] {
-    if (segment_bytes == 0) return;
-    graph.segments.emplace_back(segment_begin, segment_bytes, 0);
-    segment_begin = RoundUp(segment_begin + segment_bytes, model::kSegmentAlignment);
-    segment_bytes = 0;
-  };
-  for (size_t i = 0; i < description.tensors.size(); ++i) {
-    const TensorDescription& tensor = description.tensors[i];
-    const Result<model::TensorBytes> bytes =
-        model::TensorBytesOf(tensor.dtype, tensor.block, tensor.extents);
-    if (!bytes.ok()) {
+  std::vector<model::TensorBytes> bytes;
+  for (const TensorDescription& tensor : description.tensors) {
+    const auto of = model::TensorBytesOf(tensor.dtype, tensor.block, tensor.extents);
+    if (!of.ok()) {
       return Status::Make(StatusCode::kInvalidArgument, "tensor \"%s\": %s", tensor.name.c_str(),
-                          bytes.status().message());
+                          of.status().message());
     }
-    if (segment_bytes >= kSegmentBytes) close();
-    fb::TensorT& entry = *graph.tensors[i];
-    entry.segment = static_cast<uint32_t>(graph.segments.size());
-    entry.data_offset = RoundUp(segment_bytes, model::kTensorAlignment);
-    entry.data_bytes = bytes.value().data;
-    segment_bytes = entry.data_offset + entry.data_bytes;
-    if (bytes.value().scales != 0) {
-      entry.scale_offset = RoundUp(segment_bytes, model::kTensorAlignment);
-      entry.scale_bytes = bytes.value().scales;
-      segment_bytes = entry.scale_offset + entry.scale_bytes;
+    bytes.push_back(of.value());
+  }
+  Placer placer(graph);
+  for (const bool small : {true, false}) {
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      if ((bytes[i].data + bytes[i].scales < kSmallTensorBytes) != small) continue;
+      placer.Put(*graph.tensors[i], bytes[i]);
     }
   }
-  close();
+  placer.Close();
   return {};
 }
 
