@@ -13,6 +13,7 @@
 
 #include "base/platform.h"
 #include "support/dense_tester.h"
+#include "support/resident.h"
 
 // Every way to the heap, counted. glibc lets a program define these and keeps its own under other
 // names.
@@ -125,23 +126,6 @@ class MappedModel {
  private:
   platform::FileMapping mapping_;
 };
-
-// Resident pages of a mapped range, bytes.
-uint64_t ResidentBytes(const void* begin, uint64_t bytes) {
-  // mincore tells what the page cache holds, not what we map; smaps tells the latter.
-  FILE* smaps = std::fopen("/proc/self/smaps", "r");
-  char line[512];
-  unsigned long long from = 0, to = 0, kilobytes = 0, total = 0;
-  bool inside = false;
-  const auto wanted = reinterpret_cast<uintptr_t>(begin);
-  while (std::fgets(line, sizeof(line), smaps) != nullptr) {
-    if (std::sscanf(line, "%llx-%llx ", &from, &to) == 2)
-      inside = from < wanted + bytes && to > wanted;
-    if (inside && std::sscanf(line, "Rss: %llu kB", &kilobytes) == 1) total += kilobytes * 1024;
-  }
-  std::fclose(smaps);
-  return total;
-}
 
 struct Watch {
   uint64_t before = 0, peak = 0;
