@@ -15,6 +15,7 @@ namespace headroom::plan {
 //   absorbed 2 r + dr;   expanded dn + dr + dv, and r (dn + dv) for the row, once for all queries.
 // From so many rows of a step on, with a long context, the second is less. kUnlimited: never, or
 // the model has no matrix for it. Integer matrices multiply that much faster than attention does.
+// Of mla-1b in int4 that says 43 rows; measured, both ways take the same near 48.
 inline constexpr uint32_t kIntegerSpeed = 4;
 uint32_t ExpandFrom(const model::Model& model, const model::AttentionSpec& spec);
 
