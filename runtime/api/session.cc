@@ -72,6 +72,8 @@ Result<plan::Limits> LimitsOf(const hr_model& model, const hr_session_options* g
   limits.threads = options.threads != 0 ? options.threads : headroom::platform::FastCoreCount();
   limits.codec = static_cast<plan::CodecChoice>(options.kv);
   if (options.profile != nullptr) limits.profile = options.profile;
+  limits.checkpoint_bytes = options.checkpoint_bytes;
+  limits.checkpoint_tokens = options.checkpoint_tokens;
   limits.caller_scratch_bytes =
       text::SamplerScratchBytes(model.engine->model().metadata.vocabulary);
   if (model.tokenizer != nullptr) limits.caller_table_bytes = model.tokenizer->table_bytes();
@@ -88,6 +90,9 @@ hr_plan_report ReportOf(const plan::Plan& plan) {
   report.weight_bytes = plan.weight_bytes;
   report.packed_bytes = plan.packed_bytes;
   report.state_bytes = plan.state_bytes;
+  report.recurrent_bytes = plan.recurrent_bytes / (plan.checkpoints + 1);
+  report.checkpoint_bytes = plan.recurrent_bytes - report.recurrent_bytes;
+  report.checkpoints = plan.checkpoints;
   report.activation_bytes = plan.activation_bytes;
   report.scratch_bytes = plan.scratch_bytes;
   report.runtime_bytes = plan.runtime_bytes;
@@ -323,8 +328,7 @@ hr_status hr_session_get_stats(const hr_session* session, hr_session_stats* out_
   stats.decode_ns = from.decode_ns;
   stats.load_ns = from.load_ns;
   stats.weights_packed_now = from.weights_packed_now;
-  stats.planned_bytes =
-      session->session->plan().arena_bytes() + session->session->plan().state_bytes;
+  stats.planned_bytes = session->session->plan().session_bytes();
   stats.peak_bytes = arena.peak_bytes();
   stats.touched_bytes = headroom::platform::TouchedBytes(arena.data(), arena.capacity_bytes());
   CopyOut(stats, out_stats);

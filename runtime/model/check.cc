@@ -164,15 +164,27 @@ Status LoadNorm(const LoadContext& context, const Where& where, const char* what
   if (norm == nullptr) return {};
   HR_RETURN_IF_ERROR(CheckKnown(where, "norm kind", norm->kind()));
   if (norm->kind() == fb::NormKind::None) return Corrupt(where, "%s has no kind", what);
-  if (norm->kind() != fb::NormKind::Rms && norm->kind() != fb::NormKind::Layer) {
+  if (norm->kind() == fb::NormKind::L2) {
     return Unsupported(where, "%s is a %s norm", what, fb::EnumNameNormKind(norm->kind()));
   }
-  const bool layer = norm->kind() == fb::NormKind::Layer;
-  if (norm->whole_row() && heads == 0) {
+  const bool grouped =
+      norm->kind() == fb::NormKind::Group || norm->kind() == fb::NormKind::GroupRms;
+  const bool layer = norm->kind() == fb::NormKind::Layer || norm->kind() == fb::NormKind::Group;
+  const uint32_t groups = grouped ? norm->groups() : 1;
+  if (groups == 0 || width % groups != 0) {
+    return Corrupt(where, "%s of %llu values in %u groups", what, Number(width), groups);
+  }
+  if (grouped && heads != 0) return Unsupported(where, "%s in groups inside of attention", what);
+  if (norm->whole_row() && (heads == 0 || grouped)) {
     return Unsupported(where, "%s over all heads together outside of attention", what);
   }
   if (norm->whole_row()) width *= heads;
   if (norm->weight() == kNone) return Unsupported(where, "%s without a weight", what);
+  // Indices are checked by CheckVector; here the length alone is asked.
+  HR_RETURN_IF_ERROR(CheckIndex(where, what, norm->weight(), context.model.tensors.size()));
+  const bool shared =
+      grouped && context.model.tensors[static_cast<size_t>(norm->weight())].extents[0] != width;
+  if (shared) width /= groups;
   HR_RETURN_IF_ERROR(CheckVector(context, where, what, norm->weight(), width));
   if (norm->bias() != kNone) {
     if (!layer) return Unsupported(where, "%s is an Rms norm with a bias", what);
@@ -182,8 +194,13 @@ Status LoadNorm(const LoadContext& context, const Where& where, const char* what
     return Corrupt(where, "%s epsilon %g is not in (0, 1]", what,
                    static_cast<double>(norm->epsilon()));
   }
-  *out = {layer ? NormKind::kLayer : NormKind::kRms, norm->weight(), norm->bias(), norm->epsilon(),
-          norm->whole_row()};
+  *out = {layer ? NormKind::kLayer : NormKind::kRms,
+          norm->weight(),
+          norm->bias(),
+          norm->epsilon(),
+          norm->whole_row(),
+          groups,
+          shared};
   return {};
 }
 

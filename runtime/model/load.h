@@ -102,6 +102,15 @@ Status CheckFactor(const Where& where, const char* what, float factor);
 Status LoadMixture(const LoadContext& context, const Where& where, const fb::MixtureOp& from,
                    uint32_t width, MixtureSpec* out);
 
+// Their widths have been compared by LoadEdges: MultiplyAdd's inputs are of one. `width`: of input
+// and output; `out_width`: of the output.
+Status LoadLinearAttention(LoadContext& context, const Where& where,
+                           const fb::LinearAttentionOp& from, uint32_t out_width, Op* op);
+Status LoadConvolution(const LoadContext& context, const Where& where,
+                       const fb::ConvolutionOp& from, uint32_t width, Op* op);
+Status LoadMultiplyAdd(const LoadContext& context, const Where& where,
+                       const fb::MultiplyAddOp& from, uint32_t width, Op* op);
+
 // Which vectors an attention makes, what is cached of them, and which head reads which. `source`:
 // the earlier attention whose rows it reads instead of its own, or null.
 Status LoadProjection(LoadContext& context, const Where& where, const fb::Projection* projection,

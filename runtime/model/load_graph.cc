@@ -136,6 +136,13 @@ Status LoadPointwise(const Where& where, const fb::Op& from, const Shape& shape,
     case fb::OpAttributes::MultiplyOp:
       op->kind = OpKind::kMultiply;
       break;
+    case fb::OpAttributes::HeadProductOp:
+      op->kind = OpKind::kHeadProduct;
+      op->heads = from.attributes_as_HeadProductOp()->heads();
+      if (op->heads == 0 || shape.in % op->heads != 0) {
+        return Corrupt(where, "%u values in %u heads", shape.in, op->heads);
+      }
+      break;
     case fb::OpAttributes::ScaleOp:
       op->kind = OpKind::kScale;
       op->scale = from.attributes_as_ScaleOp()->scale();
@@ -179,6 +186,15 @@ Status LoadAttributes(LoadContext& context, const Where& where, const fb::Op& fr
       return LoadProjectionOp(context, where, *from.attributes_as_ProjectionOp(), shape, op);
     case fb::OpAttributes::AttentionOp:
       return LoadAttentionOp(context, where, *from.attributes_as_AttentionOp(), shape, op);
+    case fb::OpAttributes::LinearAttentionOp:
+      return LoadLinearAttention(context, where, *from.attributes_as_LinearAttentionOp(), shape.out,
+                                 op);
+    case fb::OpAttributes::ConvolutionOp:
+      HR_RETURN_IF_ERROR(CheckWidths(where, shape, shape.in, shape.in));
+      return LoadConvolution(context, where, *from.attributes_as_ConvolutionOp(), shape.in, op);
+    case fb::OpAttributes::MultiplyAddOp:
+      HR_RETURN_IF_ERROR(CheckWidths(where, shape, shape.in, shape.in));
+      return LoadMultiplyAdd(context, where, *from.attributes_as_MultiplyAddOp(), shape.in, op);
     default:
       return LoadPointwise(where, from, shape, op);
   }
@@ -187,17 +203,43 @@ Status LoadAttributes(LoadContext& context, const Where& where, const fb::Op& fr
 // By the number of the operation's attributes.
 bool IsExecuted(fb::OpAttributes kind) {
   return kind <= fb::OpAttributes::SoftcapOp || kind == fb::OpAttributes::MultiplyOp ||
-         kind == fb::OpAttributes::PositionEmbeddingOp || kind == fb::OpAttributes::MixtureOp;
+         kind == fb::OpAttributes::ConvolutionOp || kind >= fb::OpAttributes::PositionEmbeddingOp;
 }
 
-// A second input is added element by element; as a factor it is one number a row.
-Status CheckSecond(const Where& where, fb::OpAttributes kind, uint32_t first, uint32_t second) {
-  if (kind == fb::OpAttributes::AddOp && first != second) {
-    return Corrupt(where, "adds %u and %u values", first, second);
+struct Arity {
+  uint32_t least = 1, most = 1;
+};
+Arity ArityOf(fb::OpAttributes kind) {
+  switch (kind) {
+    case fb::OpAttributes::AddOp:
+    case fb::OpAttributes::MultiplyOp:
+      return {2, 2};
+    case fb::OpAttributes::MultiplyAddOp:
+      return {1, 3};
+    case fb::OpAttributes::HeadProductOp:
+      return {3, 3};
+    case fb::OpAttributes::LinearAttentionOp:
+      return {kMostInputs, kMostInputs};
+    default:
+      return {};
   }
-  if (kind == fb::OpAttributes::AddOp || second == 1) return {};
-  if (first == second) return Unsupported(where, "multiplies by %u values a row, not 1", second);
-  return Corrupt(where, "multiplies %u and %u values", first, second);
+}
+
+// Inputs that meet number by number are of one width; a factor may be one number a row. Those of
+// linear attention are checked where it is loaded.
+Status CheckOthers(const LoadContext& context, const Where& where, fb::OpAttributes kind,
+                   const Op& op) {
+  if (kind == fb::OpAttributes::LinearAttentionOp) return {};
+  const auto width = [&](int i) {
+    return context.model.values[static_cast<size_t>(op.inputs[i])].width;
+  };
+  for (int i = 1; i < kMostInputs && op.inputs[i] != kNone; ++i) {
+    if (width(i) == width(0)) continue;
+    if (kind == fb::OpAttributes::MultiplyOp && width(i) == 1) continue;
+    return Corrupt(where, "%s %u and %u values",
+                   kind == fb::OpAttributes::AddOp ? "adds" : "multiplies", width(0), width(i));
+  }
+  return {};
 }
 
 // Which values exist by the time an operation runs, and which attention states have an owner.
@@ -210,14 +252,15 @@ Status LoadEdges(const LoadContext& context, const Where& where, const fb::Op& f
                  Progress& progress, Op* op, Shape* shape) {
   const std::vector<Value>& values = context.model.values;
   const fb::OpAttributes kind = from.attributes_type();
-  const bool binary = kind == fb::OpAttributes::AddOp || kind == fb::OpAttributes::MultiplyOp;
-  const uint32_t arity = binary ? 2 : 1;
-  if (Count(from.inputs()) != arity || Count(from.outputs()) != 1) {
-    return Corrupt(where, "%u inputs and %u outputs, not %u and 1", Count(from.inputs()),
-                   Count(from.outputs()), arity);
+  const Arity arity = ArityOf(kind);
+  const uint32_t count = Count(from.inputs());
+  if (count < arity.least || count > arity.most || Count(from.outputs()) != 1) {
+    return Corrupt(where, "%u inputs and %u outputs, not %u and 1", count, Count(from.outputs()),
+                   arity.least);
   }
-  for (uint32_t i = 0; i < arity; ++i) {
+  for (uint32_t i = 0; i < count; ++i) {
     op->inputs[i] = from.inputs()->Get(i);
+    if (op->inputs[i] == kNone && kind == fb::OpAttributes::LinearAttentionOp && i != 0) continue;
     HR_RETURN_IF_ERROR(CheckIndex(where, "input value", op->inputs[i], values.size()));
     if (!progress.written[static_cast<size_t>(op->inputs[i])]) {
       return Corrupt(where, "reads value %d before it is written", op->inputs[i]);
@@ -236,8 +279,7 @@ Status LoadEdges(const LoadContext& context, const Where& where, const fb::Op& f
   progress.written[static_cast<size_t>(op->output)] = true;
   *shape = {values[static_cast<size_t>(op->inputs[0])].width,
             values[static_cast<size_t>(op->output)].width};
-  if (!binary) return {};
-  return CheckSecond(where, kind, shape->in, values[static_cast<size_t>(op->inputs[1])].width);
+  return CheckOthers(context, where, kind, *op);
 }
 
 Status LoadOp(LoadContext& context, uint32_t index, const fb::Op& from, Progress& progress,
@@ -290,30 +332,29 @@ Status CheckEnds(const LoadContext& context, const Progress& progress) {
 
 Status LoadActivation(const Where& where, fb::ActivationKind kind, Activation* out) {
   HR_RETURN_IF_ERROR(CheckKnown(where, "activation", kind));
-  switch (kind) {
-    case fb::ActivationKind::None:
-      return Corrupt(where, "no activation");
-    case fb::ActivationKind::Silu:
-      *out = Activation::kSilu;
-      return {};
-    case fb::ActivationKind::GeluErf:
-      *out = Activation::kGeluErf;
-      return {};
-    case fb::ActivationKind::GeluTanh:
-      *out = Activation::kGeluTanh;
-      return {};
-    case fb::ActivationKind::Relu:
-      *out = Activation::kRelu;
-      return {};
-    case fb::ActivationKind::QuickGelu:
-      *out = Activation::kQuickGelu;
-      return {};
-    case fb::ActivationKind::Sigmoid:
-      *out = Activation::kSigmoid;
-      return {};
-    default:
-      return Unsupported(where, "activation %s", fb::EnumNameActivationKind(kind));
+  if (kind == fb::ActivationKind::None) return Corrupt(where, "no activation");
+  static constexpr struct {
+    fb::ActivationKind kind;
+    Activation activation;
+  } kExecuted[] = {
+      {fb::ActivationKind::Silu, Activation::kSilu},
+      {fb::ActivationKind::GeluErf, Activation::kGeluErf},
+      {fb::ActivationKind::GeluTanh, Activation::kGeluTanh},
+      {fb::ActivationKind::Relu, Activation::kRelu},
+      {fb::ActivationKind::QuickGelu, Activation::kQuickGelu},
+      {fb::ActivationKind::Sigmoid, Activation::kSigmoid},
+      {fb::ActivationKind::Tanh, Activation::kTanh},
+      {fb::ActivationKind::Softplus, Activation::kSoftplus},
+      {fb::ActivationKind::Exp, Activation::kExp},
+      {fb::ActivationKind::EluPlus1, Activation::kEluPlus1},
+      {fb::ActivationKind::ReluSquared, Activation::kReluSquared},
+  };
+  for (const auto& row : kExecuted) {
+    if (row.kind != kind) continue;
+    *out = row.activation;
+    return {};
   }
+  return Unsupported(where, "activation %s", fb::EnumNameActivationKind(kind));
 }
 
 Status CheckFactor(const Where& where, const char* what, float factor) {

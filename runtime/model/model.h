@@ -44,6 +44,10 @@ struct NormSpec {
   float epsilon = 1e-5f;
   // of queries and keys: over all heads together, weight [H * Dk], [G * Dk]
   bool whole_row = false;
+  // Of an operation: equal parts of a row that are normed each by itself; the weight is as long as
+  // a part where `shared`.
+  uint32_t groups = 1;
+  bool shared = false;
   bool present() const { return weight != kNone; }
 };
 
@@ -57,7 +61,19 @@ struct RopeSpec {
   float attention_factor = 1.0f;        // multiplies cos and sin (YaRN)
 };
 
-enum class Activation : uint8_t { kSilu, kGeluErf, kGeluTanh, kRelu, kQuickGelu, kSigmoid };
+enum class Activation : uint8_t {
+  kSilu,
+  kGeluErf,
+  kGeluTanh,
+  kRelu,
+  kQuickGelu,
+  kSigmoid,
+  kTanh,
+  kSoftplus,
+  kExp,
+  kEluPlus1,
+  kReluSquared,
+};
 
 // A row vector per token and head that is cached.
 struct StreamSpec {
@@ -212,6 +228,40 @@ struct MixtureSpec {
   float up_offset = 0.0f;
 };
 
+// What makes a decay: see attention/linear_mix.h and schema/headroom.fbs, LinearAttentionOp.
+enum class DecayKind : uint8_t {
+  kNone,
+  kHeadConstant,
+  kHeadDynamic,
+  kChannelConstant,
+  kChannelDynamic,
+  kDeltaTimesA,
+};
+enum class StateUpdate : uint8_t { kAdditive, kDeltaDecayed, kDeltaUndecayed };
+
+inline constexpr uint32_t kMaxStateWidth = 512;  // K
+inline constexpr uint32_t kMaxKernel = 8;        // taps of a causal convolution
+
+// Linear attention: a state [K, V] a head.
+struct LinearSpec {
+  uint32_t key_heads = 0;    // G
+  uint32_t heads = 0;        // H
+  uint32_t key_width = 0;    // K
+  uint32_t value_width = 0;  // V
+  DecayKind decay = DecayKind::kNone;
+  int32_t log_decay = kNone;  // f32: kHeadConstant [H], kChannelConstant [H * K], kDeltaTimesA
+                              // [K, H * V]
+  StateUpdate update = StateUpdate::kAdditive;
+  int32_t bonus = kNone;  // f32 [H * K]: read before the update
+  bool sum_keys = false;
+  float epsilon = 0.0f;  // of sum_keys
+};
+
+// Inputs of an operation, by their place. kLinearAttention has a place for each, kNone where
+// absent.
+inline constexpr int kMostInputs = 7;
+enum LinearInput { kQueries, kKeys, kValues, kLogDecay, kStrength, kRemovalKeys, kWriteKeys };
+
 enum class OpKind : uint8_t {
   kEmbedding,        // tokens [T] -> [T, C]; weight, scale
   kNorm,             // [T, C] -> [T, C]; norm
@@ -224,13 +274,17 @@ enum class OpKind : uint8_t {
   kSoftcap,          // scale * tanh(x / scale)
   // tokens [T] -> [T, C]: row `position` of weight, which has metadata.context_tokens rows or more
   kPositionEmbedding,
-  kMixture,   // [T, C] -> [T, C]; mixture
-  kMultiply,  // [T, C], [T, 1] -> [T, C]: each row by its factor
+  kMixture,      // [T, C] -> [T, C]; mixture
+  kMultiply,     // [T, C], [T, 1] or [T, C] -> [T, C]: each row by its factor, or number by number
+  kMultiplyAdd,  // [T, C] -> [T, C]: x * factor + addend; see factor, addend
+  kHeadProduct,  // three of [T, C] -> [T, C]: of each of `heads` parts dot(first, second) * third
+  kConvolution,  // [T, C] -> [T, C]: causal, of each column by itself; see kernel
+  kLinearAttention,  // see LinearInput; linear
 };
 
 struct Op {
   OpKind kind = OpKind::kAdd;
-  int32_t inputs[2] = {kNone, kNone};
+  int32_t inputs[kMostInputs] = {kNone, kNone, kNone, kNone, kNone, kNone, kNone};
   int32_t output = kNone;
   WeightRef weight;
   NormSpec norm;
@@ -238,7 +292,14 @@ struct Op {
   float scale = 1.0f;
   int32_t attention = kNone;  // index into Model::attentions
   int32_t mixture = kNone;    // index into Model::mixtures
-  std::string_view name;      // for people: "layers.7.attention"; may be empty
+  int32_t linear = kNone;     // index into Model::linears
+  // kMultiplyAdd: f32 [C], else an input behind x; kConvolution: weight f32 [kernel, C], addend is
+  // its bias [C] or kNone.
+  int32_t factor = kNone, addend = kNone;
+  uint32_t kernel = 0;     // kConvolution: taps, the last is the token's own
+  bool activated = false;  // kConvolution: by `activation`
+  uint32_t heads = 0;      // kHeadProduct
+  std::string_view name;   // for people: "layers.7.attention"; may be empty
 };
 
 // Every value is [T, width] f32, except value 0: the token ids [T].
@@ -422,6 +483,7 @@ class Model {
   std::vector<Op> ops;                // in execution order
   std::vector<AttentionSpec> attentions;
   std::vector<MixtureSpec> mixtures;  // in order of their operations
+  std::vector<LinearSpec> linears;    // likewise
   std::vector<RoleSpec> roles;
   std::vector<ProfileSpec> profiles;  // best quality first
   int32_t logits = kNone;             // value [T, V]

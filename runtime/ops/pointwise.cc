@@ -63,6 +63,16 @@ float Act(Activation kind, float x) {
       return x / (1.0f + std::exp(-1.702f * x));
     case Activation::kSigmoid:
       return 1.0f / (1.0f + std::exp(-x));
+    case Activation::kTanh:
+      return std::tanh(x);
+    case Activation::kSoftplus:
+      return std::max(x, 0.0f) + std::log1p(std::exp(-std::fabs(x)));
+    case Activation::kExp:
+      return std::exp(x);
+    case Activation::kEluPlus1:
+      return x > 0.0f ? x + 1.0f : std::exp(x);
+    case Activation::kReluSquared:
+      return x > 0.0f ? x * x : 0.0f;
   }
   return x;
 }
@@ -76,6 +86,35 @@ void Activate(const float* gate, const float* up, float* out, uint32_t width) {
 
 void Add(const float* a, const float* b, float* out, uint32_t width) {
   for (uint32_t i = 0; i < width; ++i) out[i] = a[i] + b[i];
+}
+
+void Multiply(const float* a, const float* b, float* out, uint32_t width) {
+  for (uint32_t i = 0; i < width; ++i) out[i] = a[i] * b[i];
+}
+
+void MultiplyAdd(const float* x, const float* factor, const float* addend, float* out,
+                 uint32_t width) {
+  for (uint32_t i = 0; i < width; ++i) {
+    out[i] = x[i] * factor[i] + (addend == nullptr ? 0.0f : addend[i]);
+  }
+}
+
+void HeadProduct(const float* a, const float* b, const float* c, float* out, uint32_t heads,
+                 uint32_t width) {
+  for (uint32_t h = 0; h < heads; ++h, a += width, b += width, c += width, out += width) {
+    double dot = 0.0;
+    for (uint32_t i = 0; i < width; ++i) dot += double{a[i]} * b[i];
+    for (uint32_t i = 0; i < width; ++i) out[i] = static_cast<float>(dot) * c[i];
+  }
+}
+
+void Convolve(const float* const* rows, uint32_t taps, const float* weight, const float* bias,
+              float* out, uint32_t width) {
+  for (uint32_t i = 0; i < width; ++i) {
+    float sum = bias == nullptr ? 0.0f : bias[i];
+    for (uint32_t j = 0; j < taps; ++j) sum += weight[uint64_t{j} * width + i] * rows[j][i];
+    out[i] = sum;
+  }
 }
 
 void Scale(const float* x, float factor, float* out, uint32_t width) {
@@ -99,8 +138,14 @@ constexpr PointwiseKernels kPortable = {
     LayerNorm,
     Rope,
     {Activate<Activation::kSilu>, Activate<Activation::kGeluErf>, Activate<Activation::kGeluTanh>,
-     Activate<Activation::kRelu>, Activate<Activation::kQuickGelu>, Activate<Activation::kSigmoid>},
+     Activate<Activation::kRelu>, Activate<Activation::kQuickGelu>, Activate<Activation::kSigmoid>,
+     Activate<Activation::kTanh>, Activate<Activation::kSoftplus>, Activate<Activation::kExp>,
+     Activate<Activation::kEluPlus1>, Activate<Activation::kReluSquared>},
     Add,
+    Multiply,
+    MultiplyAdd,
+    HeadProduct,
+    Convolve,
     Scale,
     Softcap,
     ToBasis};

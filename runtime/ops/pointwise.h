@@ -29,13 +29,38 @@ void RopeAngles(int32_t position, const float* inverse_frequencies, uint32_t dim
 // are multiplied. No aliasing.
 void RopeDifference(const float* to, const float* from, uint32_t dims, float* cos_sin);
 
-enum class Activation : uint8_t { kSilu, kGeluErf, kGeluTanh, kRelu, kQuickGelu, kSigmoid };
-inline constexpr int kActivations = 6;
+enum class Activation : uint8_t {
+  kSilu,
+  kGeluErf,
+  kGeluTanh,
+  kRelu,
+  kQuickGelu,
+  kSigmoid,
+  kTanh,
+  kSoftplus,     // log(1 + exp x), exact to rounding for every x
+  kExp,          // infinity above 88.7
+  kEluPlus1,     // x + 1 above 0, else exp x (arXiv 2006.16236 eq. 7)
+  kReluSquared,  // max(x, 0)^2
+};
+inline constexpr int kActivations = 11;
 // out[i] = act(gate[i]) * up[i]; up may be null: plain activation.
 using ActivationKernel = void (*)(const float* gate, const float* up, float* out, uint32_t width);
 
 // out[i] = a[i] + b[i]
 using AddKernel = void (*)(const float* a, const float* b, float* out, uint32_t width);
+// out[i] = a[i] * b[i]
+using MultiplyKernel = void (*)(const float* a, const float* b, float* out, uint32_t width);
+// out[i] = x[i] * factor[i] + addend[i]; addend may be null: 0. out may be any of them.
+using MultiplyAddKernel = void (*)(const float* x, const float* factor, const float* addend,
+                                   float* out, uint32_t width);
+// Of each of `heads` vectors of `width`: out = dot(a, b) * c. out may be any of them.
+using HeadProductKernel = void (*)(const float* a, const float* b, const float* c, float* out,
+                                   uint32_t heads, uint32_t width);
+// One row of a causal depthwise convolution: out[i] = bias[i] + sum_j weight[j * width + i] *
+// rows[j][i] over `taps` rows, the newest last; bias may be null: 0. out may be no row.
+inline constexpr uint32_t kMostTaps = 8;
+using ConvolveKernel = void (*)(const float* const* rows, uint32_t taps, const float* weight,
+                                const float* bias, float* out, uint32_t width);
 // out[i] = x[i] * factor
 using ScaleKernel = void (*)(const float* x, float factor, float* out, uint32_t width);
 // out[i] = cap * tanh(x[i] / cap)
@@ -52,6 +77,10 @@ struct PointwiseKernels {
   RopeKernel rope;
   ActivationKernel activation[kActivations];  // by Activation
   AddKernel add;
+  MultiplyKernel multiply;
+  MultiplyAddKernel multiply_add;
+  HeadProductKernel head_product;
+  ConvolveKernel convolve;
   ScaleKernel scale;
   SoftcapKernel softcap;
   BasisKernel to_basis;

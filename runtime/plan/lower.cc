@@ -121,6 +121,20 @@ class Lowering {
         AddStep(StepKind::kMultiply, index, a, OutputOf(op)).inputs[1] = b;
         return {};
       }
+      case OpKind::kMultiplyAdd:
+        ReadDirectly(op.factor);
+        ReadDirectly(op.addend);
+        AddMany(StepKind::kMultiplyAdd, index);
+        return {};
+      case OpKind::kHeadProduct:
+        AddMany(StepKind::kHeadProduct, index);
+        return {};
+      case OpKind::kConvolution:
+        LowerConvolution(index);
+        return {};
+      case OpKind::kLinearAttention:
+        LowerLinearAttention(index);
+        return {};
       case OpKind::kMixture:
         LowerMixture(index, input(0));
         return {};
@@ -133,6 +147,44 @@ class Lowering {
     }
     return Status::Make(StatusCode::kUnsupported, "operation kind %d (op %d)",
                         static_cast<int>(op.kind), index);
+  }
+
+  // A step with all the inputs of its operation.
+  void AddMany(StepKind kind, int32_t index) {
+    const Op& op = model_.ops[index];
+    int32_t inputs[model::kMostInputs];
+    for (int i = 0; i < model::kMostInputs; ++i) {
+      inputs[i] = op.inputs[i] <= 0 ? kNone : buffer_of_[op.inputs[i]];
+    }
+    Step& step = AddStep(kind, index, kNone, OutputOf(op));
+    std::copy(std::begin(inputs), std::end(inputs), step.inputs);
+  }
+
+  int32_t AddState(uint64_t floats) {
+    result_.states.push_back(floats);
+    return static_cast<int32_t>(result_.states.size() - 1);
+  }
+
+  void LowerConvolution(int32_t index) {
+    const Op& op = model_.ops[index];
+    ReadDirectly(op.weight.tensor);
+    ReadDirectly(op.addend);
+    const int32_t input = buffer_of_[op.inputs[0]];
+    Step& step = AddStep(StepKind::kConvolve, index, input, OutputOf(op));
+    step.activation = op.activation;
+    step.state = AddState(uint64_t{op.kernel - 1} * model_.values[op.output].width);
+  }
+
+  void LowerLinearAttention(int32_t index) {
+    const Op& op = model_.ops[index];
+    const model::LinearSpec& spec = model_.linears[op.linear];
+    ReadDirectly(spec.log_decay);
+    ReadDirectly(spec.bonus);
+    AddMany(StepKind::kLinearMix, index);
+    Step& step = result_.steps.back();
+    step.linear = op.linear;
+    const uint64_t columns = uint64_t{spec.value_width} + (spec.sum_keys ? 1 : 0);
+    step.state = AddState(spec.heads * columns * spec.key_width);
   }
 
   void AddNorm(int32_t op, int32_t input, int32_t output, const model::NormSpec& norm) {
@@ -291,7 +343,8 @@ class Lowering {
   void MarkTail() {
     auto& steps = result_.steps;
     for (size_t i = 0; i < steps.size(); ++i) {
-      if (steps[i].kind == StepKind::kAppend) result_.tail_begin = i + 1;
+      const bool keeps = steps[i].kind == StepKind::kAppend || steps[i].state != kNone;
+      if (keeps) result_.tail_begin = i + 1;
     }
     for (size_t i = result_.tail_begin; i < steps.size(); ++i) {
       result_.buffers[steps[i].output].tail = true;
@@ -300,10 +353,12 @@ class Lowering {
 
   template <typename Visit>
   static void ForEachBuffer(const Step& step, Visit visit) {
-    for (int32_t buffer :
-         {step.inputs[0], step.inputs[1], step.query.buffer, step.query_tail.buffer,
-          step.streams[0].buffer, step.streams[1].buffer, step.streams[2].buffer,
-          step.expanded_query.buffer, step.expanded_output, step.output}) {
+    for (const int32_t buffer : step.inputs) {
+      if (buffer != kNone) visit(buffer);
+    }
+    for (const int32_t buffer :
+         {step.query.buffer, step.query_tail.buffer, step.streams[0].buffer, step.streams[1].buffer,
+          step.streams[2].buffer, step.expanded_query.buffer, step.expanded_output, step.output}) {
       if (buffer != kNone) visit(buffer);
     }
   }
@@ -327,7 +382,25 @@ class Lowering {
     result_.buffers[result_.logits].last_step = count;
   }
 
-  // A row-wise step whose input dies in it writes over that input.
+  // Whether a step's kernel may write over what it reads.
+  static bool InPlace(const Step& step) {
+    switch (step.kind) {
+      case StepKind::kNorm:
+      case StepKind::kAdd:
+      case StepKind::kScale:
+      case StepKind::kSoftcap:
+      case StepKind::kMultiply:
+      case StepKind::kMultiplyAdd:
+      case StepKind::kHeadProduct:
+        return true;
+      case StepKind::kActivation:
+        return !step.gated;
+      default:
+        return false;
+    }
+  }
+
+  // Such a step writes over an input that dies in it.
   void ShareMemory() {
     auto root = [&](int32_t id) {
       while (result_.buffers[id].alias_of != kNone) id = result_.buffers[id].alias_of;
@@ -335,10 +408,7 @@ class Lowering {
     };
     for (size_t i = 0; i < result_.steps.size(); ++i) {
       const Step& step = result_.steps[i];
-      const bool row_wise = step.kind == StepKind::kNorm || step.kind == StepKind::kAdd ||
-                            step.kind == StepKind::kScale || step.kind == StepKind::kSoftcap ||
-                            step.kind == StepKind::kMultiply;
-      if (!row_wise) continue;
+      if (!InPlace(step)) continue;
       for (int32_t input : step.inputs) {
         if (input == kNone) continue;
         const int32_t owner = root(input);

@@ -2,8 +2,9 @@
 // opened.
 //
 // Attention is taken apart here into its words: dense q/k/v, norm + RoPE + append, mix, dense
-// output. Adjacent row ranges of one tensor become one dense layer. Steps after the last append
-// only matter for rows whose logits are wanted: they are the tail, and run on one row at a time.
+// output. Adjacent row ranges of one tensor become one dense layer. Steps after the last that keeps
+// something of its rows (cached ones or a state) only matter for rows whose logits are wanted: they
+// are the tail, and run on one row at a time.
 #pragma once
 
 #include <cstdint>
@@ -65,20 +66,27 @@ enum class StepKind : uint8_t {
   kScale,
   kSoftcap,
   kExperts,    // chooses by the router's logits (second input) and runs the chosen experts
-  kMultiply,   // by one factor a row
+  kMultiply,   // by one factor a row, or number by number
   kHeadDense,  // out[T, h, :] = block of head h * in[T, h, :]
+  kMultiplyAdd,
+  kHeadProduct,
+  kConvolve,   // with the rows before the chunk, which it keeps
+  kLinearMix,  // tokens into states and out of them
 };
 
 struct Step {
   StepKind kind = StepKind::kAdd;
-  int32_t inputs[2] = {kNone, kNone};  // buffers
+  // Buffers; of kLinearMix by model::LinearInput.
+  int32_t inputs[model::kMostInputs] = {kNone, kNone, kNone, kNone, kNone, kNone, kNone};
   int32_t output = kNone;
   int32_t op = kNone;     // the model operation it came from: attributes
   int32_t dense = kNone;  // kDense; kExperts: gate and up; index into Lowered::dense
   int32_t down = kNone;   // kExperts: likewise
   int32_t attention =
-      kNone;             // kAppend, kMix: index into Model::attentions and of the store's layer
-  model::NormSpec norm;  // kNorm
+      kNone;               // kAppend, kMix: index into Model::attentions and of the store's layer
+  int32_t linear = kNone;  // kLinearMix: index into Model::linears
+  int32_t state = kNone;   // kConvolve, kLinearMix: index into Lowered::states
+  model::NormSpec norm;    // kNorm
   model::Activation activation = model::Activation::kSilu;  // kActivation
   bool gated = false;                                       // kActivation
   // kAppend, kMix, kHeadDense; ropes: index into Lowered::ropes
@@ -103,6 +111,7 @@ struct Lowered {
   std::vector<int32_t>
       direct_tensors;  // read whole from the model file at run time (norms, tables)
   std::vector<int32_t> embedding_tensors;  // read from it row by row
+  std::vector<uint64_t> states;            // floats that steps keep from chunk to chunk
   size_t tail_begin = 0;                   // first step of the tail
   int32_t logits = kNone;                  // buffer, tail, width V
 };

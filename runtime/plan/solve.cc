@@ -2,8 +2,11 @@
 
 #include <algorithm>
 
+#include "attention/linear_mix.h"
 #include "attention/softmax_mix.h"
 #include "base/math.h"
+#include "plan/linear.h"
+#include "store/state_store.h"
 
 namespace headroom::plan {
 namespace {
@@ -86,7 +89,22 @@ uint64_t WorkerBytes(const model::Model& model, const BackendFacts& facts) {
         RoundUp(facts.mix_scratch_bytes(queries, spec.key_width(), spec.value_width()), 64);
     bytes = std::max(bytes, gather + positions + angles + partials + kernel);
   }
+  for (const auto& spec : model.linears) {
+    bytes = std::max(bytes, RoundUp(attention::LinearMixScratchBytes(LinearMixOf(spec)), 64));
+  }
   return bytes;
+}
+
+// The state that does not grow: at least one checkpoint, to go back to when a chunk is cancelled.
+void PriceRecurrent(const Lowered& lowered, const Limits& limits, Plan* plan) {
+  const uint64_t each = store::StateStore::StateBytes(lowered.states);
+  if (each == 0) return;
+  const uint64_t asked = std::min<uint64_t>(limits.checkpoint_bytes / each, kMostCheckpoints);
+  plan->checkpoints = std::max(1u, static_cast<uint32_t>(asked));
+  plan->checkpoint_tokens =
+      limits.checkpoint_tokens != 0 ? limits.checkpoint_tokens : kCheckpointTokens;
+  plan->recurrent_bytes =
+      std::min(store::StateStore::Bytes(lowered.states, plan->checkpoints), kMostBytes * 2);
 }
 
 // Decode: one record per query head and split.
@@ -328,6 +346,7 @@ Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts
   }
   plan.state_bytes = std::min(plan.state_bytes, kMostBytes * 2);  // room for the sums below
   plan.state_bytes = RoundUp(plan.state_bytes, 64);
+  PriceRecurrent(lowered, limits, &plan);
   // Logits outlive a decode that is cancelled before it makes new ones.
   plan.values = PlaceBuffers(lowered.buffers, chunk, lowered.logits);
   LayOutArena(model, lowered, facts, limits, &plan);
@@ -345,9 +364,9 @@ Plan Price(const model::Model& model, const Lowered& lowered, const BackendFacts
     if (!unpacked[id]) plan.decode_read_bytes += TensorBytes(model.tensors[id]);
   }
   plan.decode_read_bytes -= UnreadBytes(model, lowered, facts);
+  plan.decode_read_bytes += plan.recurrent_bytes / (plan.checkpoints + 1) * 2;  // and written
 
-  plan.private_bytes =
-      plan.state_bytes + plan.activation_bytes + plan.scratch_bytes + plan.runtime_bytes;
+  plan.private_bytes = plan.session_bytes() + plan.runtime_bytes;
   plan.mapped_bytes = plan.weight_bytes;
   (facts.packed_is_mapped ? plan.mapped_bytes : plan.private_bytes) += plan.packed_bytes;
   plan.total_bytes = plan.private_bytes + plan.mapped_bytes;

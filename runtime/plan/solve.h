@@ -36,7 +36,11 @@ struct Limits {
   uint32_t chunk = 0;                 // 0: the largest that fits
   uint32_t threads = 1;
   CodecChoice codec = CodecChoice::kAuto;
-  std::string profile;                // by name or as text of a role; empty: as `codec` says
+  std::string profile;  // by name or as text of a role; empty: as `codec` says
+  // Recurrent state: bytes for checkpoints, 0: one; at least so many tokens lie between two of them
+  // that decoding makes.
+  uint64_t checkpoint_bytes = 0;
+  uint32_t checkpoint_tokens = 0;     // 0: kCheckpointTokens
   uint64_t caller_scratch_bytes = 0;  // scratch that rooms above (sampling) want planned
   uint64_t caller_table_bytes = 0;    // heap that rooms above hold (the tokenizer's tables)
 };
@@ -54,6 +58,9 @@ inline constexpr uint32_t kEmbeddingReleaseRows = 8;
 inline constexpr uint64_t kFaultAroundBytes = uint64_t{4} << 20;
 // What is resident of a mapped table at most; all of it where that is no more than a few rows cost.
 uint64_t EmbeddingBytes(const TensorView& table);
+
+inline constexpr uint32_t kCheckpointTokens = 512;
+inline constexpr uint32_t kMostCheckpoints = 1024;
 
 // Longest chunk a caller may ask for: no step gains from a longer one, and sizes stay far from
 // 2^64.
@@ -76,14 +83,17 @@ struct Plan {
   Region value_region, input_region, rope_region, worker_region, partial_region, expert_region,
       token_region, caller_region;
   uint64_t worker_bytes = 0;  // stride of worker_region
-  // Bytes by class.
-  uint64_t weight_bytes = 0, packed_bytes = 0, state_bytes = 0, activation_bytes = 0,
-           scratch_bytes = 0, runtime_bytes = 0;
+  uint32_t checkpoints = 0, checkpoint_tokens = 0;
+  // Bytes by class. State: cached rows; recurrent: the state that does not grow, and its
+  // checkpoints.
+  uint64_t weight_bytes = 0, packed_bytes = 0, state_bytes = 0, recurrent_bytes = 0,
+           activation_bytes = 0, scratch_bytes = 0, runtime_bytes = 0;
   uint64_t mapped_bytes = 0, private_bytes = 0, total_bytes = 0;
   uint64_t state_bytes_per_token = 0, decode_read_bytes = 0;
   uint32_t max_context = 0;
 
   uint64_t arena_bytes() const { return activation_bytes + scratch_bytes; }
+  uint64_t session_bytes() const { return arena_bytes() + recurrent_bytes + state_bytes; }
 };
 
 // The scratch of step kExperts for `tokens` rows, at most the plan's chunk; all such steps share

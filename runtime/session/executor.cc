@@ -47,16 +47,18 @@ float* Executor::BufferData(int32_t buffer) const {
 
 void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
   static constexpr Status (Executor::*kRun[])(const BoundStep&) = {
-      &Executor::RunEmbed,   &Executor::RunNorm,     &Executor::RunDense,
-      &Executor::RunAppend,  &Executor::RunMix,      &Executor::RunActivation,
-      &Executor::RunAdd,     &Executor::RunUnary,    &Executor::RunUnary,
-      &Executor::RunExperts, &Executor::RunMultiply, &Executor::RunHeadDense};  // by StepKind
+      &Executor::RunEmbed,       &Executor::RunNorm,        &Executor::RunDense,
+      &Executor::RunAppend,      &Executor::RunMix,         &Executor::RunActivation,
+      &Executor::RunAdd,         &Executor::RunUnary,       &Executor::RunUnary,
+      &Executor::RunExperts,     &Executor::RunMultiply,    &Executor::RunHeadDense,
+      &Executor::RunMultiplyAdd, &Executor::RunHeadProduct, &Executor::RunConvolve,
+      &Executor::RunLinearMix};  // by StepKind
   const model::Op& op = b_.model->ops[step.op];
   const auto& tensors = b_.model->tensors;
   const auto& kernels = b_.kernels->pointwise;
   bound->run = kRun[static_cast<int>(step.kind)];
   bound->step = &step;
-  for (int i = 0; i < 2; ++i) {
+  for (int i = 0; i < model::kMostInputs; ++i) {
     if (step.inputs[i] == kNone) continue;
     bound->inputs[i] = BufferData(step.inputs[i]);
     bound->input_widths[i] = b_.lowered->buffers[step.inputs[i]].width;
@@ -78,6 +80,16 @@ void Executor::BindStep(const plan::Step& step, BoundStep* bound) {
     bound->norm_weight = tensors[norm.weight].f32();
     if (norm.bias != kNone) bound->norm_bias = tensors[norm.bias].f32();
     bound->epsilon = norm.epsilon;
+    bound->groups = norm.groups;
+    bound->shared = norm.shared;
+  }
+  if (step.kind == StepKind::kConvolve) BindConvolve(step, bound);
+  if (step.kind == StepKind::kLinearMix) bound->linear = BindLinear(step);
+  if (step.state != kNone) bound->state = b_.states->Part(static_cast<size_t>(step.state));
+  bound->heads = op.heads;
+  if (step.kind == StepKind::kMultiplyAdd) {
+    if (op.factor != kNone) bound->factors = tensors[op.factor].f32();
+    if (op.addend != kNone) bound->addends = tensors[op.addend].f32();
   }
   if (step.kind == StepKind::kExperts) bound->experts = BindExperts(step);
   if (step.kind == StepKind::kHeadDense) bound->head_dense = BindHeadDense(step);
@@ -209,7 +221,9 @@ Status Executor::RunSteps(size_t begin, size_t end) {
   converted_ = nullptr;
   for (size_t i = begin; i < end; ++i) {
     // Once the logits are being written they are finished: half of them would serve nobody.
-    if (i <= logits_step_ && b_.cancel->load(std::memory_order_relaxed)) {
+    // A state that one token has been put into cannot be cut back.
+    const bool late = i > logits_step_ || (!b_.states->empty() && count_ == 1 && i != 0);
+    if (!late && b_.cancel->load(std::memory_order_relaxed)) {
       return Status::Make(StatusCode::kCancelled, "cancelled at step %zu of %zu", i, end);
     }
     const BoundStep& step = steps_[i];
@@ -251,9 +265,15 @@ Status Executor::RunEmbed(const BoundStep& step) {
 Status Executor::RunNorm(const BoundStep& step) {
   const float* x = Input(step, 0);
   const uint32_t stride = step.input_widths[0];
+  const uint32_t part = step.width / step.groups;
   ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
-    step.norm(x + uint64_t{begin} * stride, stride, step.output + uint64_t{begin} * step.width,
-              step.width, end - begin, step.width, step.norm_weight, step.norm_bias, step.epsilon);
+    for (uint32_t group = 0; group < step.groups; ++group) {
+      const uint32_t column = group * part, of_weight = step.shared ? 0 : column;
+      const float* bias = step.norm_bias == nullptr ? nullptr : step.norm_bias + of_weight;
+      step.norm(x + uint64_t{begin} * stride + column, stride,
+                step.output + uint64_t{begin} * step.width + column, step.width, end - begin, part,
+                step.norm_weight + of_weight, bias, step.epsilon);
+    }
   });
   return {};
 }
@@ -313,6 +333,11 @@ Status Executor::RunMultiply(const BoundStep& step) {
   const float* x = Input(step, 0);
   const float* factors = Input(step, 1);
   ForRows(rows_, step.width, [&](uint32_t begin, uint32_t end) {
+    if (step.input_widths[1] == step.width) {
+      const uint64_t offset = uint64_t{begin} * step.width;
+      return b_.kernels->pointwise.multiply(x + offset, factors + offset, step.output + offset,
+                                            (end - begin) * step.width);
+    }
     for (uint32_t row = begin; row < end; ++row) {
       const uint64_t offset = uint64_t{row} * step.width;
       step.unary(x + offset, factors[row], step.output + offset, step.width);

@@ -14,9 +14,11 @@
 #include "ops/mixture.h"
 #include "plan/experts.h"
 #include "plan/head_dense.h"
+#include "plan/linear.h"
 #include "plan/lower.h"
 #include "plan/solve.h"
 #include "store/kv_store.h"
+#include "store/state_store.h"
 
 namespace headroom::session {
 
@@ -39,6 +41,7 @@ struct Bindings {
   xnnpack::ThreadPool* serial = nullptr;  // of one thread, for work inside a task of `pool`
   const xnnpack::Kernels* kernels = nullptr;
   store::KvStore* store = nullptr;
+  store::StateStore* states = nullptr;
   std::byte* arena = nullptr;  // the activation arena of the plan
   const std::atomic<bool>* cancel = nullptr;
   const InputObserver* observer = nullptr;
@@ -51,8 +54,9 @@ class Executor {
   explicit Executor(const Bindings& bindings);
 
   // Runs tokens[0, count) at positions [position, position + count), count <= chunk, up to the last
-  // append. kCancelled when the flag was raised between two steps; the store then holds the chunk
-  // only in part. A chunk of one row, and its tail until that is past being cancelled, leave the
+  // append. kCancelled when the flag was raised between two steps; the stores then hold the chunk
+  // only in part; with recurrent state a chunk of one row is cancelled before its first step or not
+  // at all. A chunk of one row, and its tail until that is past being cancelled, leave the
   // logits of the chunk before alone (PlaceBuffers).
   Status RunChunk(const int32_t* tokens, uint32_t count, uint32_t position);
   // Logits of row `row` of the chunk that RunChunk has just run; see logits().
@@ -64,9 +68,9 @@ class Executor {
   struct BoundStep {
     Status (Executor::*run)(const BoundStep& step);
     const plan::Step* step = nullptr;
-    float* inputs[2] = {nullptr, nullptr};
-    uint32_t input_widths[2] = {0, 0};
-    bool input_is_tail[2] = {false, false};
+    float* inputs[model::kMostInputs] = {};
+    uint32_t input_widths[model::kMostInputs] = {};
+    bool input_is_tail[model::kMostInputs] = {};
     float* output = nullptr;
     uint32_t width = 0;  // of the output
     // kNorm
@@ -74,6 +78,15 @@ class Executor {
     const float* norm_weight = nullptr;
     const float* norm_bias = nullptr;
     float epsilon = 0.0f;
+    uint32_t groups = 1;
+    bool shared = false;
+    // kMultiplyAdd: vectors in place of inputs, or null. kConvolve: weight and bias.
+    const float* factors = nullptr;
+    const float* addends = nullptr;
+    float* state = nullptr;            // kConvolve, kLinearMix
+    uint32_t taps = 0;                 // kConvolve
+    uint32_t heads = 0;                // kHeadProduct
+    size_t linear = 0;                 // kLinearMix: index into linears_
     ops::ScaleKernel unary = nullptr;  // kScale, kSoftcap
     ops::ActivationKernel activation = nullptr;
     bool gated = false;
@@ -137,6 +150,14 @@ class Executor {
     size_t gate_up = 0, down = 0;  // dense layers
     uint32_t channels = 0;         // C
   };
+  // Linear attention with everything looked up.
+  struct BoundLinear {
+    const model::LinearSpec* spec = nullptr;
+    attention::LinearMixSpec mix;
+    const float* log_decay = nullptr;  // of the file
+    const float* bonus = nullptr;
+    uint32_t blocks = 1, block = 0;  // a head's values in so many calls of so many
+  };
   struct ExpertRun;
   struct MixTasks;
   struct QueryScratch;
@@ -158,6 +179,8 @@ class Executor {
   BoundHeads BindHeads(const plan::Slice& slice, uint32_t width) const;
   size_t BindExperts(const plan::Step& step);
   size_t BindHeadDense(const plan::Step& step);
+  void BindConvolve(const plan::Step& step, BoundStep* bound);
+  size_t BindLinear(const plan::Step& step);
   bool ReadByDense(int32_t tensor) const;
   float* BufferData(int32_t buffer) const;
   void ReleaseTable(const BoundStep& step, uint32_t rows);
@@ -176,6 +199,13 @@ class Executor {
   Status RunMultiply(const BoundStep& step);
   Status RunExperts(const BoundStep& step);
   Status RunHeadDense(const BoundStep& step);
+  Status RunMultiplyAdd(const BoundStep& step);
+  Status RunHeadProduct(const BoundStep& step);
+  Status RunConvolve(const BoundStep& step);
+  Status RunLinearMix(const BoundStep& step);
+  void ConvolveRow(const BoundStep& step, uint32_t row) const;
+  void KeepRows(const BoundStep& step) const;
+  attention::LinearMixCall CallOf(const BoundStep& step, uint32_t task) const;
   Status RunSteps(size_t begin, size_t end);
   // Vector of a head for row `row` of the step.
   const float* HeadOf(const BoundHeads& heads, uint32_t row, uint32_t head) const {
@@ -249,6 +279,7 @@ class Executor {
   std::vector<BoundAttention> attentions_;
   std::vector<BoundExperts> experts_;
   std::vector<BoundHeadDense> head_dense_;
+  std::vector<BoundLinear> linears_;
   std::vector<float*> rope_tables_;
   std::byte* input_scratch_ = nullptr;
   size_t logits_step_ = 0;  // the first that writes where the logits lie

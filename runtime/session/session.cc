@@ -53,13 +53,15 @@ Result<std::unique_ptr<Session>> Session::Allocate(std::shared_ptr<Engine> engin
   HR_ASSIGN_OR_RETURN(s.pool_, xnnpack::ThreadPool::Create(s.plan_.threads));
   HR_ASSIGN_OR_RETURN(s.serial_pool_, xnnpack::ThreadPool::Create(1));
   HR_ASSIGN_OR_RETURN(const plan::BackendFacts facts, s.engine_->Facts());
-  const uint64_t bytes = s.plan_.arena_bytes() + s.plan_.state_bytes;
+  const uint64_t bytes = s.plan_.session_bytes();
   HR_ASSIGN_OR_RETURN(s.arena_, Arena::Create(bytes, s.engine_->options().hooks));
   HR_ASSIGN_OR_RETURN(const auto activations, s.arena_.Take(s.plan_.arena_bytes()));
+  HR_ASSIGN_OR_RETURN(const auto recurrent, s.arena_.Take(s.plan_.recurrent_bytes));
   HR_ASSIGN_OR_RETURN(const auto state, s.arena_.Take(s.plan_.state_bytes));
   s.tokens_ = reinterpret_cast<int32_t*>(activations.data() + s.plan_.token_region.offset);
   s.store_ = store::KvStore(s.plan_.layers, state);
   s.store_.Lend(Recoder(), s.free_scratch());
+  s.states_ = store::StateStore(s.engine_->lowered().states, s.plan_.checkpoints, recurrent);
   HR_ASSIGN_OR_RETURN(s.profiles_,
                       plan::Profiles(s.engine_->model(), limits.codec, limits.profile));
   for (const plan::Profile& profile : s.profiles_) {  // a trim changes the name, and takes no heap
@@ -75,6 +77,7 @@ Result<std::unique_ptr<Session>> Session::Allocate(std::shared_ptr<Engine> engin
   bindings.serial = s.serial_pool_.get();
   bindings.kernels = &xnnpack::BestKernels();
   bindings.store = &s.store_;
+  bindings.states = &s.states_;
   bindings.arena = activations.data();
   bindings.cancel = &s.cancel_;
   bindings.observer = &s.observer_;
@@ -123,6 +126,7 @@ Status Session::Append(std::span<const int32_t> tokens, float* all_logits) {
   const size_t count = tokens.size();
   const bool is_decode = count == 1 && position_ > 0;  // the first token is a prompt, not an answer
   const uint32_t vocabulary = engine_->model().metadata.vocabulary;
+  if (!tokens.empty()) HR_RETURN_IF_ERROR(RunAgain());
   while (!tokens.empty()) {
     const size_t size = std::min<size_t>(plan_.chunk, tokens.size());
     HR_RETURN_IF_ERROR(AppendChunk(tokens.first(size), size == tokens.size(), all_logits));
@@ -135,11 +139,22 @@ Status Session::Append(std::span<const int32_t> tokens, float* all_logits) {
   return {};
 }
 
+// The state before a chunk that may be cancelled in its middle must be known, and the one at the
+// end of a prompt is what an answer is made from again; otherwise states are kept from time to
+// time.
+void Session::MakeCheckpoint(bool decodes) {
+  if (states_.empty()) return;
+  const bool wanted = !std::exchange(decoding_, decodes) || !decodes ||
+                      held_ - states_.newest() >= plan_.checkpoint_tokens;
+  if (wanted) states_.Checkpoint(held_);
+}
+
 Status Session::AppendChunk(std::span<const int32_t> chunk, bool last, float* all_logits) {
   const auto rows = static_cast<uint32_t>(chunk.size());
   const uint32_t vocabulary = engine_->model().metadata.vocabulary;
   const bool had_logits = std::exchange(has_logits_, false);
-  Status status = executor_->RunChunk(chunk.data(), rows, position_);
+  MakeCheckpoint(rows == 1);
+  Status status = executor_->RunChunk(chunk.data(), rows, held_);
   if (all_logits == nullptr) {
     if (status.ok() && last) status = executor_->RunTail(rows - 1);
   } else {
@@ -149,16 +164,45 @@ Status Session::AppendChunk(std::span<const int32_t> chunk, bool last, float* al
     }
   }
   if (!status.ok()) {
-    store_.Rewind(position_ + rows, position_);  // forget the half-written chunk
-    // A cancelled row has not touched the logits, so that generation can go on from them.
-    has_logits_ = had_logits && rows == 1 && status.code() == StatusCode::kCancelled;
+    const bool cancelled = status.code() == StatusCode::kCancelled;
+    // Forget the half-written chunk. A cancelled row has not touched recurrent state, nor the
+    // logits, so that generation can go on from them.
+    if (states_.empty() || (rows == 1 && cancelled)) {
+      store_.Rewind(held_ + rows, held_);
+    } else {
+      Return(held_ + rows, HeldAt(held_));
+    }
+    has_logits_ = had_logits && rows == 1 && cancelled;
     return status;
   }
   // Callers may pass our own token buffer (re-running a rewound text): memmove.
-  std::memmove(tokens_ + position_, chunk.data(), rows * sizeof(int32_t));
-  position_ += rows;
+  std::memmove(tokens_ + held_, chunk.data(), rows * sizeof(int32_t));
+  held_ += rows;
+  position_ = std::max(position_, held_);
   has_logits_ = last || all_logits != nullptr;
   return {};
+}
+
+// The tokens that a rewind, or a chunk cancelled in its middle, has left to be run.
+Status Session::RunAgain() {
+  while (held_ < position_) {
+    const uint32_t size = std::min(plan_.chunk, position_ - held_);
+    HR_RETURN_IF_ERROR(AppendChunk({tokens_ + held_, size}, false, nullptr));
+  }
+  return {};
+}
+
+// The last position at or before this one at which the stores know what they held.
+uint32_t Session::HeldAt(uint32_t position) const {
+  uint32_t at = states_.NewestAt(position);
+  while (at != 0 && !store_.CanRewind(held_, at)) at = states_.NewestAt(at - 1);
+  return at;
+}
+
+void Session::Return(uint32_t from, uint32_t position) {
+  store_.Rewind(from, position);
+  states_.ReturnTo(position);
+  held_ = position;
 }
 
 Status Session::Rewind(uint32_t position) {
@@ -167,13 +211,17 @@ Status Session::Rewind(uint32_t position) {
                         position_);
   }
   if (position == position_) return {};
-  if (!store_.CanRewind(position_, position)) {
+  if (!states_.empty()) {
+    if (position < held_) Return(held_, HeldAt(position));
+  } else if (store_.CanRewind(position_, position)) {
+    store_.Rewind(position_, position);
+    held_ = position;
+  } else {
     return Status::Make(StatusCode::kUnsupported,
                         "rewind from %u to %u: the cache no longer holds what that position sees; "
                         "rewind to 0 and prefill again",
                         position_, position);
   }
-  store_.Rewind(position_, position);
   position_ = position;
   has_logits_ = false;
   return {};
@@ -181,7 +229,9 @@ Status Session::Rewind(uint32_t position) {
 
 Result<std::unique_ptr<Session>> Session::Fork() const {
   HR_ASSIGN_OR_RETURN(auto fork, Allocate(engine_, limits_, plan_));
-  fork->store_.CopyFrom(store_, position_);
+  fork->store_.CopyFrom(store_, held_);
+  fork->states_.CopyFrom(states_);
+  fork->held_ = held_;
   std::memcpy(fork->tokens_, tokens_, position_ * sizeof(int32_t));
   fork->position_ = position_;
   fork->has_logits_ = has_logits_;

@@ -56,7 +56,8 @@ class Session {
   void Rest() { pool_->Rest(); }
 
   // Errors: kInvalidArgument (past the end), kUnsupported (the cache no longer holds what that
-  // position sees).
+  // position sees). With recurrent state: to any position; what lies between it and the checkpoint
+  // before it is run again by the next Append.
   Status Rewind(uint32_t position);
   Result<std::unique_ptr<Session>> Fork() const;
   Status Save(const char* path) const;
@@ -70,6 +71,10 @@ class Session {
                                                    const plan::Limits& limits, plan::Plan plan);
   Status CheckTokens(std::span<const int32_t> tokens) const;
   Status AppendChunk(std::span<const int32_t> chunk, bool last, float* all_logits);
+  Status RunAgain();
+  void MakeCheckpoint(bool decodes);
+  uint32_t HeldAt(uint32_t position) const;
+  void Return(uint32_t from, uint32_t position);
   static store::RowRecoder Recoder();
   // Free between steps.
   std::span<std::byte> free_scratch() const;
@@ -87,9 +92,14 @@ class Session {
       arena_;  // activations and scratch, then the state, so that the state's end can be given back
   std::unique_ptr<xnnpack::ThreadPool> pool_, serial_pool_;
   store::KvStore store_;
+  store::StateStore states_;
   std::unique_ptr<Executor> executor_;
   int32_t* tokens_ = nullptr;  // [context], in the arena
   uint32_t position_ = 0;
+  // Tokens that the stores hold. Fewer than `position_` only with recurrent state: the others are
+  // run again before new ones.
+  uint32_t held_ = 0;
+  bool decoding_ = false;  // the last chunk was of one token
   bool has_logits_ = false;
   std::atomic<bool> cancel_{false};
   InputObserver observer_;

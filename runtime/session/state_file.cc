@@ -1,5 +1,5 @@
-// Session files: header, tokens, the states of lanes that have one, then the spans of rows in
-// KvStore order, all little-endian.
+// Session files: header, tokens, the states of lanes that have one, the spans of rows in KvStore
+// order, then the recurrent state, all little-endian. Checkpoints are not saved.
 #include <cstring>
 #include <span>
 
@@ -19,7 +19,8 @@ struct Header {
   uint32_t layout_version;
   uint32_t lane_states;
   uint64_t model_digest;
-  uint64_t tokens;
+  uint32_t tokens;
+  uint32_t held;  // recurrent state: tokens that rows and state know of; otherwise 0
   uint64_t state_bytes;
   uint64_t checksum;         // XXH3-64 of everything after the header
   uint64_t form;             // how rows are kept: Session::FormDigest
@@ -55,12 +56,11 @@ Status CheckHeader(const Header& header, uint64_t file_bytes) {
   }
   // Both terms are bounded by the file before they are added.
   if (header.tokens > file_bytes / sizeof(int32_t) || header.state_bytes > file_bytes ||
-      sizeof(Header) + header.tokens * sizeof(int32_t) +
+      sizeof(Header) + uint64_t{header.tokens} * sizeof(int32_t) +
               uint64_t{header.lane_states} * sizeof(store::LaneState) + header.state_bytes !=
           file_bytes) {
-    return Status::Make(StatusCode::kCorrupt, "session file: %llu tokens + %llu bytes != file %llu",
-                        static_cast<unsigned long long>(header.tokens),
-                        static_cast<unsigned long long>(header.state_bytes),
+    return Status::Make(StatusCode::kCorrupt, "session file: %u tokens + %llu bytes != file %llu",
+                        header.tokens, static_cast<unsigned long long>(header.state_bytes),
                         static_cast<unsigned long long>(file_bytes));
   }
   return {};
@@ -91,11 +91,14 @@ uint64_t Session::FormDigest() const {
       if (lane.relative) add(1);  // files of lanes that are not are older than the word
     }
   }
+  for (const uint64_t floats : engine_->lowered().states) add(static_cast<uint32_t>(floats));
   return XXH3_64bits_digest(&hash);
 }
 
 Status Session::Save(const char* path) const {
-  const uint64_t state_bytes = store_.SpanBytes(position_);
+  const auto recurrent = states_.present();
+  const uint64_t span_bytes = store_.SpanBytes(held_);
+  const uint64_t state_bytes = span_bytes + recurrent.size();
   const uint64_t token_bytes = position_ * sizeof(int32_t);
   const auto states = store_.states();
   HR_ASSIGN_OR_RETURN(auto file,
@@ -107,7 +110,7 @@ Status Session::Save(const char* path) const {
   std::memcpy(out, states.data(), states.size_bytes());
   out += states.size_bytes();
   store_.ForEachSpan(
-      position_,
+      held_,
       [](void* context, std::span<std::byte> bytes) {
         std::byte*& out = *static_cast<std::byte**>(context);
         std::memcpy(out, bytes.data(), bytes.size());
@@ -115,8 +118,10 @@ Status Session::Save(const char* path) const {
         return true;
       },
       &out);
+  std::memcpy(out, recurrent.data(), recurrent.size());
   Header header = Describe(engine_->model().digest, FormDigest(), position_, state_bytes);
   header.lane_states = static_cast<uint32_t>(states.size());
+  if (!states_.empty()) header.held = held_;
   header.checksum =
       XXH3_64bits(file.data() + sizeof(Header), token_bytes + states.size_bytes() + state_bytes);
   header.header_checksum = HeaderChecksum(header);
@@ -146,10 +151,14 @@ Status Session::Restore(const char* path) {
                         plan_.profile.c_str());
   }
   if (header.tokens > plan_.context) {
-    return Status::Make(StatusCode::kContextFull, "session file: %llu tokens > context %u",
-                        static_cast<unsigned long long>(header.tokens), plan_.context);
+    return Status::Make(StatusCode::kContextFull, "session file: %u tokens > context %u",
+                        header.tokens, plan_.context);
   }
-  const auto count = static_cast<uint32_t>(header.tokens);
+  const uint32_t count = header.tokens, held = states_.empty() ? count : header.held;
+  if (held > count) {
+    return Status::Make(StatusCode::kCorrupt, "session file: state of %u tokens > %u tokens", held,
+                        count);
+  }
   const std::byte* body = file.data() + sizeof(header);
   if (XXH3_64bits(body, file.bytes() - sizeof(header)) != header.checksum) {
     return Status::Make(StatusCode::kCorrupt, "session file: checksum differs");
@@ -165,10 +174,11 @@ Status Session::Restore(const char* path) {
   const std::span<const store::LaneState> states(reinterpret_cast<const store::LaneState*>(in),
                                                  header.lane_states);
   in += states.size_bytes();
-  if (const Status fits = store_.SetStates(states, count); !fits.ok()) {
+  if (const Status fits = store_.SetStates(states, held); !fits.ok()) {
     return Status::Make(fits.code(), "session file: %.150s", fits.message());
   }
-  if (const uint64_t bytes = store_.SpanBytes(count); header.state_bytes != bytes) {
+  const uint64_t bytes = store_.SpanBytes(held) + states_.present().size();
+  if (header.state_bytes != bytes) {
     store_.TakeBackStates();
     return Status::Make(StatusCode::kMismatch,
                         "session file: %llu state bytes, this model has %llu",
@@ -178,7 +188,7 @@ Status Session::Restore(const char* path) {
   // Everything agrees: from here on nothing can fail.
   std::memcpy(tokens_, tokens.data(), tokens.size_bytes());
   store_.ForEachSpan(
-      count,
+      held,
       [](void* context, std::span<std::byte> bytes) {
         const std::byte*& in = *static_cast<const std::byte**>(context);
         std::memcpy(bytes.data(), in, bytes.size());
@@ -186,8 +196,10 @@ Status Session::Restore(const char* path) {
         return true;
       },
       &in);
-  store_.AdoptSpans(count);
+  store_.AdoptSpans(held);
+  states_.Adopt({in, states_.present().size()}, held);
   position_ = count;
+  held_ = held;
   has_logits_ = false;
   return {};
 }

@@ -81,7 +81,7 @@ void Session::ShrinkState(uint32_t context, size_t profile, uint64_t state_bytes
     }
     plan_.state_bytes_per_token += store::LayerBytesPerToken(plan_.layers[i]);
   }
-  store_.ShrinkTo(plan_.layers, position_, Recoder(), free_scratch());
+  store_.ShrinkTo(plan_.layers, held_, Recoder(), free_scratch());
   const uint64_t saved = plan_.state_bytes - state_bytes;
   plan_.context = plan_.max_context = limits_.context = context;
   plan_.profile = profiles_[profile].name;
@@ -94,7 +94,7 @@ void Session::ShrinkState(uint32_t context, size_t profile, uint64_t state_bytes
   plan_.private_bytes -= saved;
   plan_.total_bytes -= saved;
   plan_.decode_read_bytes += store::ReadBytes(plan_.layers);
-  arena_.ShrinkTo(plan_.arena_bytes() + plan_.state_bytes);
+  arena_.ShrinkTo(plan_.session_bytes());
 }
 
 Status Session::Trim(uint64_t target_bytes, uint64_t* freed_bytes) {

@@ -22,7 +22,11 @@ std::unique_ptr<fb::WeightT> ToSchema(const model::WeightRef& weight) {
 std::unique_ptr<fb::NormT> ToSchema(const model::NormSpec& norm) {
   if (!norm.present()) return nullptr;
   auto out = std::make_unique<fb::NormT>();
-  out->kind = norm.kind == model::NormKind::kRms ? fb::NormKind::Rms : fb::NormKind::Layer;
+  const bool rms = norm.kind == model::NormKind::kRms;
+  out->kind = rms ? fb::NormKind::Rms : fb::NormKind::Layer;
+  if (norm.groups != 1 || norm.shared)
+    out->kind = rms ? fb::NormKind::GroupRms : fb::NormKind::Group;
+  out->groups = norm.groups;
   out->weight = norm.weight;
   out->bias = norm.bias;
   out->epsilon = norm.epsilon;
@@ -44,6 +48,16 @@ fb::ActivationKind ToSchema(model::Activation activation) {
       return fb::ActivationKind::QuickGelu;
     case model::Activation::kSigmoid:
       return fb::ActivationKind::Sigmoid;
+    case model::Activation::kTanh:
+      return fb::ActivationKind::Tanh;
+    case model::Activation::kSoftplus:
+      return fb::ActivationKind::Softplus;
+    case model::Activation::kExp:
+      return fb::ActivationKind::Exp;
+    case model::Activation::kEluPlus1:
+      return fb::ActivationKind::EluPlus1;
+    case model::Activation::kReluSquared:
+      return fb::ActivationKind::ReluSquared;
   }
   return fb::ActivationKind::None;
 }
@@ -76,6 +90,65 @@ fb::MixtureOpT ToSchema(const model::MixtureSpec& spec) {
   out.activation = ToSchema(spec.activation);
   out.limit = spec.limit;
   out.up_offset = spec.up_offset;
+  return out;
+}
+
+fb::DecayKind ToSchema(model::DecayKind decay) {
+  switch (decay) {
+    case model::DecayKind::kNone:
+      return fb::DecayKind::None;
+    case model::DecayKind::kHeadConstant:
+      return fb::DecayKind::HeadConstant;
+    case model::DecayKind::kHeadDynamic:
+      return fb::DecayKind::HeadDynamic;
+    case model::DecayKind::kChannelConstant:
+      return fb::DecayKind::ChannelConstant;
+    case model::DecayKind::kChannelDynamic:
+      return fb::DecayKind::ChannelDynamic;
+    case model::DecayKind::kDeltaTimesA:
+      return fb::DecayKind::DeltaTimesA;
+  }
+  return fb::DecayKind::None;
+}
+
+fb::StateUpdate ToSchema(model::StateUpdate update) {
+  switch (update) {
+    case model::StateUpdate::kAdditive:
+      return fb::StateUpdate::Additive;
+    case model::StateUpdate::kDeltaDecayed:
+      return fb::StateUpdate::DeltaDecayed;
+    case model::StateUpdate::kDeltaUndecayed:
+      return fb::StateUpdate::DeltaUndecayed;
+  }
+  return fb::StateUpdate::Additive;
+}
+
+fb::LinearAttentionOpT ToSchema(const model::LinearSpec& spec) {
+  fb::LinearAttentionOpT out;
+  out.key_heads = spec.key_heads;
+  out.heads = spec.heads;
+  out.key_width = spec.key_width;
+  out.value_width = spec.value_width;
+  out.mix = std::make_unique<fb::LinearMixT>();
+  out.mix->decay = std::make_unique<fb::DecayT>();
+  out.mix->decay->kind = ToSchema(spec.decay);
+  out.mix->decay->log_decay = spec.log_decay;
+  out.mix->update = ToSchema(spec.update);
+  out.mix->bonus = spec.bonus;
+  if (spec.bonus != model::kNone) out.mix->read = fb::StateRead::BeforeWithBonus;
+  if (spec.sum_keys) out.mix->normaliser = fb::Normaliser::SumKey;
+  out.mix->epsilon = spec.epsilon;
+  return out;
+}
+
+fb::ConvolutionOpT ConvolutionOf(const ModelDescription& model, const model::Op& op) {
+  fb::ConvolutionOpT out;
+  out.weight = ToSchema(op.weight);
+  out.weight->bias = op.addend;
+  out.kernel = {op.kernel};
+  out.groups = model.values[static_cast<size_t>(op.output)].width;
+  out.causal = true;
+  if (op.activated) out.activation = ToSchema(op.activation);
   return out;
 }
 
@@ -118,6 +191,21 @@ void SetAttributes(const ModelDescription& model, const model::Op& op, fb::OpAtt
       return out.Set(fb::AddOpT());
     case model::OpKind::kMultiply:
       return out.Set(fb::MultiplyOpT());
+    case model::OpKind::kMultiplyAdd: {
+      fb::MultiplyAddOpT attributes;
+      attributes.factor = op.factor;
+      attributes.addend = op.addend;
+      return out.Set(std::move(attributes));
+    }
+    case model::OpKind::kHeadProduct: {
+      fb::HeadProductOpT attributes;
+      attributes.heads = op.heads;
+      return out.Set(std::move(attributes));
+    }
+    case model::OpKind::kConvolution:
+      return out.Set(ConvolutionOf(model, op));
+    case model::OpKind::kLinearAttention:
+      return out.Set(ToSchema(model.linears[static_cast<size_t>(op.linear)]));
     case model::OpKind::kScale: {
       fb::ScaleOpT attributes;
       attributes.scale = op.scale;
@@ -141,7 +229,9 @@ std::unique_ptr<fb::OpT> ToSchema(const ModelDescription& model, const OpDescrip
   out->name = description.name;
   SetAttributes(model, description.op, out->attributes);
   for (const int32_t input : description.op.inputs) {
-    if (input != model::kNone) out->inputs.push_back(input);
+    // Of linear attention the place says which it is.
+    const bool placed = description.op.kind == model::OpKind::kLinearAttention;
+    if (placed || input != model::kNone) out->inputs.push_back(input);
   }
   out->outputs.push_back(description.op.output);
   return out;

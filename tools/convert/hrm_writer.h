@@ -93,6 +93,7 @@ struct ModelDescription {
   std::vector<OpDescription> ops;
   std::vector<model::AttentionSpec> attentions;
   std::vector<model::MixtureSpec> mixtures;
+  std::vector<model::LinearSpec> linears;
   int32_t logits = model::kNone;
   TokenizerDescription tokenizer;
   model::SamplingHints sampling;

@@ -59,6 +59,14 @@ const char* OpName(model::OpKind kind) {
       return "mixture";
     case model::OpKind::kMultiply:
       return "multiply";
+    case model::OpKind::kMultiplyAdd:
+      return "multiply_add";
+    case model::OpKind::kHeadProduct:
+      return "head_product";
+    case model::OpKind::kConvolution:
+      return "convolution";
+    case model::OpKind::kLinearAttention:
+      return "linear_attention";
   }
   return "unknown";
 }
@@ -77,6 +85,16 @@ const char* ActivationName(model::Activation activation) {
       return "quick_gelu";
     case model::Activation::kSigmoid:
       return "sigmoid";
+    case model::Activation::kTanh:
+      return "tanh";
+    case model::Activation::kSoftplus:
+      return "softplus";
+    case model::Activation::kExp:
+      return "exp";
+    case model::Activation::kEluPlus1:
+      return "elu_plus_1";
+    case model::Activation::kReluSquared:
+      return "relu_squared";
   }
   return "unknown";
 }
@@ -175,6 +193,31 @@ Json MixtureJson(const model::Model& model, const model::MixtureSpec& spec) {
           {"down", WeightJson(model, spec.down)}};
 }
 
+const char* DecayName(model::DecayKind decay) {
+  static constexpr const char* kNames[] = {
+      "none",         "head_constant", "head_dynamic", "channel_constant", "channel_dynamic",
+      "delta_times_a"};
+  return kNames[static_cast<int>(decay)];
+}
+
+const char* UpdateName(model::StateUpdate update) {
+  static constexpr const char* kNames[] = {"additive", "delta_decayed", "delta_undecayed"};
+  return kNames[static_cast<int>(update)];
+}
+
+Json LinearJson(const model::LinearSpec& spec) {
+  return {{"heads", spec.heads},
+          {"key_heads", spec.key_heads},
+          {"key_width", spec.key_width},
+          {"value_width", spec.value_width},
+          {"decay", DecayName(spec.decay)},
+          {"update", UpdateName(spec.update)},
+          {"read", spec.bonus == model::kNone ? "after" : "before_with_bonus"},
+          {"sum_keys", spec.sum_keys},
+          {"state_bytes", uint64_t{4} * spec.heads * spec.key_width *
+                              (spec.value_width + (spec.sum_keys ? 1 : 0))}};
+}
+
 Json OpJson(const model::Model& model, const model::Op& op) {
   Json inputs = Json::array();
   for (const int32_t input : op.inputs) {
@@ -187,7 +230,15 @@ Json OpJson(const model::Model& model, const model::Op& op) {
   if (op.mixture != model::kNone) {
     json["mixture"] = MixtureJson(model, model.mixtures[static_cast<size_t>(op.mixture)]);
   }
-  if (op.kind == model::OpKind::kGatedActivation || op.kind == model::OpKind::kActivation) {
+  if (op.linear != model::kNone) {
+    json["linear"] = LinearJson(model.linears[static_cast<size_t>(op.linear)]);
+  }
+  if (op.kernel != 0) json["kernel"] = op.kernel;
+  if (op.heads != 0) json["heads"] = op.heads;
+  if (op.factor != model::kNone) json["factor"] = TensorName(model, op.factor);
+  if (op.addend != model::kNone) json["addend"] = TensorName(model, op.addend);
+  if (op.kind == model::OpKind::kGatedActivation || op.kind == model::OpKind::kActivation ||
+      op.activated) {
     json["activation"] = ActivationName(op.activation);
   }
   if (op.scale != 1.0f) json["scale"] = op.scale;
@@ -417,12 +468,20 @@ std::string MixtureText(const model::MixtureSpec& spec) {
          std::to_string(spec.inner) + " wide";
 }
 
+std::string LinearText(const model::LinearSpec& spec) {
+  return std::to_string(spec.heads) + " states of " + std::to_string(spec.key_width) + " x " +
+         std::to_string(spec.value_width) + ", " + UpdateName(spec.update) + ", decay " +
+         DecayName(spec.decay);
+}
+
 void PrintOps(const model::Model& model) {
   std::printf("\n%5s  %-18s %-14s %s\n", "op", "kind", "values", "with");
   for (size_t i = 0; i < model.ops.size(); ++i) {
     const model::Op& op = model.ops[i];
     std::string values = std::to_string(op.inputs[0]), with;
-    if (op.inputs[1] != model::kNone) values += " + " + std::to_string(op.inputs[1]);
+    for (int k = 1; k < model::kMostInputs; ++k) {
+      if (op.inputs[k] != model::kNone) values += " + " + std::to_string(op.inputs[k]);
+    }
     values += " > " + std::to_string(op.output);
     if (op.weight.present())
       with = TensorName(model, op.weight.tensor);
@@ -432,6 +491,8 @@ void PrintOps(const model::Model& model) {
       with = "attention " + std::to_string(op.attention);
     else if (op.mixture != model::kNone)
       with = MixtureText(model.mixtures[static_cast<size_t>(op.mixture)]);
+    else if (op.linear != model::kNone)
+      with = LinearText(model.linears[static_cast<size_t>(op.linear)]);
     else if (op.kind == model::OpKind::kGatedActivation || op.kind == model::OpKind::kActivation)
       with = ActivationName(op.activation);
     std::printf("%5zu  %-18s %-14s %s\n", i, OpName(op.kind), values.c_str(),

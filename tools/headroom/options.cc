@@ -52,6 +52,12 @@ void AddBudgetOptions(CLI::App& command, SessionArguments& arguments) {
                  "all the model may cost: mapped and private bytes together (default: no limit)");
   AddBytesOption(command, "--private-budget", arguments.options.private_budget_bytes,
                  "limit for private bytes alone, the ones phones punish (default: no limit)");
+  AddBytesOption(command, "--checkpoints", arguments.options.checkpoint_bytes,
+                 "for earlier recurrent states, from which a rewind starts again (default: one)");
+  command
+      .add_option("--checkpoint-every", arguments.options.checkpoint_tokens,
+                  "how far apart decoding makes them (default: 512)")
+      ->type_name("TOKENS");
 }
 
 void AddKvOption(CLI::App& command, SessionArguments& arguments) {

@@ -124,6 +124,8 @@ Json PlanJson(const hr_plan_report& plan) {
           {"weight_bytes", plan.weight_bytes},
           {"packed_bytes", plan.packed_bytes},
           {"state_bytes", plan.state_bytes},
+          {"recurrent_bytes", plan.recurrent_bytes},
+          {"checkpoint_bytes", plan.checkpoint_bytes},
           {"activation_bytes", plan.activation_bytes},
           {"scratch_bytes", plan.scratch_bytes},
           {"runtime_bytes", plan.runtime_bytes},
@@ -163,7 +165,14 @@ std::string PlanTable(const hr_plan_report& plan, const hr_session_options& opti
   std::string table = line;
   const std::string per_token = FormatBytes(plan.state_bytes_per_token) + " per token";
   table += Row(2, "private", plan.private_bytes, "the system cannot take these back");
-  table += Row(4, "attention state", plan.state_bytes, per_token);
+  if (plan.state_bytes > 0 || plan.recurrent_bytes == 0) {
+    table += Row(4, "attention state", plan.state_bytes, per_token);
+  }
+  if (plan.recurrent_bytes > 0) {
+    table += Row(4, "recurrent state", plan.recurrent_bytes, "whatever the context");
+    table += Row(4, "checkpoints", plan.checkpoint_bytes,
+                 std::to_string(plan.checkpoints) + " to rewind to");
+  }
   table += Row(4, "activations", plan.activation_bytes);
   table += Row(4, "scratch", plan.scratch_bytes);
   table += Row(4, "runtime", plan.runtime_bytes);

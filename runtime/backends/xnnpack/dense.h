@@ -53,6 +53,11 @@ class ThreadPool {
   // burn a battery; the next call wakes them (tens of microseconds).
   void Rest();
   // For XNNPACK; null with one thread.
+  // The same for work of so many multiply-adds, on the caller alone where that is little; numbers
+  // too small for f32's full precision count as 0, because states that decay are full of them and
+  // many CPUs take a hundred times as long over them.
+  void ParallelForFlushed(uint32_t count, uint64_t operations,
+                          void (*task)(void* context, size_t worker, size_t index), void* context);
   pthreadpool* handle() const { return pool_; }
   // Null, too, for work that one thread has done before a second one could have joined in. A tiny
   // model on a busy machine would otherwise spend its time waiting for its own workers.

@@ -10,6 +10,7 @@ Kernels ResolveKernels() {
   FillDotMixKernels(kernels);
   FillRowCodecKernels(kernels);
   FillHadamardKernels(kernels);
+  kernels.linear_mix = attention::PortableLinearMix();
   FillPointwiseKernels(kernels);
   return kernels;
 }
@@ -29,6 +30,7 @@ Kernels PortableKernels() {
           attention::PortableDecodeRows(),
           attention::PortableMerge(),
           attention::PortableHadamard(),
+          attention::PortableLinearMix(),
           ops::PortablePointwise(),
           "portable",
           "f32"};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention/hadamard.h"
+#include "attention/linear_mix.h"
 #include "attention/row_scores.h"
 #include "attention/softmax_mix.h"
 #include "ops/pointwise.h"
@@ -15,6 +16,7 @@ struct Kernels {
   attention::DecodeRowsKernel decode_rows;
   attention::MergeKernel merge;
   attention::HadamardKernel hadamard;
+  attention::LinearMixKernel linear_mix;
   ops::PointwiseKernels pointwise;
   const char* isa;  // name of the dispatched instruction set, for reports
   // How few queries multiply with rows of codes, for reports: "f32", "i16", "u8 x i8", "i8 x i8".

@@ -151,6 +151,19 @@ HWY_INLINE VF Act(VF x) {
     return TimesSigmoid(x, hn::Mul(x, hn::Set(df, 1.702f)));
   } else if constexpr (kKind == Activation::kSigmoid) {
     return TimesSigmoid(hn::Set(df, 1.0f), x);
+  } else if constexpr (kKind == Activation::kTanh) {
+    return hn::Tanh(df, x);
+  } else if constexpr (kKind == Activation::kSoftplus) {
+    const VF small = hn::Exp(df, hn::Neg(hn::Abs(x)));
+    return hn::Add(hn::Max(hn::Zero(df), x), hn::Log1p(df, small));
+  } else if constexpr (kKind == Activation::kExp) {
+    return hn::Exp(df, x);
+  } else if constexpr (kKind == Activation::kEluPlus1) {
+    const VF above = hn::Add(x, hn::Set(df, 1.0f));
+    return hn::IfThenElse(hn::Gt(x, hn::Zero(df)), above, hn::Exp(df, hn::Min(hn::Zero(df), x)));
+  } else if constexpr (kKind == Activation::kReluSquared) {
+    const VF positive = hn::Max(hn::Zero(df), x);
+    return hn::Mul(positive, positive);
   } else {
     return hn::Max(hn::Zero(df), x);
   }
@@ -172,10 +185,49 @@ void Add(const float* a, const float* b, float* out, uint32_t width) {
                         HWY_ATTR { store(hn::Add(load(a), load(b)), out); });
 }
 
+void Multiply(const float* a, const float* b, float* out, uint32_t width) {
+  ForVectors(width, [&](uint32_t, const auto& load, const auto& store)
+                        HWY_ATTR { store(hn::Mul(load(a), load(b)), out); });
+}
+
+void MultiplyAdd(const float* x, const float* factor, const float* addend, float* out,
+                 uint32_t width) {
+  if (addend == nullptr) return Multiply(x, factor, out, width);
+  ForVectors(width, [&](uint32_t, const auto& load, const auto& store)
+                        HWY_ATTR { store(hn::MulAdd(load(x), load(factor), load(addend)), out); });
+}
+
 void Scale(const float* x, float factor, float* out, uint32_t width) {
   const DF df;
   ForVectors(width, [&](uint32_t, const auto& load, const auto& store)
                         HWY_ATTR { store(hn::Mul(load(x), hn::Set(df, factor)), out); });
+}
+
+HWY_INLINE float Dot(const float* a, const float* b, uint32_t width) {
+  const DF df;
+  VF sum = hn::Zero(df);
+  ForVectors(width, [&](uint32_t, const auto& load, const auto&)
+                        HWY_ATTR { sum = hn::MulAdd(load(a), load(b), sum); });
+  return hn::ReduceSum(df, sum);
+}
+
+void HeadProduct(const float* a, const float* b, const float* c, float* out, uint32_t heads,
+                 uint32_t width) {
+  for (uint32_t h = 0; h < heads; ++h, a += width, b += width, c += width, out += width) {
+    Scale(c, Dot(a, b, width), out, width);
+  }
+}
+
+void Convolve(const float* const* rows, uint32_t taps, const float* weight, const float* bias,
+              float* out, uint32_t width) {
+  const DF df;
+  ForVectors(width, [&](uint32_t, const auto& load, const auto& store) HWY_ATTR {
+    VF sum = bias == nullptr ? hn::Zero(df) : load(bias);
+    for (uint32_t j = 0; j < taps; ++j) {
+      sum = hn::MulAdd(load(weight + uint64_t{j} * width), load(rows[j]), sum);
+    }
+    store(sum, out);
+  });
 }
 
 void Softcap(const float* x, float cap, float* out, uint32_t width) {
@@ -224,16 +276,23 @@ void ToBasis(float* x, const float* basis, uint32_t width) {
 }
 
 void FillPointwise(Kernels& kernels) {
-  kernels.pointwise = {RmsNorm,
-                       LayerNorm,
-                       Rope,
-                       {Activate<Activation::kSilu>, Activate<Activation::kGeluErf>,
-                        Activate<Activation::kGeluTanh>, Activate<Activation::kRelu>,
-                        Activate<Activation::kQuickGelu>, Activate<Activation::kSigmoid>},
-                       Add,
-                       Scale,
-                       Softcap,
-                       ToBasis};
+  kernels.pointwise = {
+      RmsNorm,
+      LayerNorm,
+      Rope,
+      {Activate<Activation::kSilu>, Activate<Activation::kGeluErf>, Activate<Activation::kGeluTanh>,
+       Activate<Activation::kRelu>, Activate<Activation::kQuickGelu>,
+       Activate<Activation::kSigmoid>, Activate<Activation::kTanh>, Activate<Activation::kSoftplus>,
+       Activate<Activation::kExp>, Activate<Activation::kEluPlus1>,
+       Activate<Activation::kReluSquared>},
+      Add,
+      Multiply,
+      MultiplyAdd,
+      HeadProduct,
+      Convolve,
+      Scale,
+      Softcap,
+      ToBasis};
 }
 
 }  // namespace HWY_NAMESPACE

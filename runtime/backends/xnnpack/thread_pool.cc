@@ -44,6 +44,13 @@ void ThreadPool::ParallelForWorker(uint32_t count,
   pthreadpool_parallelize_1d_with_thread(pool_, task, context, count, /*flags=*/0);
 }
 
+void ThreadPool::ParallelForFlushed(uint32_t count, uint64_t operations,
+                                    void (*task)(void* context, size_t worker, size_t index),
+                                    void* context) {
+  pthreadpool_parallelize_1d_with_thread(HandleFor(operations), task, context, count,
+                                         PTHREADPOOL_FLAG_DISABLE_DENORMALS);
+}
+
 void ThreadPool::Rest() {
   if (pool_ == nullptr) return;
   // The flag takes effect when the command that carries it ends, so an empty command is needed; a

@@ -288,6 +288,12 @@ typedef struct hr_session_options {
    *   int8; heads=0.1+3.0 int8 window rows=256
    * A layer with a window of its own keeps that. The text is not kept. */
   const char* profile;
+  /* Models with recurrent state (linear attention): bytes for checkpoints of it, from which a
+   * rewind starts again; 0: one checkpoint, and never less. Prefill makes one before each chunk and
+   * one behind the last, decoding one every checkpoint_tokens tokens (0: 512); where there is no
+   * room, older ones grow sparser. */
+  uint64_t checkpoint_bytes;
+  uint32_t checkpoint_tokens;
 } hr_session_options;
 
 /* What a session with these options costs, in bytes by class. total = mapped + private. */
@@ -305,7 +311,8 @@ typedef struct hr_plan_report {
   uint64_t scratch_bytes;
   uint64_t runtime_bytes;         /* operators, tables, the session object */
   uint64_t state_bytes_per_token; /* what one more token of context costs */
-  uint64_t decode_read_bytes;     /* weights + state read per decoded token at full context */
+  uint64_t decode_read_bytes;     /* weights + state read per decoded token at full context;
+                                     recurrent state counts twice, it is written, too */
   uint32_t context_tokens;
   uint32_t max_context_tokens; /* largest that fits this budget with this kv type; 0: none */
   uint32_t chunk_tokens;
@@ -319,6 +326,11 @@ typedef struct hr_plan_report {
   char quality_task[64];
   float quality;           /* of the profile */
   float quality_reference; /* the same with nothing compressed */
+  /* The state that does not grow with the text (linear attention, convolutions), and that of its
+   * checkpoints; 0: the model has none. */
+  uint64_t recurrent_bytes;
+  uint64_t checkpoint_bytes;
+  uint32_t checkpoints;
 } hr_plan_report;
 
 /* Says what a session would cost; allocates nothing of it and changes nothing. A plan that does not
@@ -391,9 +403,11 @@ HR_API uint32_t hr_session_position(const hr_session* session);
 HR_API hr_status hr_session_tokens(const hr_session* session, const int32_t** out_tokens,
                                    size_t* out_count, hr_error* error);
 
-/* Forgets everything from `position` on. Windowed layers can go back only as far as their ring
- * still holds what the window needs, and a cache that has let rows go only as far as it was when it
- * last did: otherwise UNSUPPORTED and nothing changes (rewind to 0 always works). Logits are
+/* Forgets everything from `position` on. With recurrent state this always works, and the next call
+ * that appends first runs the tokens between `position` and the checkpoint before it again
+ * (cancelled there, it appends nothing). Otherwise windowed layers can go back only as far as their
+ * ring still holds what the window needs, and a cache that has let rows go only as far as it was
+ * when it last did: else UNSUPPORTED and nothing changes (rewind to 0 always works). Logits are
  * unavailable until the next prefill or decode. */
 HR_API hr_status hr_session_rewind(hr_session* session, uint32_t position, hr_error* error);
 
