@@ -102,8 +102,8 @@ TEST_CASE("group 13: mixtures and products of unknown kinds or shapes are refuse
        [](auto& g) { Mixture(g).score = static_cast<fb::ExpertScore>(200); }},
       {"unknown activation", kUnsupported, "activation 200 is unknown",
        [](auto& g) { Mixture(g).activation = static_cast<fb::ActivationKind>(200); }},
-      {"activation of none's", kUnsupported, "activation Softplus",
-       [](auto& g) { Mixture(g).activation = fb::ActivationKind::Softplus; }},
+      {"activation of none's", kUnsupported, "activation HardSwish",
+       [](auto& g) { Mixture(g).activation = fb::ActivationKind::HardSwish; }},
       {"changed width", kCorrupt, "maps 32 to 64 values, it should map 32 to 32",
        [](auto& g) {
          for (auto& op : g.ops) {

@@ -232,8 +232,10 @@ std::vector<std::byte> Contents(const convert::TensorDescription& tensor, uint64
   std::uniform_real_distribution<float> value(-0.5f, 0.5f);
   const bool zeros = tensor.name.find("zeros") != std::string::npos;
   const bool frequencies = tensor.name.find("frequencies") != std::string::npos;
+  const bool decays = tensor.name.find("log_decay") != std::string::npos;
   const auto next = [&](size_t i) {
     if (zeros) return 0.0f;
+    if (decays) return -0.02f - std::abs(value(random));
     if (scales) return 0.01f + 0.01f * std::abs(value(random));
     return frequencies ? std::pow(10000.0f, -static_cast<float>(i) / 4.0f) : value(random);
   };

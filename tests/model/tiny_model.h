@@ -42,7 +42,7 @@ class AlignedBytes {
 
 // Deterministic contents for every tensor: small signed values, positive scales, falling
 // frequencies; 0 for a float tensor with "zeros" in its name, orthogonal matrices for one with
-// "basis".
+// "basis", numbers below 0 for one with "log_decay".
 Status WriteModel(const std::string& path, const convert::ModelDescription& description);
 AlignedBytes WriteToMemory(const convert::ModelDescription& description);
 // WriteToMemory(TinyDescription()), made once.

@@ -21,24 +21,23 @@ TEST_CASE("operations this build does not execute are refused by name", "[model]
   fb::PoolOpT pool;
   pool.stride = {0, 0};
   ExpectRefused({
-      {"convolution", kUnsupported, "operation ConvolutionOp", operation(fb::ConvolutionOpT())},
+      {"convolution of images", kUnsupported, "a convolution that is not causal",
+       operation(fb::ConvolutionOpT())},
       {"pool with stride 0", kUnsupported, "operation PoolOp", operation(pool)},
       {"resize", kUnsupported, "operation ResizeOp", operation(fb::ResizeOpT())},
       {"reshape to more", kUnsupported, "operation ReshapeOp", operation(reshape)},
       {"reversed slice", kUnsupported, "operation SliceOp", operation(slice)},
       {"top 0", kUnsupported, "operation TopKOp", operation(fb::TopKOpT())},
-      {"element-wise product", kUnsupported, "multiplies by 32 values a row, not 1",
-       [](auto& g) {
-         for (auto& op : g.ops) {
-           if (op->attributes.AsAddOp()) return op->attributes.Set(fb::MultiplyOpT());
-         }
-       }},
       {"spectral gate", kUnsupported, "operation SpectralGateOp", operation(fb::SpectralGateOpT())},
       {"token gate", kUnsupported, "operation TokenGateOp", operation(fb::TokenGateOpT())},
-      {"tanh", kUnsupported, "activation Tanh",
-       [](auto& g) { FirstOp<fb::GatedActivationOpT>(g).activation = fb::ActivationKind::Tanh; }},
-      {"group norm", kUnsupported, "norm is a Group norm",
-       [](auto& g) { FirstOp<fb::NormOpT>(g).norm->kind = fb::NormKind::Group; }},
+      {"hard swish", kUnsupported, "activation HardSwish",
+       [](auto& g) {
+         FirstOp<fb::GatedActivationOpT>(g).activation = fb::ActivationKind::HardSwish;
+       }},
+      {"group norm of keys", kUnsupported, "in groups inside of attention",
+       [](auto& g) { Key(g).norm->kind = fb::NormKind::Group; }},
+      {"L2 norm", kUnsupported, "norm is a L2 norm",
+       [](auto& g) { FirstOp<fb::NormOpT>(g).norm->kind = fb::NormKind::L2; }},
       {"image input", kUnsupported, "value 0: F32 elements",
        [](auto& g) { g.values[0]->dtype = fb::DType::F32; }},
       {"batch", kUnsupported, "first dimension is not T",

@@ -9,6 +9,13 @@ const Json* Config::Use(const std::string& key) {
   return Has(key) ? &json_[key] : nullptr;
 }
 
+bool Config::Names(const std::string& key, std::string_view beginning) const {
+  const auto found = json_.is_object() ? json_.find(key) : json_.end();
+  if (found == json_.end() || !found->is_array() || found->empty()) return false;
+  const Json& first = found->front();
+  return first.is_string() && first.get_ref<const std::string&>().starts_with(beginning);
+}
+
 bool Config::Has(const std::string& key) const {
   return json_.is_object() && json_.contains(key) && !json_[key].is_null();
 }

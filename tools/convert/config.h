@@ -35,6 +35,8 @@ class Config {
   Result<uint32_t> NeedCount(const std::string& key, uint32_t low, uint32_t high);
 
   bool Has(const std::string& key) const;
+  // Whether the key is a list whose first text begins like this; does not count as asking for it.
+  bool Names(const std::string& key, std::string_view beginning) const;
   void Ignore(const std::string& key) { used_.insert(key); }
   // kUnsupported, naming the first key with a value that was neither asked for nor ignored.
   Status RefuseUnused() const;

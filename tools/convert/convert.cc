@@ -13,6 +13,7 @@
 #include "convert/json_file.h"
 #include "convert/presets.h"
 #include "convert/read_tokenizer.h"
+#include "convert/rwkv.h"
 #include "convert/shape.h"
 #include "convert/write_tensors.h"
 #include "model/container.h"
@@ -211,6 +212,15 @@ Result<Source> OpenSource(const Options& options) {
     return Status::Make(StatusCode::kNotFound, "there is no %s", options.source.c_str());
   }
   if (!std::filesystem::is_directory(options.source, error)) return OpenGgufSource(options.source);
+  if (!Exists(options.source + "/config.json")) {
+    Result<Checkpoint> opened = Checkpoint::Open(options.source);
+    if (opened.ok() && IsRwkv(opened.value())) {
+      source.checkpoint = opened.Take();
+      HR_ASSIGN_OR_RETURN(Json described, DescribeRwkv(source.checkpoint));
+      source.config = Config(std::move(described), "the checkpoint");
+      return source;
+    }
+  }
   HR_ASSIGN_OR_RETURN(Json json, ReadJsonFile(options.source + "/config.json", kMaxConfigBytes));
   // What X-EcoMLA writes beside it.
   for (const char* name : {"mla_layer_config", "MLA_config"}) {
@@ -289,10 +299,12 @@ Result<Summary> Convert(const Options& options) {
   HR_RETURN_IF_ERROR(CheckOptions(options));
   HR_ASSIGN_OR_RETURN(Source source, OpenSource(options));
   const Recipe* recipe = source.recipe ? &*source.recipe : nullptr;
-  HR_ASSIGN_OR_RETURN(ModelShape shape, ReadShape(source.config, options.context, recipe));
+  HR_ASSIGN_OR_RETURN(ModelShape shape, IsRwkv(source.config)
+                                            ? ReadRwkvShape(source.config, options.context)
+                                            : ReadShape(source.config, options.context, recipe));
   const Checkpoint& checkpoint = source.checkpoint;
   const bool random = !options.preset.empty();
-  if (!random) HR_RETURN_IF_ERROR(FitToCheckpoint(checkpoint, shape));
+  if (!random && !shape.rwkv) HR_RETURN_IF_ERROR(FitToCheckpoint(checkpoint, shape));
   const WeightFormat format =
       options.weights.value_or(source.gguf ? WeightFormat::kKeep : WeightFormat::kInt4);
   HR_RETURN_IF_ERROR(CheckBases(options, shape));

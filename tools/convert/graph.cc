@@ -5,6 +5,7 @@
 
 #include "convert/graph_attention.h"
 #include "convert/graph_tensors.h"
+#include "convert/rwkv.h"
 
 namespace headroom::convert {
 namespace {
@@ -321,7 +322,7 @@ class Builder {
 }  // namespace
 
 GraphPlan BuildGraphPlan(const ModelShape& shape, const WeightChoice& choice) {
-  GraphPlan plan = Builder(shape, choice).Build();
+  GraphPlan plan = shape.rwkv ? BuildRwkvGraph(shape, choice) : Builder(shape, choice).Build();
   plan.description.tokenizer.end_tokens = shape.end_tokens;
   plan.description.metadata.architecture = shape.recipe->architecture;
   plan.description.metadata.context_tokens = shape.context_tokens;

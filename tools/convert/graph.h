@@ -53,6 +53,7 @@ struct TensorPlan {
   float add = 0.0f;                 // added to every element
   std::vector<float> fixed;         // kFixed: the numbers themselves
   std::vector<RowPart> times = {};  // vectors of one length: multiply the numbers of `parts`
+  float (*map)(float) = nullptr;    // what each number becomes, before `add`
 };
 
 struct GraphPlan {

@@ -50,6 +50,10 @@ constexpr Preset kPresets[] = {
       "norm_topk_prob": true, "decoder_sparse_step": 1, "mlp_only_layers": [],
       "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
       "tie_word_embeddings": false})"},
+    {"rwkv7-1.5b", R"({"architectures": ["RWKV-7"], "hidden_size": 2048,
+      "intermediate_size": 8192, "num_hidden_layers": 24, "vocab_size": 65536, "head_size": 64,
+      "decay_rank": 96, "rate_rank": 96, "value_rank": 64, "gate_rank": 256,
+      "max_position_embeddings": 1048576})"},
 };
 
 }  // namespace

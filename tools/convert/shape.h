@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,13 @@ struct LatentShape {
   uint32_t key_heads = 1;
   bool norms = true;
   bool query_down_bias = false, query_bias = false;
+};
+
+// See rwkv.h. Ranks of the small matrices that make mixes, decays, rates, values and gates.
+struct RwkvShape {
+  uint32_t version = 0;  // 5, 6, 7
+  uint32_t head_width = 0;
+  uint32_t mix_rank = 0, decay_rank = 0, rate_rank = 0, value_rank = 0, gate_rank = 0;
 };
 
 struct LayerShape {
@@ -77,6 +85,7 @@ struct ModelShape {
   float logit_softcap = 0.0f;      // 0: none
   float logit_scale = 1.0f;
   MixtureShape mixture;
+  std::optional<RwkvShape> rwkv;
   std::vector<RopeParameters> ropes;
   std::vector<LayerShape> layers;
   std::vector<uint32_t> end_tokens;

@@ -57,6 +57,10 @@ class Checkpoint {
   static Result<Checkpoint> Open(const std::string& folder);
 
   const TensorIndex& tensors() const { return tensors_; }
+  // The same elements under other extents. Precondition: as many of them.
+  void Reshape(const std::string& name, std::vector<uint64_t> shape) {
+    tensors_.at(name).shape = std::move(shape);
+  }
   // nullptr when there is none.
   const SourceTensor* Find(const std::string& name) const;
 

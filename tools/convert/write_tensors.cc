@@ -174,6 +174,9 @@ Status ReadChecked(const RowPart& part, const TensorPlan& plan, const Source& so
                    uint64_t first, size_t columns, std::span<float> values) {
   HR_RETURN_IF_ERROR(ReadPart(part, source, first, columns, values));
   HR_RETURN_IF_ERROR(CheckFinite(part.source, part.begin + first * part.step, columns, values));
+  if (plan.map != nullptr) {
+    for (float& v : values) v = plan.map(v);
+  }
   if (plan.add != 0.0f) {
     for (float& v : values) v += plan.add;
   }
@@ -213,7 +216,8 @@ Status WritePart(const RowPart& part, const TensorPlan& plan, const Source& sour
   from.read = [&](uint64_t first, std::span<float> values) {
     return ReadChecked(part, plan, source, first, columns, values);
   };
-  const bool as_it_is = plan.add == 0.0f && !part.transposed && part.turn.bases == nullptr;
+  const bool as_it_is =
+      plan.add == 0.0f && plan.map == nullptr && !part.transposed && part.turn.bases == nullptr;
   const ElementType& type = part.mxfp4 ? *FindGgmlType(kGgmlMxfp4) : *source.entry->type;
   if (const BlockCopy copy = as_it_is ? rows.FindCopy(type) : nullptr) {
     from.copy = [&, copy](uint64_t first, uint64_t count, std::byte* codes, uint16_t* scales) {
@@ -398,7 +402,8 @@ Status WriteRandom(const GraphPlan& plan, uint64_t seed, const ProgressFunction&
     const TensorDescription& tensor = plan.description.tensors[i];
     if (plan.tensors[i].role != TensorRole::kMatrix) {
       std::vector<float> values = plan.tensors[i].fixed;  // norms are 1, biases 0
-      values.resize(tensor.extents[0], plan.tensors[i].role == TensorRole::kNorm ? 1.0f : 0.0f);
+      const float otherwise = plan.tensors[i].role == TensorRole::kNorm ? 1.0f : 0.0f;
+      if (values.empty()) values.resize(tensor.extents[0], otherwise);
       HR_RETURN_IF_ERROR(writer.Append(i, std::as_bytes(std::span(values))));
       HR_RETURN_IF_ERROR(report.Add(tensor.name, values.size() * sizeof(float)));
       continue;
