@@ -42,13 +42,104 @@ TEST_CASE("rotary embedding matches the oracle in both layouts", "[pointwise]") 
 }
 
 TEST_CASE("activations match the oracle, gated or not, in place or not", "[pointwise]") {
-  for (const Activation kind : {Activation::kSilu, Activation::kGeluErf, Activation::kGeluTanh,
-                                Activation::kRelu, Activation::kQuickGelu, Activation::kSigmoid}) {
+  for (int i = 0; i < ops::kActivations; ++i) {
+    const Activation kind = static_cast<Activation>(i);
     for (const uint32_t width : kPointwiseWidths) {
       for (const bool gated : {false, true}) {
         ForEachSet([&](const auto& k) {
           return TestActivation(k.pointwise.activation[static_cast<int>(kind)], kind, width, gated,
                                 width % 2);
+        });
+      }
+    }
+  }
+}
+
+TEST_CASE("activations at their ends", "[pointwise]") {
+  struct Row {
+    Activation kind;
+    float x, y;
+  };
+  constexpr float kInf = INFINITY;
+  const Row rows[] = {{Activation::kExp, -kInf, 0},
+                      {Activation::kExp, kInf, kInf},
+                      {Activation::kExp, 0, 1},
+                      {Activation::kExp, 88.8f, kInf},
+                      {Activation::kExp, 3e38f, kInf},
+                      {Activation::kSoftplus, -kInf, 0},
+                      {Activation::kSoftplus, kInf, kInf},
+                      {Activation::kSoftplus, 3e38f, 3e38f},
+                      {Activation::kTanh, -kInf, -1},
+                      {Activation::kTanh, kInf, 1},
+                      {Activation::kEluPlus1, -kInf, 0},
+                      {Activation::kEluPlus1, kInf, kInf},
+                      {Activation::kReluSquared, -kInf, 0},
+                      {Activation::kReluSquared, kInf, kInf}};
+  for (const xnnpack::Kernels& kernels : KernelSubjects()) {
+    for (const Row& row : rows) {
+      for (const uint32_t width : {1u, 16u}) {
+        const std::vector<float> x(width, row.x);
+        std::vector<float> y(width, 7.0f);
+        kernels.pointwise.activation[static_cast<int>(row.kind)](x.data(), nullptr, y.data(),
+                                                                 width);
+        INFO(kernels.isa << " activation " << static_cast<int>(row.kind) << " of " << row.x);
+        CHECK(y[width - 1] == row.y);
+      }
+    }
+    for (const Activation kind : {Activation::kExp, Activation::kSoftplus, Activation::kTanh,
+                                  Activation::kEluPlus1}) {  // NaN is not hidden
+      const std::vector<float> x(16, NAN);
+      std::vector<float> y(16, 7.0f);
+      kernels.pointwise.activation[static_cast<int>(kind)](x.data(), nullptr, y.data(), 16);
+      INFO(kernels.isa << " activation " << static_cast<int>(kind));
+      CHECK(std::isnan(y[3]));
+    }
+  }
+}
+
+TEST_CASE("softplus and exp keep their digits where they vanish", "[pointwise]") {
+  for (const Activation kind : {Activation::kSoftplus, Activation::kExp, Activation::kEluPlus1}) {
+    for (const xnnpack::Kernels& kernels : KernelSubjects()) {
+      std::vector<float> x, y(860);
+      for (int i = 0; i < 860; ++i) x.push_back(-0.1f * static_cast<float>(i));
+      kernels.pointwise.activation[static_cast<int>(kind)](x.data(), nullptr, y.data(), 860);
+      Verdict verdict;
+      for (size_t i = 0; i < x.size(); ++i) {
+        const double exact = ExactActivation(kind, x[i]);
+        verdict.Check(y[i], exact, ActivationAllowance(0, exact, x[i]) - kSmallest,
+                      "x " + std::to_string(x[i]));
+      }
+      INFO(kernels.isa << ", activation " << static_cast<int>(kind) << ": " << verdict.Why());
+      CHECK(verdict.accepted());
+    }
+  }
+}
+
+TEST_CASE("products of rows match the oracle, in place of any operand", "[pointwise]") {
+  for (const uint32_t width : kPointwiseWidths) {
+    ForEachSet([&](const auto& k) { return TestMultiply(k.pointwise.multiply, width); });
+    for (int place = 0; place < 4; ++place) {
+      for (const bool has_addend : {false, true}) {
+        if (place == 2 && !has_addend) continue;
+        ForEachSet([&](const auto& k) {
+          return TestMultiplyAdd(k.pointwise.multiply_add, width, has_addend, place);
+        });
+      }
+      for (const uint32_t heads : {1u, 3u}) {
+        ForEachSet([&](const auto& k) {
+          return TestHeadProduct(k.pointwise.head_product, heads, width, place);
+        });
+      }
+    }
+  }
+}
+
+TEST_CASE("convolutions match the oracle for every number of taps", "[pointwise]") {
+  for (const uint32_t width : kPointwiseWidths) {
+    for (uint32_t taps = 1; taps <= ops::kMostTaps; ++taps) {
+      for (const bool has_bias : {false, true}) {
+        ForEachSet([&](const auto& k) {
+          return TestConvolve(k.pointwise.convolve, taps, width, has_bias);
         });
       }
     }
@@ -191,6 +282,7 @@ enum class Family {
   kRope,
   kActivation,
   kElementwise,
+  kLinearMix,
   kBasis
 };
 
@@ -209,7 +301,8 @@ TEST_CASE("every kernel of the table is listed, and no slot is empty in any set"
 #include "backends/xnnpack/kernel_list.inc"
 #undef HR_KERNEL
   }
-  // The table is function pointers and two names; the cases above and softmax_mix_test walk every
+  // The table is function pointers and two names; the cases above, softmax_mix_test and
+  // linear_mix_test walk every
   // slot of a family by index or name, so a slot that is not listed is one that is not tested.
   CHECK(listed == sizeof(xnnpack::Kernels) / sizeof(void*) - 2);
 }

@@ -126,7 +126,7 @@ TEST_CASE("every wrong rotation is rejected, the right one is not", "[mutant][po
   CHECK(RopeRejected(WrongRope<RopeBug::kLastPairLeft>));
 }
 
-enum class ActBug { kNone, kOtherGelu, kUpIgnored, kOverflows, kTailCut };
+enum class ActBug { kNone, kOtherGelu, kUpIgnored, kOverflows, kTailCut, kPlainLog };
 
 template <ops::Activation kKind, ActBug kBug>
 void WrongAct(const float* gate, const float* up, float* out, uint32_t width) {
@@ -140,6 +140,7 @@ void WrongAct(const float* gate, const float* up, float* out, uint32_t width) {
     }
     if (kBug == ActBug::kOverflows) y = gate[i] * (std::exp(gate[i]) / (1 + std::exp(gate[i])));
     if (kBug == ActBug::kTailCut && x < -4) y = 0;
+    if (kBug == ActBug::kPlainLog) y = std::log(1 + std::exp(gate[i]));  // in f32
     out[i] = static_cast<float>(y * (up == nullptr || kBug == ActBug::kUpIgnored ? 1.0 : up[i]));
   }
 }
@@ -170,6 +171,101 @@ TEST_CASE("every wrong activation is rejected, the right one is not", "[mutant][
   CHECK(ActRejected<kQuickGelu>(WrongAct<kGeluTanh, ActBug::kNone>));
   CHECK(ActRejected<kQuickGelu>(WrongAct<kSilu, ActBug::kNone>));
   CHECK(ActRejected<kSigmoid>(WrongAct<kSilu, ActBug::kNone>));
+  CHECK_FALSE(ActRejected<kTanh>(WrongAct<kTanh, ActBug::kNone>));
+  CHECK_FALSE(ActRejected<kSoftplus>(WrongAct<kSoftplus, ActBug::kNone>));
+  CHECK_FALSE(ActRejected<kExp>(WrongAct<kExp, ActBug::kNone>));
+  CHECK_FALSE(ActRejected<kEluPlus1>(WrongAct<kEluPlus1, ActBug::kNone>));
+  CHECK_FALSE(ActRejected<kReluSquared>(WrongAct<kReluSquared, ActBug::kNone>));
+  CHECK(ActRejected<kTanh>(WrongAct<kSigmoid, ActBug::kNone>));
+  CHECK(ActRejected<kSoftplus>(WrongAct<kSoftplus, ActBug::kTailCut>));
+  CHECK(ActRejected<kSoftplus>(WrongAct<kRelu, ActBug::kNone>));
+  CHECK(ActRejected<kSoftplus>(WrongAct<kSoftplus, ActBug::kPlainLog>));
+  CHECK(ActRejected<kExp>(WrongAct<kEluPlus1, ActBug::kNone>));
+  CHECK(ActRejected<kExp>(WrongAct<kExp, ActBug::kTailCut>));
+  CHECK(ActRejected<kEluPlus1>(WrongAct<kExp, ActBug::kNone>));
+  CHECK(ActRejected<kReluSquared>(WrongAct<kRelu, ActBug::kNone>));
+}
+
+enum class RowBug {
+  kNone,
+  kAddendIgnored,
+  kFactorIgnored,
+  kOtherHead,
+  kUnscaled,
+  kOldestLast,
+  kBiasIgnored,
+  kFirstTapLeft,
+  kLastElementLeft
+};
+
+template <RowBug kBug>
+void WrongMultiplyAdd(const float* x, const float* factor, const float* addend, float* out,
+                      uint32_t width) {
+  for (uint32_t i = 0; i + (kBug == RowBug::kLastElementLeft) < width; ++i) {
+    const float by = kBug == RowBug::kFactorIgnored ? 1 : factor[i];
+    out[i] = x[i] * by + (addend == nullptr || kBug == RowBug::kAddendIgnored ? 0 : addend[i]);
+  }
+}
+
+template <RowBug kBug>
+void WrongHeadProduct(const float* a, const float* b, const float* c, float* out, uint32_t heads,
+                      uint32_t width) {
+  for (uint32_t h = 0; h < heads; ++h) {
+    double dot = 0;
+    const uint32_t from = (kBug == RowBug::kOtherHead ? 0 : h) * width;
+    for (uint32_t i = 0; i + (kBug == RowBug::kLastElementLeft) < width; ++i) {
+      dot += double{a[from + i]} * b[from + i];
+    }
+    for (uint32_t i = h * width; i < (h + 1) * width; ++i) {
+      out[i] = static_cast<float>(kBug == RowBug::kUnscaled ? dot : dot * c[i]);
+    }
+  }
+}
+
+template <RowBug kBug>
+void WrongConvolve(const float* const* rows, uint32_t taps, const float* weight, const float* bias,
+                   float* out, uint32_t width) {
+  for (uint32_t i = 0; i + (kBug == RowBug::kLastElementLeft) < width; ++i) {
+    double sum = bias == nullptr || kBug == RowBug::kBiasIgnored ? 0 : bias[i];
+    for (uint32_t j = kBug == RowBug::kFirstTapLeft; j < taps; ++j) {
+      sum +=
+          double{weight[j * width + i]} * rows[kBug == RowBug::kOldestLast ? taps - 1 - j : j][i];
+    }
+    out[i] = static_cast<float>(sum);
+  }
+}
+
+bool MultiplyAddRejected(ops::MultiplyAddKernel kernel) {
+  return std::any_of(std::begin(kPointwiseWidths), std::end(kPointwiseWidths), [&](uint32_t width) {
+    return !TestMultiplyAdd(kernel, width, true, 0).accepted() ||
+           !TestMultiplyAdd(kernel, width, false, 3).accepted();
+  });
+}
+bool HeadProductRejected(ops::HeadProductKernel kernel) {
+  return std::any_of(std::begin(kPointwiseWidths), std::end(kPointwiseWidths), [&](uint32_t width) {
+    return !TestHeadProduct(kernel, 3, width, 3).accepted();
+  });
+}
+bool ConvolveRejected(ops::ConvolveKernel kernel) {
+  return std::any_of(std::begin(kPointwiseWidths), std::end(kPointwiseWidths), [&](uint32_t width) {
+    return !TestConvolve(kernel, 4, width, true).accepted();
+  });
+}
+
+TEST_CASE("every wrong product of rows is rejected, the right one is not", "[mutant][pointwise]") {
+  CHECK_FALSE(MultiplyAddRejected(WrongMultiplyAdd<RowBug::kNone>));
+  CHECK(MultiplyAddRejected(WrongMultiplyAdd<RowBug::kAddendIgnored>));
+  CHECK(MultiplyAddRejected(WrongMultiplyAdd<RowBug::kFactorIgnored>));
+  CHECK(MultiplyAddRejected(WrongMultiplyAdd<RowBug::kLastElementLeft>));
+  CHECK_FALSE(HeadProductRejected(WrongHeadProduct<RowBug::kNone>));
+  CHECK(HeadProductRejected(WrongHeadProduct<RowBug::kOtherHead>));
+  CHECK(HeadProductRejected(WrongHeadProduct<RowBug::kUnscaled>));
+  CHECK(HeadProductRejected(WrongHeadProduct<RowBug::kLastElementLeft>));
+  CHECK_FALSE(ConvolveRejected(WrongConvolve<RowBug::kNone>));
+  CHECK(ConvolveRejected(WrongConvolve<RowBug::kOldestLast>));
+  CHECK(ConvolveRejected(WrongConvolve<RowBug::kBiasIgnored>));
+  CHECK(ConvolveRejected(WrongConvolve<RowBug::kFirstTapLeft>));
+  CHECK(ConvolveRejected(WrongConvolve<RowBug::kLastElementLeft>));
 }
 
 enum class TurnBug { kNone, kTurnedRound, kInPlace, kLastColumnLeft };

@@ -55,5 +55,17 @@ inline double GeluTanh(double x) {
 inline double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 inline double QuickGelu(double x) { return x / (1 + std::exp(-1.702 * x)); }
 inline double Relu(double x) { return x > 0 ? x : 0; }
+inline double ReluSquared(double x) { return x > 0 ? x * x : 0; }
+inline double EluPlus1(double x) { return x > 0 ? x + 1 : std::exp(x); }
+inline double Softplus(double x) {  // log(1 + e^x)
+  return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x));
+}
+
+// One channel of a causal depthwise convolution: the newest input last.
+inline double Convolve(const std::vector<double>& inputs, const std::vector<double>& weights,
+                       double bias) {
+  for (size_t j = 0; j < inputs.size(); ++j) bias += inputs[j] * weights[j];
+  return bias;
+}
 
 }  // namespace headroom::oracle

@@ -139,9 +139,22 @@ inline double ExactActivation(ops::Activation kind, double x) {
       return oracle::QuickGelu(x);
     case ops::Activation::kSigmoid:
       return oracle::Sigmoid(x);
+    case ops::Activation::kTanh:
+      return std::tanh(x);
+    case ops::Activation::kSoftplus:
+      return oracle::Softplus(x);
+    case ops::Activation::kExp:
+      return std::exp(x);
+    case ops::Activation::kEluPlus1:
+      return oracle::EluPlus1(x);
+    case ops::Activation::kReluSquared:
+      return oracle::ReluSquared(x);
   }
   return NAN;
 }
+
+// What f32 makes of a number too large for it.
+inline double Overflowed(double x) { return std::fabs(x) >= 0x1.ffffffp127 ? x * INFINITY : x; }
 
 // What goes through exp, whose relative error grows with it.
 inline double ActivationExponent(ops::Activation kind, double x) {
@@ -157,7 +170,14 @@ inline double ActivationExponent(ops::Activation kind, double x) {
     case ops::Activation::kQuickGelu:
       return 1.702 * x;
     case ops::Activation::kSigmoid:
+    case ops::Activation::kExp:
       return x;
+    case ops::Activation::kSoftplus:
+    case ops::Activation::kEluPlus1:
+      return std::min(x, 0.0);
+    case ops::Activation::kTanh:
+    case ops::Activation::kReluSquared:
+      return 0;
   }
   return 0;
 }
@@ -167,8 +187,8 @@ inline Verdict TestActivation(ops::ActivationKernel kernel, ops::Activation kind
   std::mt19937 random(width * 3 + gated);
   const GuardedFloats gate(width, 3.0f, 0.0f, random), up(width, 1.0f, 0.5f, random),
       separate(width);
-  constexpr float kSpecial[] = {0.0f,   -0.0f,  1e-6f,   -1e-6f, 20.0f,
-                                -20.0f, 100.0f, -100.0f, 1e4f,   -1e4f};
+  constexpr float kSpecial[] = {0.0f,    -0.0f, 1e-6f, -1e-6f, 20.0f, -20.0f, 100.0f,
+                                -100.0f, 1e4f,  -1e4f, -50.0f, 88.6f, -86.0f, 1e9f};
   for (uint32_t i = 0; i < width && width > std::size(kSpecial); ++i) {
     if (i % 4 == 3) gate[i] = kSpecial[i / 4 % std::size(kSpecial)];
   }
@@ -178,11 +198,12 @@ inline Verdict TestActivation(ops::ActivationKernel kernel, ops::Activation kind
   Verdict verdict;
   for (uint32_t i = 0; i < width; ++i) {
     const double factor = gated ? up[i] : 1.0;
-    const double act = ExactActivation(kind, x[i]);
-    verdict.Check(
-        out[i], act * factor,
-        ActivationAllowance(x[i], act, ActivationExponent(kind, x[i])) * std::fabs(factor),
-        "x " + std::to_string(x[i]));
+    const double act = Overflowed(ExactActivation(kind, x[i]));
+    verdict.Check(out[i], Overflowed(act * factor),
+                  std::isinf(act) ? 0
+                                  : ActivationAllowance(x[i], act, ActivationExponent(kind, x[i])) *
+                                        std::fabs(factor),
+                  "x " + std::to_string(x[i]));
   }
   return verdict;
 }
@@ -226,6 +247,98 @@ inline Verdict TestSoftcap(ops::SoftcapKernel kernel, uint32_t width, float cap)
   for (uint32_t i = 0; i < width; ++i) {
     const double exact = cap * std::tanh(double{x[i]} / cap);
     verdict.Check(out[i], exact, SoftcapAllowance(cap, exact), "x " + std::to_string(x[i]));
+  }
+  return verdict;
+}
+
+inline Verdict TestMultiply(ops::MultiplyKernel kernel, uint32_t width) {
+  std::mt19937 random(width);
+  const GuardedFloats a(width, 1.0f, 0.5f, random), b(width, 2.0f, 1.0f, random), out(width);
+  kernel(a.data(), b.data(), out.data(), width);
+  Verdict verdict;
+  for (uint32_t i = 0; i < width; ++i) {
+    const double exact = double{a[i]} * b[i];
+    verdict.Check(out[i], exact, ProductAllowance(exact), "element " + std::to_string(i));
+  }
+  kernel(a.data(), b.data(), b.data(), width);  // in place
+  for (uint32_t i = 0; i < width; ++i) {
+    verdict.Check(b[i], out[i], 0, "in place " + std::to_string(i));
+  }
+  return verdict;
+}
+
+// `place`: which operand the result overwrites; 3: none.
+inline Verdict TestMultiplyAdd(ops::MultiplyAddKernel kernel, uint32_t width, bool has_addend,
+                               int place) {
+  std::mt19937 random(width * 5 + 1);
+  const GuardedFloats x(width, 1.0f, 0.5f, random), factor(width, 2.0f, 1.0f, random);
+  const GuardedFloats addend(width, 1.0f, 0.0f, random), separate(width);
+  const std::vector<double> a = x.Doubles(0, width), b = factor.Doubles(0, width),
+                            c = has_addend ? addend.Doubles(0, width)
+                                           : std::vector<double>(width, 0.0);
+  const GuardedFloats* const places[] = {&x, &factor, &addend, &separate};
+  const GuardedFloats& out = *places[place];
+  kernel(x.data(), factor.data(), has_addend ? addend.data() : nullptr, out.data(), width);
+  Verdict verdict;
+  for (uint32_t i = 0; i < width; ++i) {
+    const double exact = a[i] * b[i] + c[i];
+    verdict.Check(out[i], exact, MultiplyAddAllowance(a[i] * b[i], exact),
+                  "element " + std::to_string(i) + " in place of " + std::to_string(place));
+  }
+  return verdict;
+}
+
+// `place` as above.
+inline Verdict TestHeadProduct(ops::HeadProductKernel kernel, uint32_t heads, uint32_t width,
+                               int place) {
+  std::mt19937 random(width * 7 + heads);
+  const uint32_t all = heads * width;
+  const GuardedFloats a(all, 1.0f, 0.2f, random), b(all, 1.0f, 0.2f, random);
+  const GuardedFloats c(all, 1.0f, 0.2f, random), separate(all);
+  const std::vector<double> was_a = a.Doubles(0, all), was_b = b.Doubles(0, all),
+                            was_c = c.Doubles(0, all);
+  const GuardedFloats* const places[] = {&a, &b, &c, &separate};
+  const GuardedFloats& out = *places[place];
+  kernel(a.data(), b.data(), c.data(), out.data(), heads, width);
+  Verdict verdict;
+  for (uint32_t h = 0; h < heads; ++h) {
+    double dot = 0, magnitude = 0;
+    for (uint32_t i = h * width; i < (h + 1) * width; ++i) {
+      dot += was_a[i] * was_b[i];
+      magnitude += std::fabs(was_a[i] * was_b[i]);
+    }
+    for (uint32_t i = h * width; i < (h + 1) * width; ++i) {
+      verdict.Check(out[i], dot * was_c[i], BasisAllowance(magnitude, width) * std::fabs(was_c[i]),
+                    "head " + std::to_string(h) + " element " + std::to_string(i % width) +
+                        " in place of " + std::to_string(place));
+    }
+  }
+  return verdict;
+}
+
+// Rows apart, each behind a forbidden page.
+inline Verdict TestConvolve(ops::ConvolveKernel kernel, uint32_t taps, uint32_t width,
+                            bool has_bias) {
+  std::mt19937 random(width * 9 + taps);
+  const GuardedFloats weight(taps * width, 1.0f, 0.3f, random), bias(width, 1.0f, 0.0f, random);
+  std::vector<GuardedFloats> rows;
+  std::vector<const float*> pointers;
+  for (uint32_t j = 0; j < taps; ++j) rows.emplace_back(width, 1.0f, 0.0f, random);
+  for (const GuardedFloats& row : rows) pointers.push_back(row.data());
+  const GuardedFloats out(width);
+  kernel(pointers.data(), taps, weight.data(), has_bias ? bias.data() : nullptr, out.data(), width);
+  Verdict verdict;
+  for (uint32_t i = 0; i < width; ++i) {
+    std::vector<double> inputs, weights;
+    const double offset = has_bias ? bias[i] : 0;
+    double magnitude = std::fabs(offset);
+    for (uint32_t j = 0; j < taps; ++j) {
+      inputs.push_back(rows[j][i]);
+      weights.push_back(weight[j * width + i]);
+      magnitude += std::fabs(inputs[j] * weights[j]);
+    }
+    verdict.Check(out[i], oracle::Convolve(inputs, weights, offset),
+                  BasisAllowance(magnitude, taps), "element " + std::to_string(i));
   }
   return verdict;
 }

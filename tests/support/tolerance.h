@@ -113,6 +113,23 @@ inline double MergeAllowance(double magnitude, double largest_maximum, double co
 // within the allowances above, whose sums are of order 1 there.
 inline double PropertyAllowance(bool coded) { return coded ? 8 * kWeightStep : 64 * kRoundoff; }
 
+// --- linear attention
+// ------------------------------------------------------------------------------
+// linear_condition.h carries the errors of a state through its tokens, in units of kRoundoff.
+
+// exp(x): 2 ulp, and x itself rounded where it is a product or a sum of x of several tokens. exp(0)
+// is exact.
+inline double LinearDecayError(double log_decay) {
+  return log_decay == 0 ? 0 : 4 + 2 * std::fabs(log_decay);
+}
+inline double LinearStateAllowance(double number, double variance, double slope) {
+  return kRoundoff * (2 * std::fabs(number) + 4 * std::sqrt(variance) + std::fabs(slope)) +
+         kSmallest;
+}
+inline double LinearReadAllowance(double summed, double variance, double slope) {
+  return kRoundoff * (summed + 4 * std::sqrt(variance) + slope) + kSmallest;
+}
+
 // --- rows
 // ------------------------------------------------------------------------------------------
 
@@ -173,6 +190,10 @@ inline double SoftcapAllowance(double cap, double out) {
 inline double AddAllowance(double sum) { return kRoundoff * std::fabs(sum); }
 // One product, or two where a scale and a factor meet.
 inline double ProductAllowance(double out) { return 2 * kRoundoff * std::fabs(out); }
+// A product and a sum, fused or not.
+inline double MultiplyAddAllowance(double product, double sum) {
+  return kRoundoff * (std::fabs(product) + std::fabs(sum));
+}
 // A sum of products by its terms' magnitudes.
 inline double BasisAllowance(double magnitude, size_t width) {
   return kRoundoff * Roundings(static_cast<double>(width)) * magnitude;

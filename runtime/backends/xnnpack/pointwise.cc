@@ -131,6 +131,14 @@ HWY_INLINE VF TimesSigmoid(VF x, VF z) {
   return hn::Div(x, hn::Add(one, hn::Exp(df, hn::Min(hn::Set(df, 88.0f), hn::Neg(z)))));
 }
 
+// e^x over all of f32: Highway's own is for numbers up to 128 ln 2, and takes NaN for very small.
+HWY_INLINE VF FullExp(VF x) {
+  const DF df;
+  const VF most = hn::Set(df, 104.0f);  // long infinite
+  const VF y = hn::Exp(df, hn::IfThenElse(hn::Gt(x, most), most, x));
+  return hn::IfThenElse(hn::IsNaN(x), x, y);
+}
+
 template <Activation kKind>
 HWY_INLINE VF Act(VF x) {
   const DF df;
@@ -155,12 +163,13 @@ HWY_INLINE VF Act(VF x) {
     return hn::Tanh(df, x);
   } else if constexpr (kKind == Activation::kSoftplus) {
     const VF small = hn::Exp(df, hn::Neg(hn::Abs(x)));
-    return hn::Add(hn::Max(hn::Zero(df), x), hn::Log1p(df, small));
+    const VF positive = hn::IfThenElse(hn::Lt(x, hn::Zero(df)), hn::Zero(df), x);  // NaN stays
+    return hn::Add(positive, hn::Log1p(df, small));
   } else if constexpr (kKind == Activation::kExp) {
-    return hn::Exp(df, x);
+    return FullExp(x);
   } else if constexpr (kKind == Activation::kEluPlus1) {
     const VF above = hn::Add(x, hn::Set(df, 1.0f));
-    return hn::IfThenElse(hn::Gt(x, hn::Zero(df)), above, hn::Exp(df, hn::Min(hn::Zero(df), x)));
+    return hn::IfThenElse(hn::Gt(x, hn::Zero(df)), above, FullExp(x));
   } else if constexpr (kKind == Activation::kReluSquared) {
     const VF positive = hn::Max(hn::Zero(df), x);
     return hn::Mul(positive, positive);
