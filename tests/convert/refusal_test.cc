@@ -237,7 +237,7 @@ TEST_CASE("random presets: same seed, same file; names are listed on a mistake",
   options.preset.clear();
   options.block = 48;
   CHECK(Says(convert::Convert(options).status(), "block 48"));
-  CHECK(convert::PresetNames().size() == 6);
+  CHECK(convert::PresetNames().size() == 7);
   CHECK(convert::ArchitectureNames().size() >= 16);
   CHECK(convert::ParseWeightFormat("int4").value() == WeightFormat::kInt4);
   CHECK(Says(convert::ParseWeightFormat("int5").status(), "int5"));

@@ -253,11 +253,18 @@ TEST_CASE("a session with states is trimmed like another", "[session][linear]") 
   REQUIRE(session->Trim(session->plan().total_bytes - 1, &freed).ok());
   CHECK(freed > 0);
   CHECK(session->plan().recurrent_bytes == recurrent);
+  // Its window is kept in fewer bits now; the states are what they were.
+  const auto near = [&](uint32_t count) {
+    const std::vector<float> want = Undisturbed(true, count);
+    float largest = 0.0f;
+    for (const float logit : want) largest = std::max(largest, std::abs(logit));
+    return LargestDifference(session->logits().data(), want.data(), want.size()) < 0.03f * largest;
+  };
   REQUIRE(session->Append(First(21).last(1), nullptr).ok());
-  CHECK(Same(session->logits(), Undisturbed(true, 21)));
+  CHECK(near(21));
   REQUIRE(session->Rewind(12).ok());
   REQUIRE(session->Append(First(13).last(1), nullptr).ok());
-  CHECK(Same(session->logits(), Undisturbed(true, 13)));
+  CHECK(near(13));
 }
 
 }  // namespace
