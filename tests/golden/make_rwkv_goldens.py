@@ -221,4 +221,5 @@ def main():
         make(name, out)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -191,8 +191,16 @@ Status CheckIsGguf(const std::string& path) {
 Result<Source> OpenGgufSource(const std::string& path) {
   HR_RETURN_IF_ERROR(CheckIsGguf(path));
   HR_ASSIGN_OR_RETURN(OpenedGguf opened, OpenGguf(path));
-  HR_ASSIGN_OR_RETURN(GgufModel model, DescribeGguf(opened.gguf, path));
   Source source;
+  if (IsRwkv(opened.gguf)) {
+    HR_ASSIGN_OR_RETURN(Json known, RenameRwkv(opened.gguf, path));
+    source.checkpoint = Checkpoint(std::move(opened.files), std::move(opened.gguf.tensors));
+    HR_ASSIGN_OR_RETURN(Json json, DescribeRwkv(source.checkpoint, std::move(known)));
+    source.config = Config(std::move(json), path);
+    source.gguf = std::move(opened.gguf);
+    return source;
+  }
+  HR_ASSIGN_OR_RETURN(GgufModel model, DescribeGguf(opened.gguf, path));
   source.config = Config(std::move(model.config), path);
   source.recipe = model.recipe;
   source.checkpoint = Checkpoint(std::move(opened.files), std::move(opened.gguf.tensors));

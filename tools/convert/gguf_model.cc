@@ -314,6 +314,7 @@ std::vector<std::string> GgufArchitectureNames() {
   std::vector<std::string> names;
   for (const GgufArchitecture& architecture : GgufArchitectures())
     names.emplace_back(architecture.name);
+  for (const char* name : {"rwkv6", "rwkv7"}) names.emplace_back(name);  // see rwkv.h
   return names;
 }
 

@@ -108,7 +108,7 @@ class Builder {
   }
   // Of a matrix that decides about others, [columns, rows] in the checkpoint. Of several, `part`.
   WeightRef Small(const std::string& name, RowPart part, uint32_t columns) {
-    part.transposed = true;
+    part.transposed = !rwkv_.turned;
     WeightFormat format = tensors_.choice().format;
     if (format != WeightFormat::kKeep) format = std::min(format, WeightFormat::kF16);
     return tensors_.AddParts(name, columns, {std::move(part)}, format);
@@ -167,6 +167,10 @@ class Builder {
     const int32_t y = Norm(name + "channel_mix.norm", source + "ln2", residual_);
     residual_ = Simple(name + "channel_mix.add", OpKind::kAdd,
                        {residual_, ChannelMix(name + "channel_mix.", source + "ffn.", y)});
+    // The matrices behind are smaller by as much, so that f16 does not overflow.
+    if (rwkv_.rescale_every != 0 && (i + 1) % rwkv_.rescale_every == 0) {
+      residual_ = Scale(name + "rescale", 0.5f, residual_);
+    }
   }
 
   int32_t ChannelMix(const std::string& name, const std::string& source, int32_t x) {

@@ -38,22 +38,27 @@ bool IsVector(const std::string& name, const SourceTensor& tensor) {
 
 class Description {
  public:
-  explicit Description(Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  Description(Checkpoint& checkpoint, Json known)
+      : checkpoint_(checkpoint), known_(std::move(known)) {}
 
   Result<Json> Run() {
     HR_ASSIGN_OR_RETURN(const uint32_t version, Version());
     const uint64_t layers = Layers();
     HR_ASSIGN_OR_RETURN(const auto embedding, Extents("emb.weight"));
     const std::string att = "blocks.0.att.", last = "blocks." + std::to_string(layers - 1) + ".";
-    HR_ASSIGN_OR_RETURN(const auto heads, Extents(att + (version == 7 ? "r_k" : "time_faaaa")));
+    const bool turned = known_.contains("turned");
+    if (!known_.contains("head_size")) {
+      HR_ASSIGN_OR_RETURN(const auto heads, Extents(att + (version == 7 ? "r_k" : "time_faaaa")));
+      known_["head_size"] = heads[1];
+    }
     HR_ASSIGN_OR_RETURN(const auto inner, Extents("blocks.0.ffn.key.weight"));
     Json json = {{"architectures", {"RWKV-" + std::to_string(version)}},
                  {"hidden_size", embedding[1]},
                  {"intermediate_size", inner[0]},
                  {"num_hidden_layers", layers},
                  {"vocab_size", embedding[0]},
-                 {"head_size", heads[1]},
                  {"max_position_embeddings", kTrainedTokens}};
+    json.update(known_);
     struct Rank {
       uint32_t version;
       const char* key;
@@ -67,9 +72,13 @@ class Description {
           Rank{7, "gate_rank", att + "g1", 1}}) {
       if (rank.version != version || (layers == 1 && rank.tensor == last + "att.v1")) continue;
       HR_ASSIGN_OR_RETURN(const auto extents, Extents(rank.tensor));
-      if (extents.size() <= rank.extent) return Wrong(rank.tensor);
-      json[rank.key] = extents[rank.extent];
+      // The rank is what is left of it: behind the channels, or before them.
+      const size_t at = turned ? extents.size() - 2 + (extents.size() == 3) : rank.extent;
+      if (extents.size() <= at) return Wrong(rank.tensor);
+      json[rank.key] = extents[at];
     }
+    // Its values are the first: files that have these never read them.
+    for (const char* name : {"v0", "v1", "v2"}) checkpoint_.Forget(att + name);
     for (const auto& [name, tensor] : checkpoint_.tensors()) {
       if (IsVector(name, tensor)) checkpoint_.Reshape(name, {Elements(tensor)});
     }
@@ -113,6 +122,7 @@ class Description {
   }
 
   Checkpoint& checkpoint_;
+  Json known_;
 };
 
 }  // namespace
@@ -122,7 +132,9 @@ bool IsRwkv(const Checkpoint& checkpoint) {
          checkpoint.Find("blocks.0.att.receptance.weight") != nullptr;
 }
 
-Result<Json> DescribeRwkv(Checkpoint& checkpoint) { return Description(checkpoint).Run(); }
+Result<Json> DescribeRwkv(Checkpoint& checkpoint, Json known) {
+  return Description(checkpoint, std::move(known)).Run();
+}
 
 bool IsRwkv(const Config& config) { return config.Names("architectures", "RWKV-"); }
 
@@ -167,7 +179,12 @@ Result<ModelShape> ReadRwkvShape(Config& config, uint32_t context) {
                         shape.trained_tokens);
   }
   shape.context_tokens = context != 0 ? context : shape.trained_tokens;
-  shape.epsilon = 1e-5f;
+  HR_ASSIGN_OR_RETURN(const auto epsilon, config.Number("layer_norm_epsilon", 1e-12, 1.0));
+  shape.epsilon = static_cast<float>(epsilon.value_or(1e-5));
+  HR_ASSIGN_OR_RETURN(const auto every, config.Count("rescale_every", 0, 4096));
+  rwkv.rescale_every = every.value_or(0);
+  HR_ASSIGN_OR_RETURN(const auto turned, config.Bool("turned"));
+  rwkv.turned = turned.value_or(false);
   shape.query_heads = shape.kv_heads = shape.channels / rwkv.head_width;
   shape.head_width = rwkv.head_width;
   shape.layers.resize(layers);

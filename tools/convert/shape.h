@@ -38,6 +38,8 @@ struct RwkvShape {
   uint32_t version = 0;  // 5, 6, 7
   uint32_t head_width = 0;
   uint32_t mix_rank = 0, decay_rank = 0, rate_rank = 0, value_rank = 0, gate_rank = 0;
+  uint32_t rescale_every = 0;  // layers after which the residual is halved; 0: none
+  bool turned = false;         // those matrices are stored [rows, columns]
 };
 
 struct LayerShape {

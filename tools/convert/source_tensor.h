@@ -61,6 +61,7 @@ class Checkpoint {
   void Reshape(const std::string& name, std::vector<uint64_t> shape) {
     tensors_.at(name).shape = std::move(shape);
   }
+  void Forget(const std::string& name) { tensors_.erase(name); }
   // nullptr when there is none.
   const SourceTensor* Find(const std::string& name) const;
 
