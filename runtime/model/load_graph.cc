@@ -107,7 +107,7 @@ Status LoadAttentionOp(const LoadContext& context, const Where& where, const fb:
   const WeightRef& first =
       spec.query.kind == QueryKind::kLowRank ? spec.query.down : spec.query.weight;
   const TensorView& query = context.model.tensors[static_cast<size_t>(first.tensor)];
-  return CheckWidths(where, shape, query.columns(), spec.output.rows);
+  return CheckWidths(where, shape, query.columns(), spec.output_width());
 }
 
 Status LoadNormOp(const LoadContext& context, const Where& where, const fb::NormOp& from,

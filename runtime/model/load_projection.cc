@@ -405,6 +405,10 @@ Status LoadOutput(LoadContext& context, const Where& where, const fb::Projection
                   AttentionSpec* out) {
   const uint64_t heads = out->query_heads;
   uint64_t columns = heads * out->value_width();
+  if (projection.output() == nullptr) {
+    if (projection.value_matrix() == nullptr) return {};
+    return Unsupported(where, "a value matrix and no output weight");
+  }
   if (projection.value_matrix() != nullptr) {
     columns = ColumnsOf(context, projection.output());
     if (columns % heads != 0 || columns / heads > kMaxHeadWidth) {

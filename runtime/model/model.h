@@ -132,7 +132,7 @@ struct AttentionSpec {
   StreamSpec key, tail, value;
   HeadMatrix value_matrix;  // multiplies what a head has mixed
   HeadMatrix key_matrix;    // query.matrix turned round: makes a head's keys of a latent, or absent
-  WeightRef output;
+  WeightRef output;         // absent: what the heads have mixed, as it is
   std::vector<ViewHeads> views;    // [G]: the KV heads as queries see them
   std::vector<uint16_t> head_map;  // [H]: view read by each query head
   // An earlier attention whose rows of keys and values this one reads; its streams have no weights.
@@ -145,6 +145,9 @@ struct AttentionSpec {
   // Of a head as the output projection reads it.
   uint32_t mixed_width() const {
     return value_matrix.present() ? value_matrix.rows : value_width();
+  }
+  uint32_t output_width() const {
+    return output.present() ? output.rows : query_heads * mixed_width();
   }
   // View
   uint32_t left = kUnlimited;  // rows visible before self, excluding self

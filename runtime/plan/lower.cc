@@ -302,9 +302,11 @@ class Lowering {
     if (mix.expand_from != kUnlimited) mix.expanded_query = append.query;
     mix.query =
         LowerHeadMatrix(index, spec.query_heads, spec.query.matrix, append.query, mix.expand_from);
-    mix.output = AddBuffer(spec.query_heads * spec.value_width());
+    const bool last = !spec.output.present();
+    mix.output = last ? OutputOf(op) : AddBuffer(spec.query_heads * spec.value_width());
     const size_t at = result_.steps.size();
     result_.steps.push_back(mix);
+    if (last) return {};
     const Slice mixed = LowerHeadMatrix(index, spec.query_heads, spec.value_matrix,
                                         {mix.output, 0, spec.value_width()}, mix.expand_from);
     if (mix.expand_from != kUnlimited) LowerExpansion(spec, mixed.buffer, &result_.steps[at]);

@@ -22,8 +22,6 @@ TEST_CASE("group 5: missing parts are refused", "[model][hostile]") {
       {"query weight", kCorrupt, "query weight is missing",
        [](auto& g) { Query(g).weight.reset(); }},
       {"key weight", kCorrupt, "key weight is missing", [](auto& g) { Key(g).weight.reset(); }},
-      {"output", kCorrupt, "output weight is missing",
-       [](auto& g) { Projection(g).output.reset(); }},
       {"view", kCorrupt, "no view", [](auto& g) { Plan(g).view.reset(); }},
       {"view groups", kCorrupt, "no view", [](auto& g) { Plan(g).view->groups.clear(); }},
       {"view terms", kCorrupt, "sees nothing", [](auto& g) { Group(g).terms.clear(); }},

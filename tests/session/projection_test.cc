@@ -3,6 +3,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "session/attention_reference.h"
 #include "session/golden.h"
@@ -202,6 +203,37 @@ TEST_CASE("the last layers read the rows of the last before them of their kind",
   const auto refused = model::Model::OpenMemory(mixed.data(), mixed.size(), {});
   REQUIRE_FALSE(refused.ok());
   CHECK(std::string(refused.status().message()).find("a view of 3 rows") != std::string::npos);
+}
+
+// What the heads have mixed, and a projection behind it, in place of the output matrix.
+ModelDescription OutputBehind(ModelDescription d) {
+  const uint32_t mixed = d.attentions[0].query_heads * d.attentions[0].value_width();
+  d.values.push_back({mixed});
+  convert::OpDescription output = d.ops[1];
+  output.op = {};
+  output.op.kind = model::OpKind::kProjection;
+  output.op.weight = std::exchange(d.attentions[0].output, {});
+  output.op.output = std::exchange(d.ops[1].op.output, static_cast<int32_t>(d.values.size()) - 1);
+  output.op.inputs[0] = d.ops[1].op.output;
+  d.ops.insert(d.ops.begin() + 2, output);
+  return d;
+}
+
+TEST_CASE("an attention without an output matrix makes what its heads have mixed",
+          "[session][projection]") {
+  for (const ModelDescription& whole : {DifferentHeads(), WideHead(), RaggedGroups()}) {
+    const AlignedBytes file = WriteToMemory(whole), behind = WriteToMemory(OutputBehind(whole));
+    for (const uint32_t chunk : {1u, 4u, 32u}) {
+      CHECK(Logits(EngineOn(behind), chunk) == Logits(EngineOn(file), chunk));
+    }
+  }
+  ModelDescription wide = OutputBehind(WideHead());
+  ++wide.values.back().width;
+  const AlignedBytes file = WriteToMemory(wide);
+  const auto refused = model::Model::OpenMemory(file.data(), file.size(), {});
+  REQUIRE_FALSE(refused.ok());
+  CHECK(std::string(refused.status().message()).find("it should map 24 to 100") !=
+        std::string::npos);
 }
 
 // ---- Grouped heads as a latent: its rows are all keys and all values side by side, and the

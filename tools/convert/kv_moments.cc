@@ -13,6 +13,7 @@ using model::AttentionSpec;
 // Keys and values of heads side by side, KV head g of both read together.
 bool HasHeads(const AttentionSpec& spec) {
   if (spec.tail.present() || !spec.value.present() || spec.query.matrix.present()) return false;
+  if (!spec.output.present()) return false;  // what reads the values is not known here
   if (spec.key.heads != spec.value.heads || spec.key.width != spec.value.width) return false;
   return spec.key.width <= model::kMaxBasisWidth;
 }

@@ -144,6 +144,8 @@ Json RopeJson(const model::RopeSpec& rope) {
 }
 
 Json AttentionJson(const model::Model& model, const model::AttentionSpec& spec) {
+  Json output(nullptr);
+  if (spec.output.present()) output = WeightJson(model, spec.output);
   return {{"query_heads", spec.query_heads},
           {"kv_heads", spec.kv_heads()},
           {"key_width", spec.key_width()},
@@ -160,7 +162,7 @@ Json AttentionJson(const model::Model& model, const model::AttentionSpec& spec) 
           {"query", WeightJson(model, spec.query.weight)},
           {"key", WeightJson(model, spec.key.weight)},
           {"value", WeightJson(model, spec.value.weight)},
-          {"output", WeightJson(model, spec.output)}};
+          {"output", output}};
 }
 
 const char* ScoreName(model::ExpertScore score) {
@@ -394,21 +396,35 @@ std::string AttentionLine(const model::Model& model, const model::AttentionSpec&
   return line;
 }
 
+std::string LinearText(const model::LinearSpec& spec) {
+  return std::to_string(spec.heads) + " states of " + std::to_string(spec.key_width) + " x " +
+         std::to_string(spec.value_width) + ", " + UpdateName(spec.update) + ", decay " +
+         DecayName(spec.decay);
+}
+
 // One line per run of equal layers.
-void PrintAttention(const model::Model& model) {
-  const char* label = "attention";
-  for (size_t begin = 0; begin < model.attentions.size();) {
-    const std::string line = AttentionLine(model, model.attentions[begin]);
+void PrintRuns(const char* label, const std::vector<std::string>& lines) {
+  for (size_t begin = 0; begin < lines.size();) {
     size_t end = begin + 1;
-    while (end < model.attentions.size() && AttentionLine(model, model.attentions[end]) == line)
-      ++end;
+    while (end < lines.size() && lines[end] == lines[begin]) ++end;
     if (end - begin == 1)
-      std::printf("%-14s layer %zu: %s\n", label, begin, line.c_str());
+      std::printf("%-14s layer %zu: %s\n", label, begin, lines[begin].c_str());
     else
-      std::printf("%-14s layers %zu-%zu: %s\n", label, begin, end - 1, line.c_str());
+      std::printf("%-14s layers %zu-%zu: %s\n", label, begin, end - 1, lines[begin].c_str());
     label = "";
     begin = end;
   }
+}
+
+// Layers are counted among those of their kind.
+void PrintLayers(const model::Model& model) {
+  std::vector<std::string> attentions, linears;
+  for (const model::AttentionSpec& spec : model.attentions) {
+    attentions.push_back(AttentionLine(model, spec));
+  }
+  for (const model::LinearSpec& spec : model.linears) linears.push_back(LinearText(spec));
+  PrintRuns("attention", attentions);
+  PrintRuns("linear", linears);
 }
 
 void PrintProfiles(const model::Model& model) {
@@ -466,12 +482,6 @@ void PrintTensors(const model::Model& model) {
 std::string MixtureText(const model::MixtureSpec& spec) {
   return std::to_string(spec.chosen) + " of " + std::to_string(spec.experts) + " experts, " +
          std::to_string(spec.inner) + " wide";
-}
-
-std::string LinearText(const model::LinearSpec& spec) {
-  return std::to_string(spec.heads) + " states of " + std::to_string(spec.key_width) + " x " +
-         std::to_string(spec.value_width) + ", " + UpdateName(spec.update) + ", decay " +
-         DecayName(spec.decay);
 }
 
 void PrintOps(const model::Model& model) {
@@ -533,7 +543,7 @@ void PrintInspection(const std::string& path, bool tensors, bool ops, bool outli
   PrintMetadata(model, outline);
   PrintRequired(RequiredFeatures(path));
   PrintWeightSummary(model);
-  PrintAttention(model);
+  PrintLayers(model);
   PrintProfiles(model);
   if (tensors) PrintTensors(model);
   if (ops) PrintOps(model);
