@@ -33,9 +33,21 @@ MOE = dict(GQA, hidden_size=32, intermediate_size=24, output_router_logits=False
            experts_implementation="eager")
 
 
+# Layers with a state in place of cached rows.
+SSM = dict(vocab_size=VOCAB, num_hidden_layers=2, pad_token_id=None, bos_token_id=1,
+           eos_token_id=2, attn_implementation="eager", dtype="float32", tie_word_embeddings=False)
+
+
 def rope(theta=100.0, **more):
     return {"rope_theta": theta, "rope_type": "default", **more}
 
+
+DELTA = dict(SSM, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
+             num_key_value_heads=2, head_dim=16, max_position_embeddings=128,
+             layer_types=["linear_attention", "full_attention", "linear_attention"],
+             linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=10,
+             linear_value_head_dim=12, linear_conv_kernel_dim=4,
+             rope_parameters=rope(partial_rotary_factor=0.5))
 
 LONGROPE = dict(rope_type="longrope", short_factor=[1.0, 1.1, 1.3, 1.6, 2.0, 2.5],
                 long_factor=[1.2, 1.5, 2.0, 3.0, 5.0, 9.0])
@@ -163,6 +175,33 @@ CASES = {
     "hunyuan-cla": ("HunYuanDenseV1", dict(GQA, hidden_size=32, head_dim=16, use_cla=True,
                                            num_hidden_layers=3, cla_share_factor=2,
                                            rope_parameters=rope())),
+    # Linear attention. Two heads of a state share queries and keys.
+    "mamba": ("Mamba", dict(SSM, hidden_size=24, state_size=6, conv_kernel=3, time_step_rank=5,
+                            use_bias=True)),
+    "mamba2": ("Mamba2", dict(SSM, hidden_size=24, num_heads=4, head_dim=12, expand=2,
+                              state_size=10, n_groups=2, conv_kernel=4, use_bias=True)),
+    "qwen3.5": ("Qwen3_5", dict(DELTA, intermediate_size=24)),
+    "qwen3-next": ("Qwen3Next", dict(DELTA, intermediate_size=16, moe_intermediate_size=12,
+                                     shared_expert_intermediate_size=16, num_experts=4,
+                                     num_experts_per_tok=2, mlp_only_layers=[0],
+                                     attention_bias=True, experts_implementation="eager")),
+    "minimax": ("MiniMax", dict(
+        SSM, hidden_size=32, intermediate_size=12, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=10, max_position_embeddings=128, rope_parameters=rope(),
+        num_local_experts=4, num_experts_per_tok=2, block_size=8, output_router_logits=False,
+        layer_types=["linear_attention", "full_attention", "linear_attention"],
+        full_attn_alpha_factor=1.6, full_attn_beta_factor=0.7, linear_attn_alpha_factor=1.3,
+        linear_attn_beta_factor=1.2, mlp_alpha_factor=0.8, mlp_beta_factor=1.4,
+        experts_implementation="eager")),
+    "falcon-h1": ("FalconH1", dict(
+        SSM, hidden_size=32, intermediate_size=24, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=128, rope_parameters=rope(), mamba_d_ssm=40, mamba_n_heads=4,
+        mamba_d_head=10, mamba_n_groups=2, mamba_d_state=8, mamba_rms_norm=True,
+        mamba_norm_before_gate=False, mamba_proj_bias=True, projectors_bias=True, mlp_bias=True,
+        attention_bias=True, attention_in_multiplier=1.25, attention_out_multiplier=0.75,
+        key_multiplier=0.5, ssm_in_multiplier=0.8, ssm_out_multiplier=1.5,
+        ssm_multipliers=[0.7, 1.3, 0.9, 1.2, 1.6], mlp_multipliers=[1.4, 0.6],
+        embedding_multiplier=1.5, lm_head_multiplier=0.4)),
     "cohere": ("Cohere", dict(BASE, num_key_value_heads=2, logit_scale=0.25, use_qk_norm=False,
                               tie_word_embeddings=True, rope_parameters=rope())),
 }
@@ -183,7 +222,8 @@ OLD_NAMES = {"llama-gqa", "llama-yarn", "llama-mqa", "qwen2", "gemma2", "gemma3"
 
 def build(name):
     family, fields = CASES[name]
-    config = getattr(hf, family + ("TextConfig" if family == "Gemma3" else "Config"))(**fields)
+    text = family in ("Gemma3", "Qwen3_5")
+    config = getattr(hf, family + ("TextConfig" if text else "Config"))(**fields)
     model = getattr(hf, family + HEADS.get(family, "ForCausalLM"))(config).eval().float()
     g = torch.Generator().manual_seed(sum(map(ord, name)) + SEEDS.get(name, 0))
     as_published(name, model)
@@ -191,18 +231,23 @@ def build(name):
     def noise(p, std, mean=0.0):
         p.copy_(torch.randn(p.shape, generator=g) * std + mean)
 
-    gemma = family.startswith("Gemma")
+    # they store w of (1 + w)
+    gemma = family.startswith(("Gemma", "Qwen3_5", "Qwen3Next"))
     with torch.no_grad():
         for key, p in model.named_parameters():
             stem = key.rsplit(".", 2)[-2]
             if key.endswith(("sinks", "down_proj_bias")):
                 noise(p, 1.5)
+            elif key.endswith(("dt_bias", "dt_proj.bias")):
+                noise(p, 0.5, -1.0)                       # states outlive some tokens
+            elif key.endswith(("A_log", "conv1d.weight")):
+                noise(p, 0.5)
             elif key.endswith("bias"):
                 noise(p, 0.3)
             elif p.dim() == 1:
-                noise(p, 0.3, 0.0 if gemma else 1.0)      # gemma stores w of (1 + w)
+                noise(p, 0.3, 0.0 if gemma and "linear_attn" not in key else 1.0)
             elif "embed" in key or stem in ("wte", "wpe"):
-                noise(p, 0.4 if gemma else 1.0)
+                noise(p, 0.4 if family.startswith("Gemma") else 1.0)
             elif "gate_up" in key and family == "GptOss":
                 noise(p, 0.5)                             # some beyond the limit of 7
             elif stem in ("q_proj", "k_proj", "query_key_value", "qkv_proj", "c_attn", "q_b_proj"):
@@ -381,19 +426,15 @@ def check_limit(name, model, tokens):
 
 
 def check(name, model, tokens, ref):
-    """Every tensor matters; attention is neither flat nor one-hot; positions matter."""
+    """Every tensor matters."""
+    entropy = check_attention(name, model, tokens)
     with torch.no_grad():
-        probs = model(tokens[None], use_cache=False, output_attentions=True).attentions
-        late = [p[0, :, 6:].clamp_min(1e-9) for p in probs]
-        seen = [(p > 1e-8).sum(-1).float() for p in late]
-        flat = torch.cat([(-(p * p.log()).sum(-1) / s.log()).flatten() for p, s in zip(late, seen)])
-        entropy = flat.mean().item()
-        assert 0.3 < entropy < 0.95, f"{name}: attention entropy {entropy:.2f} of the flat one"
         least, which, scale = 1e9, "", ref.std().item()
         for key, p in model.named_parameters():
             keep = p.clone()
-            gemma = "gemma" in name
-            zero = p.dim() > 1 or key.endswith(("bias", "sinks")) or gemma
+            centred = "gemma" in name or (name.startswith(("qwen3.5", "qwen3-next"))
+                                          and "linear_attn" not in key)
+            zero = p.dim() > 1 or key.endswith(("bias", "sinks")) or centred
             p.fill_(0.0 if zero else 1.0)
             moved = (logits_of(model, tokens) - ref).abs().max().item() / scale
             p.copy_(keep)
@@ -401,6 +442,32 @@ def check(name, model, tokens, ref):
                 least, which = moved, key
         assert least > 0.02, f"{name}: {which} moves the logits by {least:.4f} of their spread only"
     return entropy, least, which
+
+
+def attention_outputs(model, tokens):
+    seen = []
+    hooks = [m.register_forward_hook(lambda m, x, y: seen.append(y[1])) for m in model.modules()
+             if type(m).__name__ == "MiniMaxAttention"]
+    logits_of(model, tokens)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def check_attention(name, model, tokens):
+    """Attention is neither flat nor one-hot, where there is any."""
+    if name.startswith("mamba"):
+        return float("nan")
+    with torch.no_grad():
+        probs = model(tokens[None], use_cache=False, output_attentions=True).attentions
+        if name == "minimax":                             # it shows the other layers' states
+            probs = attention_outputs(model, tokens)
+        late = [p[0, :, 6:].clamp_min(1e-9) for p in probs]
+        seen = [(p > 1e-8).sum(-1).float() for p in late]
+        flat = torch.cat([(-(p * p.log()).sum(-1) / s.log()).flatten() for p, s in zip(late, seen)])
+        entropy = flat.mean().item()
+        assert 0.3 < entropy < 0.95, f"{name}: attention entropy {entropy:.2f} of the flat one"
+    return entropy
 
 
 def old_names(name, c):
@@ -440,6 +507,12 @@ def make(name, out):
     config_file = os.path.join(folder, "config.json")
     if name in OLD_NAMES:
         config = old_names(name, json.load(open(config_file)))
+        with open(config_file, "w") as f:
+            json.dump(config, f, indent=2, sort_keys=True)
+            f.write("\n")
+    if name == "mamba2":                                  # as json writes it
+        config = json.load(open(config_file))
+        config["time_step_limit"] = [0.0, float("inf")]
         with open(config_file, "w") as f:
             json.dump(config, f, indent=2, sort_keys=True)
             f.write("\n")

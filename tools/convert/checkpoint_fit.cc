@@ -29,7 +29,19 @@ class Fitter {
 
  private:
   std::string_view OutputOf(const LayerShape& layer) const {
+    if (layer.linear) return recipe_.linear->output;
     return layer.latent.rank != 0 ? layer.latent.names->output : recipe_.names.attention_output;
+  }
+
+  // Of matrices whose rows are taken apart by head: how many pieces a layer makes of each.
+  uint64_t LinearPieces() const {
+    uint64_t layers = 0;
+    for (const LayerShape& layer : shape_.layers) layers += layer.linear;
+    return layers * shape_.linear.key_heads;
+  }
+
+  uint64_t GatedPieces() const {
+    return recipe_.query_gate ? uint64_t{shape_.layers.size()} * shape_.query_heads : 0;
   }
 
   bool ByHead() const {
@@ -45,6 +57,7 @@ class Fitter {
     const uint64_t experts = mixtures * shape_.mixture.experts;
     for (const auto& [pieces, of] :
          {std::pair(heads, "heads"), std::pair(latents * shape_.query_heads, "heads"),
+          std::pair(LinearPieces(), "heads"), std::pair(GatedPieces(), "heads"),
           std::pair(experts, "experts")}) {
       if (pieces <= kMaxPieces) continue;
       return Status::Make(StatusCode::kUnsupported, "%llu %s in all layers together > %llu",

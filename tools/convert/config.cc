@@ -1,6 +1,7 @@
 #include "convert/config.h"
 
 #include <cmath>
+#include <limits>
 
 namespace headroom::convert {
 
@@ -92,6 +93,20 @@ Result<std::optional<std::vector<double>>> Config::Numbers(const std::string& ke
     }
   }
   return std::optional<std::vector<double>>(std::move(numbers));
+}
+
+Result<std::vector<double>> Config::Limits(const std::string& key) {
+  const Json* value = Use(key);
+  std::vector<double> limits;
+  if (!value) return limits;
+  if (!value->is_array()) return Wrong(key, "a list of numbers");
+  for (const Json& item : *value) {
+    const bool infinite = item.is_object() && item.size() == 1 && item.contains("__float__") &&
+                          item["__float__"] == "Infinity";
+    if (!infinite && !item.is_number()) return Wrong(key, "a list of numbers");
+    limits.push_back(infinite ? std::numeric_limits<double>::infinity() : item.get<double>());
+  }
+  return limits;
 }
 
 Result<std::optional<Config>> Config::Object(const std::string& key) {

@@ -34,9 +34,14 @@ class Config {
   Result<double> NeedNumber(const std::string& key, double low, double high);
   Result<uint32_t> NeedCount(const std::string& key, uint32_t low, uint32_t high);
 
+  // A list of numbers, each of which may be infinite: as Python's json writes it, which
+  // json_file.h makes JSON, or as transformers does, {"__float__": "Infinity"}.
+  Result<std::vector<double>> Limits(const std::string& key);
+
   bool Has(const std::string& key) const;
   // Whether the key is a list whose first text begins like this; does not count as asking for it.
   bool Names(const std::string& key, std::string_view beginning) const;
+  bool IsText(const std::string& key) const { return Has(key) && json_[key].is_string(); }
   void Ignore(const std::string& key) { used_.insert(key); }
   // kUnsupported, naming the first key with a value that was neither asked for nor ignored.
   Status RefuseUnused() const;

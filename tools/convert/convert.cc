@@ -59,6 +59,9 @@ Status CheckOptions(const Options& options) {
 // One for each layer that has keys and values of its own in heads, of their size, or none.
 Status CheckBases(const Options& options, const ModelShape& shape) {
   if (options.bases.empty()) return {};
+  if (shape.recipe->linear || shape.recipe->query_gate) {
+    return Status::Make(StatusCode::kUnsupported, "bases beside linear attention or a gate");
+  }
   const uint64_t numbers = uint64_t{shape.kv_heads} * shape.head_width * shape.head_width;
   if (options.bases.size() != shape.layers.size()) {
     return Status::Make(StatusCode::kInvalidArgument, "bases for %zu layers, there are %zu",
@@ -229,7 +232,8 @@ Result<Source> OpenSource(const Options& options) {
       return source;
     }
   }
-  HR_ASSIGN_OR_RETURN(Json json, ReadJsonFile(options.source + "/config.json", kMaxConfigBytes));
+  HR_ASSIGN_OR_RETURN(Json json,
+                      ReadJsonFile(options.source + "/config.json", kMaxConfigBytes, true));
   // What X-EcoMLA writes beside it.
   for (const char* name : {"mla_layer_config", "MLA_config"}) {
     const std::string path = options.source + "/" + name + ".json";
@@ -298,7 +302,7 @@ std::vector<std::string> PresetNames() {
 
 std::vector<std::string> ArchitectureNames() {
   std::vector<std::string> names;
-  for (const Recipe& recipe : Recipes()) names.emplace_back(recipe.architecture);
+  for (const Recipe* recipe : Recipes()) names.emplace_back(recipe->architecture);
   return names;
 }
 

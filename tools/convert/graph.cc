@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "convert/graph_attention.h"
+#include "convert/graph_linear.h"
+#include "convert/graph_ops.h"
 #include "convert/graph_tensors.h"
 #include "convert/rwkv.h"
 
@@ -16,11 +18,11 @@ using model::WeightRef;
 class Builder {
  public:
   Builder(const ModelShape& shape, const WeightChoice& choice)
-      : shape_(shape), tensors_(shape, choice, plan_) {}
+      : shape_(shape), tensors_(shape, choice, plan_), ops_(plan_.description) {}
 
   GraphPlan Build() {
     plan_.notes = shape_.notes;
-    AddValue(0);  // the tokens
+    ops_.AddValue(0);  // the tokens
     ropes_ = tensors_.AddRopes();
     Embed();
     for (size_t i = 0; i < shape_.layers.size(); ++i) Layer(i);
@@ -35,53 +37,21 @@ class Builder {
 
   // ---- Operations
 
-  int32_t AddValue(uint32_t width) {
-    description().values.push_back({width});
-    return static_cast<int32_t>(description().values.size() - 1);
-  }
-
-  int32_t AddOp(const std::string& name, model::Op op, uint32_t width, int32_t first,
-                int32_t second = model::kNone) {
-    op.inputs[0] = first;
-    op.inputs[1] = second;
-    op.output = AddValue(width);
-    description().ops.push_back({op, name});
-    return op.output;
-  }
-
   // x itself where the architecture has no such norm.
   int32_t Norm(const std::string& name, const std::string& prefix, std::string_view source,
                int32_t x) {
     if (source.empty()) return x;
-    model::Op op;
-    op.kind = OpKind::kNorm;
-    op.norm =
-        tensors_.AddNorm(name, prefix + std::string(source), shape_.channels, recipe().norm_bias);
-    return AddOp(name, op, shape_.channels, x);
+    return ops_.Norm(
+        name,
+        tensors_.AddNorm(name, prefix + std::string(source), shape_.channels, recipe().norm_bias),
+        x);
   }
 
-  int32_t Add(const std::string& name, int32_t x, int32_t y) {
-    model::Op op;
-    op.kind = OpKind::kAdd;
-    return AddOp(name, op, shape_.channels, x, y);
-  }
-
-  // residual + scale * branch; `name` is the branch's.
-  int32_t AddToResidual(const std::string& name, int32_t branch) {
-    if (shape_.residual_scale != 1.0f) {
-      model::Op op;
-      op.kind = OpKind::kScale;
-      op.scale = shape_.residual_scale;
-      branch = AddOp(name + ".scale", op, shape_.channels, branch);
-    }
-    return Add(name + ".add", residual_, branch);
-  }
-
-  int32_t Project(const std::string& name, const WeightRef& weight, int32_t x) {
-    model::Op op;
-    op.kind = OpKind::kProjection;
-    op.weight = weight;
-    return AddOp(name, op, weight.rows, x);
+  // Both multiplied by what the architecture says; `name` is the branch's.
+  int32_t AddToResidual(const std::string& name, const BranchScales& scales, int32_t branch) {
+    const int32_t before = ops_.Scale(name + ".residual", scales.residual, residual_);
+    const float scale = scales.branch * shape_.residual_scale;
+    return ops_.Sum(name + ".add", before, ops_.Scale(name + ".scale", scale, branch));
   }
 
   void Embed() {
@@ -93,7 +63,7 @@ class Builder {
                                    tensors_.TableBlock(tensors_.HeadIsEmbedding()));
     op.scale = shape_.embedding_scale;
     embedding_ = op.weight;
-    residual_ = AddOp("embedding", op, shape_.channels, 0);
+    residual_ = ops_.Add("embedding", op, shape_.channels, {0});
     if (!names().positions.empty()) EmbedPositions();
   }
 
@@ -104,8 +74,8 @@ class Builder {
         tensors_.AddMatrix("positions", "", shape_.channels,
                            {{names().positions, shape_.trained_tokens, 0, shape_.context_tokens}},
                            false, tensors_.VocabularyFormat(), tensors_.TableBlock(false));
-    residual_ =
-        Add("embedding.add", residual_, AddOp("embedding.positions", op, shape_.channels, 0));
+    residual_ = ops_.Sum("embedding.add", residual_,
+                         ops_.Add("embedding.positions", op, shape_.channels, {0}));
   }
 
   void Layer(size_t i) {
@@ -114,9 +84,13 @@ class Builder {
     source.replace(source.find("{}"), 2, std::to_string(i));
     const int32_t normed = Norm(name + "attention.norm", source, names().attention_norm, residual_);
     const int32_t attended = Norm(name + "attention.post_norm", source, names().attention_post_norm,
-                                  Attention(name + "attention", source, i, normed));
+                                  Mix(name + "attention", source, i, normed));
     const int32_t before = residual_;
-    residual_ = AddToResidual(name + "attention", attended);
+    if (recipe().residual_is_normed) residual_ = normed;
+    const bool linear = shape_.layers[i].linear;
+    residual_ = AddToResidual(name + "attention",
+                              linear ? shape_.linear_branch : shape_.attention_branch, attended);
+    if (names().down.empty()) return;
     int32_t mlp_input = normed;
     if (!shape_.parallel || !recipe().parallel_shares_norm) {
       mlp_input =
@@ -124,15 +98,34 @@ class Builder {
     }
     const int32_t mlp = Norm(name + "mlp.post_norm", source, names().mlp_post_norm,
                              MlpOrMixture(name + "mlp", source, i, mlp_input));
-    residual_ = AddToResidual(name + "mlp", mlp);
+    if (recipe().residual_is_normed) residual_ = mlp_input;
+    residual_ = AddToResidual(name + "mlp", shape_.mlp_branch, mlp);
   }
 
-  int32_t Attention(const std::string& name, const std::string& source, size_t layer, int32_t x) {
+  // What mixes the tokens of a layer: attention, linear attention or the sum of both.
+  int32_t Mix(const std::string& name, const std::string& source, size_t layer, int32_t x) {
+    const LayerShape& shape = shape_.layers[layer];
+    int32_t linear = model::kNone;
+    const std::string linear_name = shape.attention ? name + ".linear" : name;
+    if (shape.linear) linear = PlanLinear(tensors_, ops_, {linear_name, source, layer}, x);
+    if (!shape.attention) return linear;
+    const int32_t attended = Attention({name, source, layer}, x);
+    return shape.linear ? ops_.Sum(name + ".sum", linear, attended) : attended;
+  }
+
+  int32_t Attention(const LayerPlace& place, int32_t x) {
     model::Op op;
     op.kind = OpKind::kAttention;
     op.attention = static_cast<int32_t>(description().attentions.size());
-    description().attentions.push_back(PlanAttention(tensors_, ropes_, {name, source, layer}));
-    return AddOp(name, op, shape_.channels, x);
+    const GatedAttention planned = PlanAttention(tensors_, ropes_, place);
+    description().attentions.push_back(planned.attention);
+    if (!planned.gate.present()) return ops_.Add(place.name, op, shape_.channels, {x});
+    const std::string gate = place.name + ".gate";
+    const int32_t open = ops_.Activate(gate + ".activation", model::Activation::kSigmoid,
+                                       ops_.Project(gate, planned.gate, x));
+    const int32_t heads = ops_.Add(place.name, op, planned.gate.rows, {x});
+    return ops_.Project(place.name + ".output", planned.output,
+                        ops_.Multiply(place.name + ".gated", heads, open));
   }
 
   struct MlpNames {
@@ -148,21 +141,22 @@ class Builder {
     if (fused) {
       sources.push_back({from.gate_up, both, 0, both});
     } else {
-      if (gated) sources.push_back({from.gate, inner, 0, inner});
+      if (gated) {
+        const float scale = shape_.mlp_gate_scale;
+        sources.push_back({from.gate, inner, 0, inner, {}, scale, scale});
+      }
       sources.push_back({from.up, inner, 0, inner});
     }
     const std::string first = name + (gated ? ".gate_up" : ".up");
-    const int32_t wide = Project(
+    const int32_t wide = ops_.Project(
         first, tensors_.AddMatrix(first, source, shape_.channels, sources, shape_.mlp_bias), x);
-    model::Op op;
-    op.kind = gated ? OpKind::kGatedActivation : OpKind::kActivation;
-    op.activation = shape_.activation;
-    const int32_t active = AddOp(name + ".activation", op, inner, wide);
-    return Project(
-        name + ".down",
-        tensors_.AddMatrix(name + ".down", source, inner,
-                           {{from.down, shape_.channels, 0, shape_.channels}}, shape_.mlp_bias),
-        active);
+    const int32_t active = gated ? ops_.ActivateGated(name + ".activation", shape_.activation, wide)
+                                 : ops_.Activate(name + ".activation", shape_.activation, wide);
+    const MatrixSource down = {from.down,        shape_.channels, 0, shape_.channels, {},
+                               shape_.mlp_scale, shape_.mlp_scale};
+    return ops_.Project(name + ".down",
+                        tensors_.AddMatrix(name + ".down", source, inner, {down}, shape_.mlp_bias),
+                        active);
   }
 
   // ---- Mixtures of experts
@@ -175,7 +169,7 @@ class Builder {
     }
     const int32_t routed = Mixture(name, source, x);
     if (shape_.mixture.shared_inner == 0) return routed;
-    return Add(name + ".add_shared", routed, Shared(name + ".shared", source, x));
+    return ops_.Sum(name + ".add_shared", routed, Shared(name + ".shared", source, x));
   }
 
   // Rows of the experts' matrices `name`, and of their biases: those of every expert in turn.
@@ -258,7 +252,7 @@ class Builder {
     op.kind = OpKind::kMixture;
     op.mixture = static_cast<int32_t>(description().mixtures.size());
     description().mixtures.push_back(spec);
-    return AddOp(name, op, shape_.channels, x);
+    return ops_.Add(name, op, shape_.channels, {x});
   }
 
   // sigmoid(weight x) * mlp(x), or mlp(x)
@@ -267,18 +261,13 @@ class Builder {
     const int32_t out = Mlp(name, source, {shared.gate, shared.up, "", shared.down},
                             shape_.mixture.shared_inner, x);
     if (shared.weight.empty()) return out;
-    const int32_t logit = Project(
+    const int32_t logit = ops_.Project(
         name + ".weight",
         tensors_.AddMatrix(name + ".weight", source, shape_.channels, {{shared.weight, 1, 0, 1}},
                            false, tensors_.DecisionFormat(source + std::string(shared.weight))),
         x);
-    model::Op op;
-    op.kind = OpKind::kActivation;
-    op.activation = model::Activation::kSigmoid;
-    const int32_t factor = AddOp(name + ".sigmoid", op, 1, logit);
-    op = {};
-    op.kind = OpKind::kMultiply;
-    return AddOp(name + ".multiply", op, shape_.channels, out, factor);
+    return ops_.Multiply(name + ".multiply", out,
+                         ops_.Activate(name + ".sigmoid", model::Activation::kSigmoid, logit));
   }
 
   void Head() {
@@ -295,18 +284,13 @@ class Builder {
           "head.bias", TensorRole::kBias,
           {{std::string(names().head) + ".bias", shape_.vocabulary, 0, shape_.vocabulary}});
     }
-    int32_t logits = Project("head", weight, normed);
-    if (shape_.logit_scale != 1.0f) {
-      model::Op op;
-      op.kind = OpKind::kScale;
-      op.scale = shape_.logit_scale;
-      logits = AddOp("logit_scale", op, shape_.vocabulary, logits);
-    }
+    int32_t logits = ops_.Project("head", weight, normed);
+    logits = ops_.Scale("logit_scale", shape_.logit_scale, logits);
     if (shape_.logit_softcap != 0.0f) {
       model::Op op;
       op.kind = OpKind::kSoftcap;
       op.scale = shape_.logit_softcap;
-      logits = AddOp("logit_softcap", op, shape_.vocabulary, logits);
+      logits = ops_.Add("logit_softcap", op, shape_.vocabulary, {logits});
     }
     description().logits = logits;
   }
@@ -314,6 +298,7 @@ class Builder {
   const ModelShape& shape_;
   GraphPlan plan_;
   TensorPlanner tensors_;
+  OpWriter ops_;
   std::vector<model::RopeSpec> ropes_;
   WeightRef embedding_;
   int32_t residual_ = model::kNone;

@@ -42,6 +42,9 @@ struct RowPart {
   // the first. 0: it has as many.
   uint64_t source_columns = 0, column_begin = 0;
   Turn turn = {};
+  bool unit_axis = false;  // the checkpoint has an extent of 1 in front of the last
+  uint32_t repeat = 1;     // of a vector: so many rows of the tensor are each of its numbers
+  float scale = 1.0f;      // multiplies every element
 };
 
 enum class TensorRole : uint8_t { kMatrix, kNorm, kBias, kFixed };
@@ -50,10 +53,11 @@ enum class TensorRole : uint8_t { kMatrix, kNorm, kBias, kFixed };
 struct TensorPlan {
   TensorRole role = TensorRole::kMatrix;
   std::vector<RowPart> parts;       // one below the other
-  float add = 0.0f;                 // added to every element
+  float add = 0.0f;                 // added to every element of `parts`
   std::vector<float> fixed;         // kFixed: the numbers themselves
   std::vector<RowPart> times = {};  // vectors of one length: multiply the numbers of `parts`
   float (*map)(float) = nullptr;    // what each number becomes, before `add`
+  std::vector<RowPart> plus = {};   // as `times`: added, before those multiply
 };
 
 struct GraphPlan {

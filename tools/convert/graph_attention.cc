@@ -1,6 +1,7 @@
 #include "convert/graph_attention.h"
 
 #include <string_view>
+#include <utility>
 
 namespace headroom::convert {
 namespace {
@@ -19,7 +20,7 @@ class AttentionPlanner {
         place_(place),
         rope_(ropes[layer_.rope]) {}
 
-  AttentionSpec Plan() {
+  GatedAttention Plan() {
     spec_.query_heads = shape_.query_heads;
     if (layer_.latent.rank == 0) {
       Grouped();
@@ -34,7 +35,13 @@ class AttentionPlanner {
     spec_.left = layer_.left;
     spec_.scale = layer_.latent.rank != 0 ? layer_.latent.scale : shape_.attention_scale;
     spec_.softcap = shape_.attention_softcap;
-    return std::move(spec_);
+    GatedAttention planned;
+    if (recipe().query_gate) {
+      planned.gate = AddMatrix("gate", shape_.channels, GateSources(), shape_.query_key_value_bias);
+      planned.output = std::exchange(spec_.output, {});
+    }
+    planned.attention = std::move(spec_);
+    return planned;
   }
 
  private:
@@ -51,8 +58,10 @@ class AttentionPlanner {
   void AddOutput(uint32_t columns) {
     const std::string_view name =
         layer_.latent.rank != 0 ? layer_.latent.names->output : names().attention_output;
+    const float scale = shape_.attention_output_scale;
     spec_.output =
-        AddMatrix("output", columns, {{name, shape_.channels, 0, shape_.channels, OutputTurn()}},
+        AddMatrix("output", columns,
+                  {{name, shape_.channels, 0, shape_.channels, OutputTurn(), scale, scale}},
                   shape_.attention_output_bias);
   }
 
@@ -88,14 +97,29 @@ class AttentionPlanner {
     return shape_.query_rank != 0 ? shape_.query_rank : shape_.query_heads * shape_.head_width;
   }
 
+  // Of a matrix with twice as many rows as queries: of each head the first or the second half.
+  std::vector<MatrixSource> HalvesOfHeads(uint64_t half) const {
+    const uint64_t width = shape_.head_width, rows = 2 * shape_.query_heads * width;
+    std::vector<MatrixSource> sources;
+    for (uint64_t head = 0; head < shape_.query_heads; ++head) {
+      sources.push_back({names().query, rows, (2 * head + half) * width, width});
+    }
+    return sources;
+  }
+  std::vector<MatrixSource> GateSources() const { return HalvesOfHeads(1); }
+
   std::vector<MatrixSource> QueryKeyValueSources() const {
     const uint64_t query_rows = uint64_t{shape_.query_heads} * shape_.head_width;
     const uint64_t kv_rows = uint64_t{shape_.kv_heads} * shape_.head_width;
     if (names().query_key_value.empty()) {
       const uint64_t first = FirstQueryRows();
-      return {{shape_.query_rank != 0 ? names().query_down : names().query, first, 0, first},
-              {names().key, kv_rows, 0, kv_rows},
-              {names().value, kv_rows, 0, kv_rows, ValueTurn()}};
+      const float in = shape_.attention_input_scale, key = shape_.key_scale;
+      const std::string_view name = shape_.query_rank != 0 ? names().query_down : names().query;
+      std::vector<MatrixSource> sources = {{name, first, 0, first, {}, in}};
+      if (recipe().query_gate) sources = HalvesOfHeads(0);
+      sources.push_back({names().key, kv_rows, 0, kv_rows, {}, in * key, key});
+      sources.push_back({names().value, kv_rows, 0, kv_rows, ValueTurn(), in});
+      return sources;
     }
     if (recipe().fused_rows == FusedRows::kByKind) {
       const uint64_t first = query_rows + kv_rows, rows = first + kv_rows;
@@ -348,8 +372,8 @@ class AttentionPlanner {
 
 }  // namespace
 
-AttentionSpec PlanAttention(TensorPlanner& tensors, const std::vector<RopeSpec>& ropes,
-                            const LayerPlace& place) {
+GatedAttention PlanAttention(TensorPlanner& tensors, const std::vector<RopeSpec>& ropes,
+                             const LayerPlace& place) {
   return AttentionPlanner(tensors, ropes, place).Plan();
 }
 

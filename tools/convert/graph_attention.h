@@ -14,9 +14,14 @@ struct LayerPlace {
   size_t layer = 0;
 };
 
+// With a gate, the attention has no output matrix of its own.
+struct GatedAttention {
+  model::AttentionSpec attention;
+  model::WeightRef gate, output;
+};
+
 // Adds the layer's tensors. `ropes`: by the index in ModelShape::ropes.
-model::AttentionSpec PlanAttention(TensorPlanner& tensors,
-                                   const std::vector<model::RopeSpec>& ropes,
-                                   const LayerPlace& place);
+GatedAttention PlanAttention(TensorPlanner& tensors, const std::vector<model::RopeSpec>& ropes,
+                             const LayerPlace& place);
 
 }  // namespace headroom::convert

@@ -156,9 +156,11 @@ WeightRef TensorPlanner::AddMatrix(const std::string& name, const std::string& p
     plan.parts.push_back(
         {from + ".weight", source.source_rows, source.begin, source.rows, transposed});
     plan.parts.back().turn = source.turn;
+    plan.parts.back().scale = source.scale;
     if (!bias) continue;
     bias_parts.push_back({from + ".bias", source.source_rows, source.begin, source.rows});
     if (!source.turn.columns) bias_parts.back().turn = source.turn;
+    bias_parts.back().scale = source.bias_scale;
   }
   weight = AddParts(name, columns, std::move(plan.parts), format, block);
   if (bias) weight.bias = AddVector(name + ".bias", TensorRole::kBias, std::move(bias_parts));
@@ -192,9 +194,14 @@ NormSpec TensorPlanner::AddUnitNorm(const std::string& name, uint32_t width) {
   NormSpec norm;
   norm.kind = recipe().norm;
   norm.epsilon = shape_.epsilon;
-  norm.weight = AddTensor({name, DType::kF32, 0, {width}},
-                          {TensorRole::kFixed, {}, 0.0f, std::vector<float>(width, 1.0f)});
+  norm.weight = AddFixed(name, std::vector<float>(width, 1.0f));
   return norm;
+}
+
+int32_t TensorPlanner::AddFixed(const std::string& name, std::vector<float> numbers) {
+  const auto count = static_cast<uint32_t>(numbers.size());
+  return AddTensor({name, DType::kF32, 0, {count}},
+                   {TensorRole::kFixed, {}, 0.0f, std::move(numbers)});
 }
 
 int32_t TensorPlanner::AddProduct(const std::string& name, const std::vector<std::string>& factors,

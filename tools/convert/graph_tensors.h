@@ -17,6 +17,7 @@ struct MatrixSource {
   uint64_t source_rows;
   uint64_t begin, rows;
   Turn turn = {};
+  float scale = 1.0f, bias_scale = 1.0f;  // multiply its numbers and those of its bias
 };
 
 // Adds tensors to a plan. Everything is borrowed and outlives the planner.
@@ -51,6 +52,8 @@ class TensorPlanner {
   // The product, number by number, of vectors of the checkpoint.
   int32_t AddProduct(const std::string& name, const std::vector<std::string>& factors,
                      uint32_t width);
+  // These numbers themselves.
+  int32_t AddFixed(const std::string& name, std::vector<float> numbers);
   // By the index in ModelShape::ropes.
   std::vector<model::RopeSpec> AddRopes();
 

@@ -60,7 +60,33 @@ Result<Json> ParseJson(std::string_view text, const std::string& what) {
   return json;
 }
 
-Result<Json> ReadJsonFile(const std::string& path, uint64_t max_bytes) {
+namespace {
+
+// Outside of strings; the negative one no file has.
+std::string WithoutInfinity(std::string_view text) {
+  constexpr std::string_view kWord = "Infinity", kObject = R"({"__float__": "Infinity"})";
+  std::string out;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool negative = i > 0 && text[i - 1] == '-';
+    if (!in_string && !negative && text.substr(i).starts_with(kWord)) {
+      out += kObject;
+      i += kWord.size() - 1;
+      continue;
+    }
+    out += text[i];
+    if (in_string && text[i] == '\\' && i + 1 < text.size()) {
+      out += text[++i];
+    } else if (text[i] == '"') {
+      in_string = !in_string;
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<Json> ReadJsonFile(const std::string& path, uint64_t max_bytes, bool infinity) {
   HR_ASSIGN_OR_RETURN(const platform::FileMapping file,
                       platform::FileMapping::OpenPath(path.c_str()));
   if (file.bytes() > max_bytes) {
@@ -68,8 +94,9 @@ Result<Json> ReadJsonFile(const std::string& path, uint64_t max_bytes) {
                         static_cast<unsigned long long>(file.bytes()),
                         static_cast<unsigned long long>(max_bytes));
   }
-  return ParseJson({reinterpret_cast<const char*>(file.data()), static_cast<size_t>(file.bytes())},
-                   path);
+  const std::string_view text(reinterpret_cast<const char*>(file.data()),
+                              static_cast<size_t>(file.bytes()));
+  return infinity ? ParseJson(WithoutInfinity(text), path) : ParseJson(text, path);
 }
 
 bool Exists(const std::string& path) {

@@ -15,8 +15,10 @@ using Json = nlohmann::json;
 // message.
 Result<Json> ParseJson(std::string_view text, const std::string& what);
 
-// kNotFound, kIo (not a regular file), kCorrupt (larger than max_bytes, no JSON).
-Result<Json> ReadJsonFile(const std::string& path, uint64_t max_bytes);
+// kNotFound, kIo (not a regular file), kCorrupt (larger than max_bytes, no JSON). With `infinity`
+// the word that Python writes for it, which JSON has not, is read as transformers writes it since:
+// {"__float__": "Infinity"}.
+Result<Json> ReadJsonFile(const std::string& path, uint64_t max_bytes, bool infinity = false);
 
 inline constexpr uint64_t kMaxConfigBytes = 16u << 20;  // of config.json and the like
 

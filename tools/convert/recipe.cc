@@ -1,12 +1,12 @@
 #include "convert/recipe.h"
 
+#include "convert/recipe_parts.h"
+
 namespace headroom::convert {
 namespace {
 
 using model::NormKind;
 using model::RopeLayout;
-
-constexpr Flag kYes = {"", true};
 
 constexpr TensorNames kGemma2Names = {.attention_post_norm = "post_attention_layernorm",
                                       .mlp_norm = "pre_feedforward_layernorm",
@@ -65,34 +65,15 @@ constexpr std::string_view kGpt2TrueOnlyKeys[] = {"scale_attn_weights"};
 
 // ---- Mixtures of experts
 
-constexpr ExpertNames kStackedExperts = {
-    .gate_up = "mlp.experts.gate_up_proj", .down = "mlp.experts.down_proj", .ending = ""};
-
-constexpr ExpertNames kQwenExperts[] = {{.gate = "mlp.experts.{}.gate_proj",
-                                         .up = "mlp.experts.{}.up_proj",
-                                         .down = "mlp.experts.{}.down_proj"},
-                                        kStackedExperts};
 constexpr MixtureRecipe kQwen2Mixture = {.names = kQwenExperts,
                                          .renormalise = {"norm_topk_prob", false},
-                                         .shared = {.weight = "mlp.shared_expert_gate",
-                                                    .gate = "mlp.shared_expert.gate_proj",
-                                                    .up = "mlp.shared_expert.up_proj",
-                                                    .down = "mlp.shared_expert.down_proj",
-                                                    .inner_key = "shared_expert_intermediate_size"},
+                                         .shared = kQwenShared,
                                          .some_layers = true};
 constexpr MixtureRecipe kQwen3Mixture = {
     .names = kQwenExperts, .renormalise = {"norm_topk_prob", false}, .some_layers = true};
 constexpr MixtureRecipe kOlmoeMixture = {.names = kQwenExperts,
                                          .inner_key = "intermediate_size",
                                          .renormalise = {"norm_topk_prob", false}};
-
-constexpr ExpertNames kMixtralExperts[] = {{.router = "block_sparse_moe.gate",
-                                            .gate = "block_sparse_moe.experts.{}.w1",
-                                            .up = "block_sparse_moe.experts.{}.w3",
-                                            .down = "block_sparse_moe.experts.{}.w2"},
-                                           kStackedExperts};
-constexpr MixtureRecipe kMixtralMixture = {
-    .names = kMixtralExperts, .inner_key = "intermediate_size", .renormalise = kYes};
 
 constexpr ExpertNames kGraniteExperts[] = {{.router = "block_sparse_moe.router.layer",
                                             .gate_up = "block_sparse_moe.input_linear",
@@ -515,8 +496,16 @@ constexpr std::string_view kFalseOnlyKeys[] = {
 };
 
 constexpr std::string_view kNeutralTensors[] = {
-    ".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias", ".attn.masked_bias",
+    ".rotary_emb.inv_freq",
+    ".attention.masked_bias",
+    ".attention.bias",
+    ".attn.masked_bias",
     ".attn.bias",
+    // decays of Lightning attention
+    ".slope_rate",
+    ".query_decay",
+    ".key_decay",
+    ".diagonal_decay",
 };
 
 }  // namespace
@@ -524,11 +513,17 @@ constexpr std::string_view kNeutralTensors[] = {
 const LatentRecipe& XEcoMlaRecipe() { return kXEcoMla; }
 const LatentRecipe& Mha2MlaRecipe() { return kMha2Mla; }
 
-std::span<const Recipe> Recipes() { return kRecipes; }
+std::vector<const Recipe*> Recipes() {
+  std::vector<const Recipe*> all;
+  for (const std::span<const Recipe> table : {std::span<const Recipe>(kRecipes), LinearRecipes()}) {
+    for (const Recipe& recipe : table) all.push_back(&recipe);
+  }
+  return all;
+}
 
 const Recipe* FindRecipe(std::string_view architecture) {
-  for (const Recipe& recipe : kRecipes) {
-    if (recipe.architecture == architecture) return &recipe;
+  for (const Recipe* recipe : Recipes()) {
+    if (recipe->architecture == architecture) return recipe;
   }
   return nullptr;
 }

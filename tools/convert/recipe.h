@@ -6,7 +6,9 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
+#include "convert/recipe_linear.h"
 #include "model/model.h"
 
 namespace headroom::convert {
@@ -34,8 +36,8 @@ struct TensorNames {
   std::string_view mlp_norm = "post_attention_layernorm";  // empty: as for attention_norm
   std::string_view gate = "mlp.gate_proj";                 // empty: down(act(up(x)))
   std::string_view up = "mlp.up_proj";
-  std::string_view gate_up = "";  // gate rows above up rows, instead of the two
-  std::string_view down = "mlp.down_proj";
+  std::string_view gate_up = "";            // gate rows above up rows, instead of the two
+  std::string_view down = "mlp.down_proj";  // empty: there is no MLP
   std::string_view mlp_post_norm = "";
 };
 
@@ -135,8 +137,13 @@ struct SizeKeys {
   std::string_view layers = "num_hidden_layers";
   std::string_view query_heads = "num_attention_heads";
   std::string_view kv_heads = "num_key_value_heads";
-  std::string_view query_rank = "";  // rows of TensorNames::query_down
-  std::string_view context = "max_position_embeddings";
+  std::string_view query_rank = "";                      // rows of TensorNames::query_down
+  std::string_view context = "max_position_embeddings";  // empty: any length
+};
+
+// Keys of what the residual and a branch are multiplied by where they meet; empty: 1.
+struct BranchKeys {
+  std::string_view residual = "", branch = "";
 };
 
 struct Recipe {
@@ -145,6 +152,9 @@ struct Recipe {
   SizeKeys sizes = {};
   std::optional<MixtureRecipe> mixture = {};
   std::optional<LatentRecipe> latent = {};
+  std::optional<LinearRecipe> linear = {};
+  bool attention = true;                  // some layers have it
+  std::string_view ignored_prefix = "";   // of tensors that belong to something else
   std::string_view optional_prefix = "";  // of tensor names: some files leave it out
   bool layers_transposed = false;         // the layers' matrices are stored [K, N]
   model::NormKind norm = model::NormKind::kRms;
@@ -152,6 +162,9 @@ struct Recipe {
   bool norm_plus_one = false;        // the file holds w where the norm multiplies by 1 + w
   bool head_norms_over_row = false;  // query_norm, key_norm: over all heads together
   bool head_norms_rotated = false;   // they come behind the rotation
+  // The query matrix has of each head its query rows and as many that make a gate: what the head
+  // has mixed is multiplied by its sigmoid.
+  bool query_gate = false;
   // Layers whose number is no multiple of the value read the keys and values of the last that is,
   // where the flag says so. Norms of keys are their own.
   Flag shares_layers = {};
@@ -185,6 +198,12 @@ struct Recipe {
   std::string_view attention_scale_key = "";  // attention scale = value; 1 without the key
   std::string_view embedding_scale_key = "";
   std::string_view residual_scale_key = "";  // of what attention and MLP add to the residual
+  // Branches are added to what their norm makes, not to what it reads.
+  bool residual_is_normed = false;
+  BranchKeys attention_branch = {}, linear_branch = {}, mlp_branch = {};
+  std::string_view attention_input_scale_key = "", attention_output_scale_key = "";
+  std::string_view key_scale_key = "";   // of keys
+  std::string_view mlp_scales_key = "";  // a list: of the gate, of the output
   std::string_view attention_softcap_key = "";
   std::string_view logit_softcap_key = "";
   std::string_view logit_scale_key = "";
@@ -196,9 +215,10 @@ struct Recipe {
   std::span<const std::string_view> neutral_keys = {};
   std::span<const std::string_view> false_only_keys = {};
   std::span<const std::string_view> true_only_keys = {};
+  std::span<const std::string_view> neutral_rope_keys = {};
 };
 
-std::span<const Recipe> Recipes();
+std::vector<const Recipe*> Recipes();
 // Of layers that X-EcoMLA and MHA2MLA have put in place of others.
 const LatentRecipe& XEcoMlaRecipe();
 const LatentRecipe& Mha2MlaRecipe();

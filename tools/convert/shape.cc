@@ -43,16 +43,10 @@ Result<model::Activation> ReadActivation(Config& config, const Recipe& recipe) {
   return Unsupported(config, key.c_str(), value);
 }
 
-Status ReadSizes(Config& config, ModelShape& shape) {
+// Heads, and how wide they are; where no layer has attention there is nothing to read.
+Status ReadHeads(Config& config, ModelShape& shape) {
   const SizeKeys& keys = shape.recipe->sizes;
-  HR_ASSIGN_OR_RETURN(shape.channels, config.NeedCount(Key(keys.channels), 1, kMaxChannels));
-  if (keys.default_inner != 0 && !config.Has(Key(keys.inner))) {
-    shape.inner = keys.default_inner * shape.channels;
-  } else {
-    HR_ASSIGN_OR_RETURN(shape.inner, config.NeedCount(Key(keys.inner), 1, kMaxChannels));
-  }
-  HR_ASSIGN_OR_RETURN(const uint32_t layers, config.NeedCount(Key(keys.layers), 1, kMaxLayers));
-  shape.layers.resize(layers);
+  if (!shape.recipe->attention) return {};
   HR_ASSIGN_OR_RETURN(shape.query_heads, config.NeedCount(Key(keys.query_heads), 1, kMaxHeads));
   HR_ASSIGN_OR_RETURN(const auto kv_heads, config.Count(Key(keys.kv_heads), 1, kMaxHeads));
   const uint32_t only = shape.recipe->only_kv_heads;
@@ -82,7 +76,25 @@ Status ReadSizes(Config& config, ModelShape& shape) {
     return Status::Make(StatusCode::kCorrupt, "head width %u, must be 1 to %u", shape.head_width,
                         kMaxHeadWidth);
   }
+  return {};
+}
+
+Status ReadSizes(Config& config, ModelShape& shape) {
+  const SizeKeys& keys = shape.recipe->sizes;
+  HR_ASSIGN_OR_RETURN(shape.channels, config.NeedCount(Key(keys.channels), 1, kMaxChannels));
+  if (shape.recipe->names.down.empty()) {
+    shape.inner = 0;
+  } else if (keys.default_inner != 0 && !config.Has(Key(keys.inner))) {
+    shape.inner = keys.default_inner * shape.channels;
+  } else {
+    HR_ASSIGN_OR_RETURN(shape.inner, config.NeedCount(Key(keys.inner), 1, kMaxChannels));
+  }
+  HR_ASSIGN_OR_RETURN(const uint32_t layers, config.NeedCount(Key(keys.layers), 1, kMaxLayers));
+  shape.layers.resize(layers);
+  HR_RETURN_IF_ERROR(ReadHeads(config, shape));
   HR_ASSIGN_OR_RETURN(shape.vocabulary, config.NeedCount("vocab_size", 1, 1u << 26));
+  shape.trained_tokens = kAnyContext;
+  if (keys.context.empty()) return {};
   HR_ASSIGN_OR_RETURN(shape.trained_tokens, config.NeedCount(Key(keys.context), 1, kMaxContext));
   return {};
 }
@@ -93,6 +105,20 @@ Status SetContext(uint32_t context, ModelShape& shape) {
                         shape.trained_tokens);
   }
   shape.context_tokens = context != 0 ? context : shape.trained_tokens;
+  return {};
+}
+
+Status ReadMlpScales(Config& config, ModelShape& shape) {
+  const std::string key = Key(shape.recipe->mlp_scales_key);
+  if (key.empty()) return {};
+  HR_ASSIGN_OR_RETURN(const auto scales, config.Numbers(key, 1e-6, kHuge));
+  if (!scales) return {};
+  if (scales->size() != 2) {
+    return Status::Make(StatusCode::kCorrupt, "%s: \"%s\" has %zu numbers, not 2",
+                        config.what().c_str(), key.c_str(), scales->size());
+  }
+  shape.mlp_gate_scale = static_cast<float>((*scales)[0]);
+  shape.mlp_scale = static_cast<float>((*scales)[1]);
   return {};
 }
 
@@ -116,7 +142,7 @@ Status ReadScalars(Config& config, ModelShape& shape) {
     return {};
   };
   float scalar = 0.0f;
-  HR_RETURN_IF_ERROR(optional(recipe.query_scalar_key, shape.head_width, &scalar));
+  HR_RETURN_IF_ERROR(optional(recipe.query_scalar_key, std::max(shape.head_width, 1u), &scalar));
   shape.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(scalar)));
   if (!recipe.attention_scale_key.empty()) {
     HR_RETURN_IF_ERROR(optional(recipe.attention_scale_key, 1.0, &shape.attention_scale));
@@ -125,6 +151,17 @@ Status ReadScalars(Config& config, ModelShape& shape) {
   HR_RETURN_IF_ERROR(optional(recipe.embedding_scale_key, recipe.scale_embedding ? root : 1.0,
                               &shape.embedding_scale));
   HR_RETURN_IF_ERROR(optional(recipe.residual_scale_key, 1.0, &shape.residual_scale));
+  HR_RETURN_IF_ERROR(optional(recipe.attention_input_scale_key, 1.0, &shape.attention_input_scale));
+  HR_RETURN_IF_ERROR(
+      optional(recipe.attention_output_scale_key, 1.0, &shape.attention_output_scale));
+  HR_RETURN_IF_ERROR(optional(recipe.key_scale_key, 1.0, &shape.key_scale));
+  HR_RETURN_IF_ERROR(ReadMlpScales(config, shape));
+  for (const auto& [keys, scales] : {std::pair(&recipe.attention_branch, &shape.attention_branch),
+                                     std::pair(&recipe.linear_branch, &shape.linear_branch),
+                                     std::pair(&recipe.mlp_branch, &shape.mlp_branch)}) {
+    HR_RETURN_IF_ERROR(optional(keys->residual, 1.0, &scales->residual));
+    HR_RETURN_IF_ERROR(optional(keys->branch, 1.0, &scales->branch));
+  }
   HR_RETURN_IF_ERROR(optional(recipe.attention_softcap_key, 0.0, &shape.attention_softcap));
   HR_RETURN_IF_ERROR(optional(recipe.logit_softcap_key, 0.0, &shape.logit_softcap));
   if (!recipe.logit_divisor_key.empty()) {
@@ -217,6 +254,7 @@ Status CheckUsedWindow(const Config& config, WindowRule rule) {
 Status ReadWindows(Config& config, const std::vector<bool>& unrotated, ModelShape& shape,
                    std::vector<bool>* windowed) {
   windowed->assign(shape.layers.size(), false);
+  if (shape.recipe->linear) return {};  // ReadLinear has read the kinds of layers
   if (shape.recipe->windows == WindowRule::kNone) {
     HR_ASSIGN_OR_RETURN(const auto types, config.Strings("layer_types"));
     for (const std::string& type : types.value_or(std::vector<std::string>())) {
@@ -314,6 +352,7 @@ Result<bool> ReadRaisedBase(Config& rope, RopeParameters& p) {
 
 // Reads the scaling object (`rope_scaling`, `rope_parameters` or one of its parts) over `p`.
 Status ReadRopeObject(Config& rope, const ModelShape& shape, double share, RopeParameters& p) {
+  for (const std::string_view key : shape.recipe->neutral_rope_keys) rope.Ignore(Key(key));
   HR_ASSIGN_OR_RETURN(const auto base, rope.Number("rope_theta", 1.0001, kHuge));
   p.base = base.value_or(p.base);
   HR_ASSIGN_OR_RETURN(const auto own_share, rope.Number("partial_rotary_factor", 0.0, 1.0));
@@ -478,6 +517,7 @@ Result<ModelShape> ReadShape(Config& config, uint32_t context, const Recipe* rec
   HR_RETURN_IF_ERROR(ReadMixture(config, shape));
   shape.rope_layout = shape.recipe->rope_layout;
   HR_RETURN_IF_ERROR(ReadLatent(config, shape));
+  HR_RETURN_IF_ERROR(ReadLinear(config, shape));
   HR_ASSIGN_OR_RETURN(const std::vector<bool> unrotated, ReadUnrotatedLayers(config, shape));
   std::vector<bool> windowed;
   HR_RETURN_IF_ERROR(ReadWindows(config, unrotated, shape, &windowed));

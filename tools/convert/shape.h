@@ -33,6 +33,21 @@ struct LatentShape {
   bool query_down_bias = false, query_bias = false;
 };
 
+// How linear attention is cut. heads 0: there is none.
+struct LinearShape {
+  uint32_t heads = 0;        // H
+  uint32_t key_heads = 0;    // G
+  uint32_t key_width = 0;    // K
+  uint32_t value_width = 0;  // V
+  uint32_t taps = 0;         // of the convolution
+  uint32_t rank = 0;         // of the step; 0: it is made in one
+  bool bias = false, output_bias = false, convolution_bias = false;
+  LinearNorm norm = LinearNorm::kNone;
+  bool norm_first = true;
+  float scales[kLinearParts] = {1, 1, 1, 1, 1, 1};  // of what the parts' matrices make
+  float input_scale = 1.0f, output_scale = 1.0f;
+};
+
 // See rwkv.h. Ranks of the small matrices that make mixes, decays, rates, values and gates.
 struct RwkvShape {
   uint32_t version = 0;  // 5, 6, 7
@@ -42,12 +57,18 @@ struct RwkvShape {
   bool turned = false;         // those matrices are stored [rows, columns]
 };
 
+// What the residual and a branch are multiplied by where they meet.
+struct BranchScales {
+  float residual = 1.0f, branch = 1.0f;
+};
+
 struct LayerShape {
   uint32_t left = kUnlimited;  // rows visible before self
   size_t rope = 0;             // index into ModelShape::ropes
   bool mixture = false;        // experts in place of the MLP
   LatentShape latent;
-  int32_t source = model::kNone;  // an earlier layer whose keys and values this one reads
+  bool linear = false, attention = true;  // both: their sum
+  int32_t source = model::kNone;          // an earlier layer whose keys and values this one reads
 };
 
 struct MixtureShape {
@@ -86,7 +107,11 @@ struct ModelShape {
   float attention_softcap = 0.0f;  // 0: none
   float logit_softcap = 0.0f;      // 0: none
   float logit_scale = 1.0f;
+  float attention_input_scale = 1.0f, attention_output_scale = 1.0f, key_scale = 1.0f;
+  float mlp_gate_scale = 1.0f, mlp_scale = 1.0f;
+  BranchScales attention_branch, linear_branch, mlp_branch;
   MixtureShape mixture;
+  LinearShape linear;
   std::optional<RwkvShape> rwkv;
   std::vector<RopeParameters> ropes;
   std::vector<LayerShape> layers;

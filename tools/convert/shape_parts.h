@@ -11,6 +11,7 @@ namespace headroom::convert {
 inline constexpr uint32_t kMaxChannels = 1u << 20;
 inline constexpr uint32_t kMaxLayers = 4096;
 inline constexpr uint32_t kMaxHeadWidth = 4096;
+inline constexpr uint32_t kAnyContext = 1u << 20;  // tokens, where an architecture has no limit
 inline constexpr double kHuge = 1e12;
 
 inline std::string Key(std::string_view name) { return std::string(name); }
@@ -23,6 +24,7 @@ Status ReadYarn(Config& rope, RopeParameters& p);
 // Each where the recipe has such a part.
 Status ReadMixture(Config& config, ModelShape& shape);
 Status ReadLatent(Config& config, ModelShape& shape);
+Status ReadLinear(Config& config, ModelShape& shape);
 // After the ropes: layers that X-EcoMLA or MHA2MLA have put in place of the architecture's own.
 Status ReadReplacedLayers(Config& config, ModelShape& shape);
 // After the ropes: YaRN's magnitude belongs to the scale of latent attention.

@@ -73,7 +73,8 @@ uint64_t SourceColumns(const RowPart& part, uint64_t columns) {
 
 // Where row `first` of a part begins in its source, whose rows lie one behind another.
 uint64_t FirstElement(const RowPart& part, uint64_t first, size_t columns) {
-  return (part.matrix * part.source_rows + part.begin + first * part.step) * columns;
+  const uint64_t row = part.begin + first / part.repeat * part.step;
+  return (part.matrix * part.source_rows + row) * columns;
 }
 
 // Rows [first, first + out.size() / columns) of the part.
@@ -83,7 +84,7 @@ Status ReadRows(const RowPart& part, const Source& source, uint64_t first, size_
       (part.matrix * SourceColumns(part, columns) + part.column_begin) * part.source_rows;
   const uint64_t begin = part.begin + first * part.step;
   const size_t rows = out.size() / columns;
-  if (!part.transposed && part.step == 1) {
+  if (!part.transposed && part.step == 1 && part.repeat == 1) {
     return ReadElements(part, source, FirstElement(part, first, columns), out);
   }
   if (!part.transposed) {
@@ -169,23 +170,38 @@ Status ReadPart(const RowPart& part, const Source& source, uint64_t first, size_
   return {};
 }
 
-// Rows of the part, checked and as the file wants them.
+// Rows of the part, checked and scaled.
+Status ReadScaled(const RowPart& part, const Source& source, uint64_t first, size_t columns,
+                  std::span<float> values) {
+  HR_RETURN_IF_ERROR(ReadPart(part, source, first, columns, values));
+  const uint64_t row = part.begin + first / part.repeat * part.step;
+  HR_RETURN_IF_ERROR(CheckFinite(part.source, row, columns, values));
+  if (part.scale == 1.0f) return {};
+  for (float& value : values) value *= part.scale;
+  return CheckFinite(part.source, row, columns, values);
+}
+
+// Rows of the part as the file wants them.
 Status ReadChecked(const RowPart& part, const TensorPlan& plan, const Source& source,
                    uint64_t first, size_t columns, std::span<float> values) {
-  HR_RETURN_IF_ERROR(ReadPart(part, source, first, columns, values));
-  HR_RETURN_IF_ERROR(CheckFinite(part.source, part.begin + first * part.step, columns, values));
+  HR_RETURN_IF_ERROR(ReadScaled(part, source, first, columns, values));
   if (plan.map != nullptr) {
     for (float& v : values) v = plan.map(v);
+    HR_RETURN_IF_ERROR(CheckFinite(part.source, part.begin, columns, values));
   }
   if (plan.add != 0.0f) {
     for (float& v : values) v += plan.add;
   }
-  std::vector<float> factors(plan.times.empty() ? 0 : values.size());
+  std::vector<float> others(plan.times.empty() && plan.plus.empty() ? 0 : values.size());
+  for (const RowPart& plus : plan.plus) {
+    const Source other = FindSource(plus, *source.checkpoint);
+    HR_RETURN_IF_ERROR(ReadScaled(plus, other, first, columns, others));
+    for (size_t i = 0; i < values.size(); ++i) values[i] += others[i];
+  }
   for (const RowPart& times : plan.times) {
     const Source other = FindSource(times, *source.checkpoint);
-    HR_RETURN_IF_ERROR(ReadRows(times, other, first, columns, factors));
-    HR_RETURN_IF_ERROR(CheckFinite(times.source, first, columns, factors));
-    for (size_t i = 0; i < values.size(); ++i) values[i] *= factors[i];
+    HR_RETURN_IF_ERROR(ReadScaled(times, other, first, columns, others));
+    for (size_t i = 0; i < values.size(); ++i) values[i] *= others[i];
   }
   return {};
 }
@@ -216,8 +232,8 @@ Status WritePart(const RowPart& part, const TensorPlan& plan, const Source& sour
   from.read = [&](uint64_t first, std::span<float> values) {
     return ReadChecked(part, plan, source, first, columns, values);
   };
-  const bool as_it_is =
-      plan.add == 0.0f && plan.map == nullptr && !part.transposed && part.turn.bases == nullptr;
+  const bool as_it_is = plan.add == 0.0f && plan.map == nullptr && !part.transposed &&
+                        part.turn.bases == nullptr && part.scale == 1.0f;
   const ElementType& type = part.mxfp4 ? *FindGgmlType(kGgmlMxfp4) : *source.entry->type;
   if (const BlockCopy copy = as_it_is ? rows.FindCopy(type) : nullptr) {
     from.copy = [&, copy](uint64_t first, uint64_t count, std::byte* codes, uint16_t* scales) {
@@ -293,6 +309,7 @@ std::vector<uint64_t> SourceShape(const RowPart& part, const TensorDescription& 
   if (tensor.extents.size() > 1) shape.push_back(tensor.extents[1]);
   if (part.source_columns != 0) shape[1] = part.source_columns;
   if (part.transposed) std::swap(shape[0], shape[1]);
+  if (part.unit_axis) shape.insert(shape.end() - 1, 1);
   if (part.matrices != 0) shape.insert(shape.begin(), part.matrices);
   return shape;
 }
@@ -334,7 +351,9 @@ Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkp
   std::set<std::string> used;
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
     std::vector<RowPart> parts = plan.tensors[i].parts;
-    parts.insert(parts.end(), plan.tensors[i].times.begin(), plan.tensors[i].times.end());
+    for (const auto* others : {&plan.tensors[i].times, &plan.tensors[i].plus}) {
+      parts.insert(parts.end(), others->begin(), others->end());
+    }
     for (const RowPart& part : parts) {
       const std::vector<uint64_t> expected = SourceShape(part, plan.description.tensors[i]);
       used.insert(EntryName(part));
@@ -350,6 +369,8 @@ Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkp
   for (const auto& [name, entry] : checkpoint.tensors()) {
     if (used.count(name) || IsNeutral(name) || (shape.tied && name == tied_head)) continue;
     if (IsOfFurtherLayer(name, shape)) continue;
+    const std::string_view ignored = shape.recipe->ignored_prefix;
+    if (!ignored.empty() && name.starts_with(ignored)) continue;
     return Status::Make(StatusCode::kUnsupported, "the recipe of %s does not use tensor \"%.80s\"",
                         std::string(shape.recipe->architecture).c_str(), name.c_str());
   }
@@ -390,6 +411,19 @@ Result<Losses> WriteFromCheckpoint(const GraphPlan& plan, const Checkpoint& chec
   return losses;
 }
 
+namespace {
+
+// Of what is no matrix, where it is not given: norms are 1, biases 0, before they are mapped.
+std::vector<float> RandomFixed(const TensorPlan& plan, const TensorDescription& tensor) {
+  if (!plan.fixed.empty()) return plan.fixed;
+  size_t count = 1;
+  for (const uint32_t extent : tensor.extents) count *= extent;
+  const float number = plan.role == TensorRole::kNorm ? 1.0f : 0.0f;
+  return std::vector<float>(count, plan.map != nullptr ? plan.map(number) : number);
+}
+
+}  // namespace
+
 Status WriteRandom(const GraphPlan& plan, uint64_t seed, const ProgressFunction& progress,
                    HrmWriter& writer) {
   uint64_t total = 0;
@@ -401,9 +435,7 @@ Status WriteRandom(const GraphPlan& plan, uint64_t seed, const ProgressFunction&
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
     const TensorDescription& tensor = plan.description.tensors[i];
     if (plan.tensors[i].role != TensorRole::kMatrix) {
-      std::vector<float> values = plan.tensors[i].fixed;  // norms are 1, biases 0
-      const float otherwise = plan.tensors[i].role == TensorRole::kNorm ? 1.0f : 0.0f;
-      if (values.empty()) values.resize(tensor.extents[0], otherwise);
+      const std::vector<float> values = RandomFixed(plan.tensors[i], tensor);
       HR_RETURN_IF_ERROR(writer.Append(i, std::as_bytes(std::span(values))));
       HR_RETURN_IF_ERROR(report.Add(tensor.name, values.size() * sizeof(float)));
       continue;
