@@ -13,7 +13,7 @@ namespace {
 
 using plan::CodecChoice;
 
-constexpr size_t kGoldens = 46;
+constexpr size_t kGoldens = 48;
 
 std::vector<float> AllLogits(const Golden& golden, session::Session& session) {
   std::vector<float> logits(golden.logits.size());

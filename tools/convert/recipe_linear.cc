@@ -82,6 +82,76 @@ constexpr std::string_view kMamba2NeutralKeys[] = {
     "residual_in_fp32", "rescale_prenorm_residual", "time_step_min", "time_step_max",
     "time_step_floor",  "time_step_rank",           "chunk_size"};
 
+// ---- Gated DeltaNet
+
+constexpr LinearKeys kDeltaKeys = {.heads = "linear_num_value_heads",
+                                   .key_heads = "linear_num_key_heads",
+                                   .key_width = "linear_key_head_dim",
+                                   .value_width = "linear_value_head_dim",
+                                   .taps = "linear_conv_kernel_dim"};
+constexpr LinearPart kQueriesKeysValues[] = {kQueries, kKeys, kValues}, kGateAlone[] = {kGate};
+
+constexpr LinearRecipe DeltaNet(std::span<const PartsMatrix> inputs) {
+  return {.layers = LinearLayers::kListed,
+          .keys = kDeltaKeys,
+          .listed_interval = 4,
+          .inputs = inputs,
+          .convolution = "linear_attn.conv1d",
+          .convolved = kQueriesKeysValues,
+          .unit_lengths = true,
+          .delta = true,
+          .strength = LinearStrength::kSigmoid,
+          .a_log = "linear_attn.A_log",
+          .step_bias = "linear_attn.dt_bias",
+          .norm = LinearNorm::kHead,
+          .norm_weight = "linear_attn.norm",
+          .output = "linear_attn.out_proj"};
+}
+
+constexpr LinearPart kDeltaStrength[] = {kStrength}, kDeltaDecay[] = {kDecay};
+constexpr PartsMatrix kQwen35Matrices[] = {{"linear_attn.in_proj_qkv", kQueriesKeysValues},
+                                           {"linear_attn.in_proj_z", kGateAlone},
+                                           {"linear_attn.in_proj_b", kDeltaStrength},
+                                           {"linear_attn.in_proj_a", kDeltaDecay}};
+
+constexpr LinearPart kQwenNextInput[] = {kQueries, kKeys, kValues, kGate};
+constexpr LinearPart kQwenNextDecisions[] = {kStrength, kDecay};
+constexpr PartsMatrix kQwenNextMatrices[] = {{"linear_attn.in_proj_qkvz", kQwenNextInput, true},
+                                             {"linear_attn.in_proj_ba", kQwenNextDecisions, true}};
+constexpr MixtureRecipe kQwenNextMixture = {.names = kQwenExperts,
+                                            .renormalise = {"norm_topk_prob", true},
+                                            .shared = kQwenShared,
+                                            .some_layers = true};
+
+// Losses, the head that predicts tokens further on, in which precision states are kept.
+constexpr std::string_view kQwenNeutralKeys[] = {"router_aux_loss_coef", "output_router_logits",
+                                                 "mtp_num_hidden_layers",
+                                                 "mtp_use_dedicated_embeddings", "mamba_ssm_dtype"};
+constexpr std::string_view kQwenFalseOnlyKeys[] = {"use_sliding_window"};
+constexpr std::string_view kQwenTrueOnlyKeys[] = {"attn_output_gate"};
+// Places in images; those of text are alike on every axis.
+constexpr std::string_view kQwenNeutralRopeKeys[] = {"mrope_section", "mrope_interleaved"};
+
+constexpr Recipe Qwen(std::string_view architecture, std::span<const PartsMatrix> inputs,
+                      std::optional<MixtureRecipe> mixture) {
+  return {.architecture = architecture,
+          .names = {.query_norm = "self_attn.q_norm", .key_norm = "self_attn.k_norm"},
+          .mixture = mixture,
+          .linear = DeltaNet(inputs),
+          .ignored_prefix = "mtp.",
+          .norm_plus_one = true,
+          .query_gate = true,
+          .query_key_value_bias = {"attention_bias", false},
+          .attention_output_bias = {"attention_bias", false},
+          .default_head_dim = 256,
+          .rotary_share_key = "partial_rotary_factor",
+          .default_rotary_share = 0.25,
+          .neutral_keys = kQwenNeutralKeys,
+          .false_only_keys = kQwenFalseOnlyKeys,
+          .true_only_keys = kQwenTrueOnlyKeys,
+          .neutral_rope_keys = kQwenNeutralRopeKeys};
+}
+
 constexpr Recipe kLinearRecipes[] = {
     {.architecture = "MambaForCausalLM",
      .names = kMambaNames,
@@ -102,6 +172,8 @@ constexpr Recipe kLinearRecipes[] = {
      .epsilon_key = "layer_norm_epsilon",
      .neutral_keys = kMamba2NeutralKeys,
      .true_only_keys = kMambaTrueOnlyKeys},
+    Qwen("Qwen3_5ForCausalLM", kQwen35Matrices, std::nullopt),
+    Qwen("Qwen3NextForCausalLM", kQwenNextMatrices, kQwenNextMixture),
 };
 
 }  // namespace
