@@ -82,6 +82,37 @@ constexpr std::string_view kMamba2NeutralKeys[] = {
     "residual_in_fp32", "rescale_prenorm_residual", "time_step_min", "time_step_max",
     "time_step_floor",  "time_step_rank",           "chunk_size"};
 
+constexpr PartsMatrix kFalconMatrices[] = {{"mamba.in_proj", kMamba2Input}};
+constexpr LinearRecipe kFalconLinear = {.layers = LinearLayers::kBeside,
+                                        .keys = {.heads = "mamba_n_heads",
+                                                 .key_heads = "mamba_n_groups",
+                                                 .key_width = "mamba_d_state",
+                                                 .value_width = "mamba_d_head",
+                                                 .inner = "mamba_d_ssm",
+                                                 .expand = "mamba_expand",
+                                                 .taps = "mamba_d_conv",
+                                                 .bias = "mamba_proj_bias",
+                                                 .output_bias = "projectors_bias",
+                                                 .convolution_bias = "mamba_conv_bias",
+                                                 .norm = "mamba_rms_norm",
+                                                 .norm_first = "mamba_norm_before_gate",
+                                                 .input_scale = "ssm_in_multiplier",
+                                                 .part_scales = "ssm_multipliers",
+                                                 .output_scale = "ssm_out_multiplier"},
+                                        .inputs = kFalconMatrices,
+                                        .convolution = "mamba.conv1d",
+                                        .convolved = kMamba2Convolved,
+                                        .a_log = "mamba.A_log",
+                                        .step_bias = "mamba.dt_bias",
+                                        .skip = "mamba.D",
+                                        .norm_weight = "mamba.norm",
+                                        .norm_groups = true,
+                                        .output = "mamba.out_proj"};
+constexpr std::string_view kFalconNeutralKeys[] = {"num_logits_to_keep", "mamba_chunk_size",
+                                                   "time_step_min",      "time_step_max",
+                                                   "time_step_floor",    "mlp_expansion_factor"};
+constexpr std::string_view kFalconTrueOnlyKeys[] = {"mamba_use_mlp"};
+
 // ---- Gated DeltaNet
 
 constexpr LinearKeys kDeltaKeys = {.heads = "linear_num_value_heads",
@@ -152,6 +183,22 @@ constexpr Recipe Qwen(std::string_view architecture, std::span<const PartsMatrix
           .neutral_rope_keys = kQwenNeutralRopeKeys};
 }
 
+// ---- Lightning attention
+
+constexpr PartsMatrix kMiniMaxMatrices[] = {{"self_attn.qkv_proj", kQueriesKeysValues, true},
+                                            {"self_attn.output_gate", kGateAlone}};
+constexpr LinearRecipe kMiniMaxLinear = {.layers = LinearLayers::kListed,
+                                         .inputs = kMiniMaxMatrices,
+                                         .activated = true,
+                                         .decay = LinearDecay::kSlopes,
+                                         .strength = LinearStrength::kOne,
+                                         .norm_weight = "self_attn.norm",
+                                         .norm_epsilon = 1e-6,
+                                         .sigmoid_gate = true,
+                                         .output = "self_attn.out_proj"};
+constexpr std::string_view kMiniMaxNeutralKeys[] = {"router_aux_loss_coef", "router_jitter_noise",
+                                                    "output_router_logits", "block_size"};
+
 constexpr Recipe kLinearRecipes[] = {
     {.architecture = "MambaForCausalLM",
      .names = kMambaNames,
@@ -172,6 +219,33 @@ constexpr Recipe kLinearRecipes[] = {
      .epsilon_key = "layer_norm_epsilon",
      .neutral_keys = kMamba2NeutralKeys,
      .true_only_keys = kMambaTrueOnlyKeys},
+    {.architecture = "FalconH1ForCausalLM",
+     .names = {.final_norm = "model.final_layernorm",
+               .mlp_norm = "pre_ff_layernorm",
+               .gate = "feed_forward.gate_proj",
+               .up = "feed_forward.up_proj",
+               .down = "feed_forward.down_proj"},
+     .linear = kFalconLinear,
+     .query_key_value_bias = {"attention_bias", false},
+     .attention_output_bias = {"attention_bias", false},
+     .mlp_bias = {"mlp_bias", false},
+     .embedding_scale_key = "embedding_multiplier",
+     .attention_input_scale_key = "attention_in_multiplier",
+     .attention_output_scale_key = "attention_out_multiplier",
+     .key_scale_key = "key_multiplier",
+     .mlp_scales_key = "mlp_multipliers",
+     .logit_scale_key = "lm_head_multiplier",
+     .neutral_keys = kFalconNeutralKeys,
+     .true_only_keys = kFalconTrueOnlyKeys},
+    {.architecture = "MiniMaxForCausalLM",
+     .mixture = kMixtralMixture,
+     .linear = kMiniMaxLinear,
+     .default_rope_base = 1000000.0,
+     .residual_is_normed = true,
+     .attention_branch = {"full_attn_alpha_factor", "full_attn_beta_factor"},
+     .linear_branch = {"linear_attn_alpha_factor", "linear_attn_beta_factor"},
+     .mlp_branch = {"mlp_alpha_factor", "mlp_beta_factor"},
+     .neutral_keys = kMiniMaxNeutralKeys},
     Qwen("Qwen3_5ForCausalLM", kQwen35Matrices, std::nullopt),
     Qwen("Qwen3NextForCausalLM", kQwenNextMatrices, kQwenNextMixture),
 };
