@@ -8,6 +8,7 @@
 #include "convert/json_file.h"
 #include "convert/shape.h"
 #include "tests/convert/fixture.h"
+#include "tests/convert/refusal.h"
 
 namespace headroom {
 namespace {
@@ -15,31 +16,10 @@ namespace {
 using convert::Options;
 using convert::WeightFormat;
 using test::GoldenFolder;
+using test::Refusal;
 using test::Replaced;
+using test::Says;
 using test::TempFolder;
-
-// The refusal of a golden case whose config.json was changed.
-Status Refusal(const std::string& name, const std::string& from, const std::string& to) {
-  TempFolder folder;
-  std::filesystem::copy(GoldenFolder(name), folder.path());
-  const std::string config = folder / "config.json";
-  std::filesystem::permissions(config, std::filesystem::perms::owner_write,
-                               std::filesystem::perm_options::add);
-  test::WriteText(config, Replaced(test::ReadText(config), from, to));
-  Options options;
-  options.source = folder.path();
-  options.out = folder / "model.hrm";
-  options.weights = WeightFormat::kF32;
-  const auto summary = convert::Convert(options);
-  REQUIRE_FALSE(summary.ok());
-  CHECK_FALSE(std::filesystem::exists(options.out));
-  return summary.status();
-}
-
-bool Says(const Status& status, const std::string& part) {
-  UNSCOPED_INFO(status.message());
-  return std::string(status.message()).find(part) != std::string::npos;
-}
 
 // Of the shape that a golden case's changed config.json is, with the tensors `names`.
 Status Misfit(const std::string& name, const std::vector<std::pair<std::string, std::string>>& from,
@@ -230,14 +210,15 @@ TEST_CASE("random presets: same seed, same file; names are listed on a mistake",
   Options options;
   options.preset = "llama-9";
   options.out = "/nonexistent/x.hrm";
-  CHECK(Says(convert::Convert(options).status(),
-             "llama-3.2-1b qwen2.5-0.5b gemma-3-1b granite-3.0-1b-a400m mla-1b qwen3-30b-a3b"));
+  CHECK(Says(
+      convert::Convert(options).status(),
+      "llama-3.2-1b qwen2.5-0.5b gemma-3-1b granite-3.0-1b-a400m mla-1b gdn-0.8b qwen3-30b-a3b"));
   options.source = "also";
   CHECK(Says(convert::Convert(options).status(), "either"));
   options.preset.clear();
   options.block = 48;
   CHECK(Says(convert::Convert(options).status(), "block 48"));
-  CHECK(convert::PresetNames().size() == 7);
+  CHECK(convert::PresetNames().size() == 8);
   CHECK(convert::ArchitectureNames().size() >= 16);
   CHECK(convert::ParseWeightFormat("int4").value() == WeightFormat::kInt4);
   CHECK(Says(convert::ParseWeightFormat("int5").status(), "int5"));
