@@ -74,9 +74,15 @@ struct LinearMixCall {
 using LinearMixKernel = void (*)(const LinearMixSpec& spec, const LinearMixCall& call,
                                  std::byte* scratch);
 
-// Values in a call without sum_keys, and tokens of a chunk, at most.
+// Values in a call without sum_keys, at most.
 inline constexpr uint32_t kMostCallValues = 128;
-inline constexpr uint32_t kLinearChunk = 64;
+
+// Of a block of tokens that a fast kernel takes together: vectors that read the state and that are
+// written to it, floats from one vector of coefficients to the next, widest group of values.
+inline constexpr uint32_t kLinearMostReads = 8;
+inline constexpr uint32_t kLinearMostWrites = 4;
+inline constexpr uint32_t kLinearRow = kMostKeyWidth + 16;
+inline constexpr uint32_t kLinearMostGroup = 32;
 
 // The same bound serves every backend's kernel.
 uint64_t LinearMixScratchBytes(const LinearMixSpec& spec);

@@ -1,7 +1,8 @@
 // Times our own kernels. Attention decode is measured in turn with a stream read of memory, which
 // bounds it, so that a busy machine slows both alike. Work on one thread is timed by its processor
 // time, so that a neighbour who takes the core does not count (he still counts in the caches, and
-// for two threads). Reports medians and best values; judges nothing.
+// for two threads). Linear attention of one token reads and writes the states of 24 layers in turn,
+// that of more tokens those of 4. Reports medians and best values; judges nothing.
 //
 //   kernel_bench [--json] [--resident] [--rows N] [--only 'decode gqa int8 x1'] [--seconds S]
 #include <algorithm>
@@ -300,6 +301,141 @@ void BenchPrefill(const Options& options, const xnnpack::Kernels& kernels, const
   Print(options, text, json);
 }
 
+// --- linear attention
+
+struct LinearShape {
+  const char* name;
+  attention::Decay decay;
+  attention::StateUpdate update;
+  uint32_t heads, key_width, value_width;
+  double operations;  // on each number of the state, a token
+  uint64_t StateFloats() const { return uint64_t{heads} * key_width * value_width; }
+};
+constexpr LinearShape kLinearShapes[] = {
+    {"wkv7", attention::Decay::kChannel, attention::StateUpdate::kRemoval, 32, 64, 64, 8},
+    {"gla", attention::Decay::kChannel, attention::StateUpdate::kAdditive, 32, 64, 64, 4},
+    {"gated_delta", attention::Decay::kHead, attention::StateUpdate::kDelta, 16, 128, 128, 8},
+    {"lightning", attention::Decay::kHead, attention::StateUpdate::kAdditive, 16, 128, 128, 4},
+    {"mamba1", attention::Decay::kElement, attention::StateUpdate::kAdditive, 1, 16, 5120, 5}};
+
+// A layer of linear attention: inputs of all heads side by side in a token's row, as the runtime
+// has them, and as many states as layers take turns.
+class LinearLayer {
+ public:
+  LinearLayer(const LinearShape& shape, uint32_t tokens, uint32_t copies)
+      : shape_(shape), tokens_(tokens), state_(copies * shape.StateFloats()) {
+    spec_.key_width = shape.key_width;
+    spec_.value_width = shape.value_width;
+    spec_.decay = shape.decay;
+    spec_.update = shape.update;
+    const uint32_t keys = shape.heads * shape.key_width, values = shape.heads * shape.value_width;
+    const bool element = shape.decay == attention::Decay::kElement;
+    const bool by_channel = shape.decay == attention::Decay::kChannel;
+    const float unit = 1.0f / std::sqrt(static_cast<float>(shape.key_width));
+    for (std::vector<float>* rows : {&query_, &key_, &removal_, &write_})
+      Fill(rows, keys, -unit, unit);
+    Fill(&value_, values, -1.0f, 1.0f);
+    Fill(&log_decay_, by_channel ? keys : shape.heads, -0.2f, -0.01f);
+    Fill(&strength_, element ? values : shape.heads, 0.05f, 0.5f);
+    Fill(&rate_, keys * shape.value_width / tokens + 1, -8.0f, -1.0f);
+    out_.resize(uint64_t{tokens} * values);
+    block_ = std::min(shape.value_width, attention::kMostCallValues);
+    for (int i = 0; i < 2; ++i) {
+      scratch_[i] = GuardedMemory(attention::LinearMixScratchBytes(spec_), 64);
+    }
+  }
+
+  uint32_t tasks() const { return shape_.heads * (shape_.value_width / block_); }
+
+  void Run(const xnnpack::Kernels& kernels, uint32_t copy, uint32_t half, uint32_t task) {
+    const uint32_t blocks = shape_.value_width / block_;
+    const uint32_t head = task / blocks, column = task % blocks * block_;
+    const uint32_t keys = shape_.heads * shape_.key_width, key = head * shape_.key_width;
+    const uint32_t values = shape_.heads * shape_.value_width;
+    const uint32_t value = head * shape_.value_width + column;
+    attention::LinearMixCall call;
+    call.tokens = tokens_;
+    call.values = block_;
+    call.query = {&query_[key], keys};
+    call.key = {&key_[key], keys};
+    call.removal = {&removal_[key], keys};
+    call.write = {&write_[key], keys};
+    call.value = {&value_[value], values};
+    const bool element = shape_.decay == attention::Decay::kElement;
+    const bool by_channel = shape_.decay == attention::Decay::kChannel;
+    call.log_decay = {&log_decay_[by_channel ? key : head], by_channel ? keys : shape_.heads};
+    call.strength = {&strength_[element ? value : head], element ? values : shape_.heads};
+    call.rate = &rate_[element ? value : 0];
+    call.rate_stride = values;
+    call.state = &state_[copy * shape_.StateFloats() +
+                         uint64_t{head} * shape_.key_width * shape_.value_width + column];
+    call.state_stride = shape_.value_width;
+    call.out = &out_[value];
+    call.out_stride = values;
+    kernels.linear_mix(spec_, call, scratch_[half].data());
+  }
+
+ private:
+  void Fill(std::vector<float>* rows, uint32_t width, float low, float high) {
+    std::uniform_real_distribution<float> uniform(low, high);
+    rows->resize(uint64_t{tokens_} * width);
+    for (float& x : *rows) x = uniform(random_);
+  }
+
+  const LinearShape& shape_;
+  uint32_t tokens_, block_ = 0;
+  std::mt19937 random_{3};
+  attention::LinearMixSpec spec_;
+  std::vector<float> state_, query_, key_, removal_, write_, value_, log_decay_, strength_, rate_,
+      out_;
+  GuardedMemory scratch_[2];
+};
+
+void BenchLinear(const Options& options, const xnnpack::Kernels& kernels, const LinearShape& shape,
+                 uint32_t tokens, uint32_t threads, Pair& pair,
+                 const std::vector<uint64_t>& stream) {
+  const std::string name = std::string("linear ") + shape.name + " " + std::to_string(tokens) +
+                           " x" + std::to_string(threads);
+  if (name.find(options.only) == std::string::npos) return;
+  const uint32_t copies = options.resident ? 1 : tokens == 1 ? 24 : 4;
+  LinearLayer layer(shape, tokens, copies);
+  Samples samples;
+  double best_stream = 0;
+  const auto until = Clock::now() + std::chrono::duration<double>(options.seconds);
+  for (uint32_t turn = 0; turn < 5 || Clock::now() < until; ++turn) {
+    const Timer timer(threads > 1);
+    for (uint32_t copy = 0; copy < copies; ++copy) {
+      pair.Run(threads, [&](uint32_t half) {
+        const uint32_t tasks = layer.tasks();
+        for (uint32_t i = half * tasks / 2; i < (half + 1) * tasks / 2; ++i) {
+          layer.Run(kernels, copy, half, i);
+        }
+      });
+    }
+    samples.seconds.push_back(timer.Seconds() / copies);
+    const size_t part = size_t{1} << 20;
+    if (tokens == 1) best_stream = std::max(best_stream, ReadStream(stream, 0, part, threads > 1));
+  }
+  const double median = samples.Quantile(0.5), best = samples.Quantile(0);
+  const double moved = 2.0 * sizeof(float) * static_cast<double>(shape.StateFloats());
+  const double rate = shape.operations * static_cast<double>(shape.StateFloats()) * tokens / best;
+  char text[256], json[256], share[64] = "";
+  if (tokens == 1) {
+    std::snprintf(share, sizeof(share), "  %6.1f GB/s of state, share of stream %.2f",
+                  moved / best / 1e9, moved / best / 1e9 / best_stream);
+  }
+  std::snprintf(text, sizeof(text),
+                "linear %-11s %4u tokens %u thread%s  median %8.1f us  best %8.1f us  %6.1f "
+                "GFLOP/s%s",
+                shape.name, tokens, threads, threads == 1 ? " " : "s", median * 1e6, best * 1e6,
+                rate / 1e9, share);
+  std::snprintf(json, sizeof(json),
+                "{\"kernel\":\"linear\",\"shape\":\"%s\",\"tokens\":%u,\"threads\":%u,"
+                "\"median_us\":%.1f,\"best_us\":%.1f,\"gflop_per_s\":%.1f}",
+                shape.name, tokens, threads, median * 1e6, best * 1e6, rate / 1e9);
+  Print(options, text, json);
+}
+
 // Nanoseconds per element of the row-wise kernels on a row that stays in the cache.
 void BenchPointwise(const Options& options, const xnnpack::Kernels& kernels) {
   constexpr uint32_t kRow = 2048;
@@ -319,6 +455,14 @@ void BenchPointwise(const Options& options, const xnnpack::Kernels& kernels) {
                   kRow, samples.Quantile(0) * 1e6);
     Print(options, text, json);
   };
+  time("softplus", [&] { p.activation[7](x.data(), nullptr, out.data(), kRow); });
+  time("exp", [&] { p.activation[8](x.data(), nullptr, out.data(), kRow); });
+  time("multiply_add", [&] { p.multiply_add(x.data(), y.data(), y.data(), out.data(), kRow); });
+  time("head_product",
+       [&] { p.head_product(x.data(), y.data(), y.data(), out.data(), kRow / 64, 64); });
+  const float* const taps[] = {x.data(), y.data(), x.data(), y.data()};
+  const std::vector<float> tap_weights(4 * kRow, 0.1f);
+  time("convolve_4", [&] { p.convolve(taps, 4, tap_weights.data(), nullptr, out.data(), kRow); });
   time("rms_norm",
        [&] { p.rms_norm(x.data(), kRow, out.data(), kRow, 1, kRow, y.data(), nullptr, 1e-5f); });
   time("layer_norm",
@@ -370,6 +514,13 @@ int Main(int argc, char** argv) {
         for (const uint32_t threads : {1u, 2u})
           BenchDecode(options, kernels, kGrouped, codec, rows, threads, pair, stream);
         BenchDecode(options, kernels, kLatent, codec, rows, 1, pair, stream);
+      }
+    }
+    for (const LinearShape& shape : kLinearShapes) {
+      for (const uint32_t tokens : {1u, 128u, 512u}) {
+        for (const uint32_t threads : {1u, 2u}) {
+          BenchLinear(options, kernels, shape, tokens, threads, pair, stream);
+        }
       }
     }
   }

@@ -37,6 +37,7 @@ enum class Bug {
   kStateStrideIgnored,
   kCount
 };
+constexpr uint32_t kChunk = 64;  // as fast kernels take them
 constexpr int kBugs = static_cast<int>(Bug::kCount);
 
 // The definition in plain loops, with one error. The state is that of the chunk's first token times
@@ -52,11 +53,11 @@ class Wrong {
   void Run() {
     const std::vector<float> start = Copy();
     for (uint32_t t = 0; t < call_.tokens; ++t) {
-      const bool chunk_begins = t % attention::kLinearChunk == 0;
+      const bool chunk_begins = t % kChunk == 0;
       if (kBug == Bug::kChunkStateStale && chunk_begins) Paste(start);
       if (kBug == Bug::kPositiveExponent && chunk_begins) Settle();
       std::vector<float> before;
-      const bool loses = kBug == Bug::kChunkLosesItsLast && (t + 1) % attention::kLinearChunk == 0;
+      const bool loses = kBug == Bug::kChunkLosesItsLast && (t + 1) % kChunk == 0;
       if (loses) before = Copy();
       Token(t);
       if (loses) Paste(before);

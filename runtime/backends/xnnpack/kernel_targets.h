@@ -21,6 +21,7 @@ namespace headroom::xnnpack {
 
 void FillMixKernels(Kernels& kernels);        // softmax_mix.cc
 void FillDotMixKernels(Kernels& kernels);     // softmax_mix_dot.cc; nothing where the CPU lacks it
+void FillLinearMixKernels(Kernels& kernels);  // linear_mix.cc
 void FillRowCodecKernels(Kernels& kernels);   // row_codec.cc
 void FillHadamardKernels(Kernels& kernels);   // hadamard.cc
 void FillPointwiseKernels(Kernels& kernels);  // pointwise.cc

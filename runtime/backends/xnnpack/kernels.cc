@@ -10,7 +10,7 @@ Kernels ResolveKernels() {
   FillDotMixKernels(kernels);
   FillRowCodecKernels(kernels);
   FillHadamardKernels(kernels);
-  kernels.linear_mix = attention::PortableLinearMix();
+  FillLinearMixKernels(kernels);
   FillPointwiseKernels(kernels);
   return kernels;
 }
