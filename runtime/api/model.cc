@@ -117,6 +117,7 @@ hr_status hr_model_get_facts(const hr_model* model, hr_model_facts* out_facts) {
   facts.file_bytes = m.file_bytes;
   facts.digest = m.digest;
   facts.layers = static_cast<uint32_t>(m.attentions.size());
+  facts.linear_layers = static_cast<uint32_t>(m.linears.size());
   facts.channels = m.ops.empty() ? 0 : m.values[m.ops.front().output].width;
   facts.vocabulary = m.metadata.vocabulary;
   facts.context_tokens = m.metadata.context_tokens;

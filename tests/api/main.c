@@ -1,5 +1,5 @@
 /* A C99 program that drives every call of headroom.h, with good and with bad arguments.
- *   api_walk TEXT_MODEL WINDOW_MODEL SCRATCH_DIR */
+ *   api_walk TEXT_MODEL WINDOW_MODEL RECURRENT_MODEL SCRATCH_DIR */
 #include "walk.h"
 
 int walk_checks = 0;
@@ -71,17 +71,19 @@ int walk_compare_logits(const hr_session* a, const hr_session* b) {
 
 int main(int argc, char** argv) {
   walk_input input;
-  if (argc != 4) {
-    fprintf(stderr, "usage: api_walk TEXT_MODEL WINDOW_MODEL SCRATCH_DIR\n");
+  if (argc != 5) {
+    fprintf(stderr, "usage: api_walk TEXT_MODEL WINDOW_MODEL RECURRENT_MODEL SCRATCH_DIR\n");
     return 2;
   }
   input.text_path = argv[1];
   input.window_path = argv[2];
-  input.scratch_dir = argv[3];
+  input.recurrent_path = argv[3];
+  input.scratch_dir = argv[4];
   walk_basics(&input);
   walk_plans(&input);
   walk_stepping(&input);
   walk_rewinding(&input);
+  walk_recurrent(&input);
   walk_saving(&input);
   walk_text(&input);
   walk_chatting(&input);

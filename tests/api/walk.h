@@ -32,9 +32,10 @@ void walk_expect_status(hr_status status, hr_status wanted, const hr_error* erro
 
 /* What the walk runs on. */
 typedef struct walk_input {
-  const char* text_path;   /* a model with a tokenizer, all layers see everything */
-  const char* window_path; /* a model without one, with windowed layers */
-  const char* scratch_dir; /* for session files and packed weights */
+  const char* text_path;      /* a model with a tokenizer, all layers see everything */
+  const char* window_path;    /* a model without one, with windowed layers */
+  const char* recurrent_path; /* a model of linear attention alone, three layers */
+  const char* scratch_dir;    /* for session files and packed weights */
 } walk_input;
 
 /* Opens a model with `cache` (may be NULL) as the cache directory; NULL after a counted failure. */
@@ -50,6 +51,7 @@ void walk_basics(const walk_input* input);     /* versions, names, opening, fact
 void walk_plans(const walk_input* input);      /* plans, budgets, creation */
 void walk_stepping(const walk_input* input);   /* prefill, decode, logits, order of calls */
 void walk_rewinding(const walk_input* input);  /* rewind, fork, trim */
+void walk_recurrent(const walk_input* input);  /* states of fixed size */
 void walk_saving(const walk_input* input);     /* save, restore, and what must be refused */
 void walk_text(const walk_input* input);       /* tokens, sampling, generation */
 void walk_chatting(const walk_input* input);   /* conversations */

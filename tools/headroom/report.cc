@@ -95,6 +95,7 @@ Json FactsJson(const hr_model_facts& facts) {
           {"file_bytes", facts.file_bytes},
           {"parameters", facts.parameters},
           {"layers", facts.layers},
+          {"linear_layers", facts.linear_layers},
           {"channels", facts.channels},
           {"vocabulary", facts.vocabulary},
           {"context_tokens", facts.context_tokens},
@@ -147,25 +148,32 @@ std::string FormatCount(uint64_t count) {
   return text;
 }
 
+std::string LayersText(const hr_model_facts& facts) {
+  const std::string text = std::to_string(facts.layers + facts.linear_layers) + " layers";
+  if (facts.linear_layers == 0) return text;
+  if (facts.layers == 0) return text + " of linear attention";
+  return text + ", " + std::to_string(facts.linear_layers) + " of linear attention";
+}
+
 std::string ModelLine(const hr_model_facts& facts) {
   const std::string name = facts.name[0] != '\0' ? EscapeControls(facts.name) : "unnamed model";
-  return name + ": " + EscapeControls(facts.architecture) + ", " + std::to_string(facts.layers) +
-         " layers, " + FormatCount(facts.parameters) + " parameters, file " +
-         FormatBytes(facts.file_bytes);
+  return name + ": " + EscapeControls(facts.architecture) + ", " + LayersText(facts) + ", " +
+         FormatCount(facts.parameters) + " parameters, file " + FormatBytes(facts.file_bytes);
 }
 
 std::string PlanTable(const hr_plan_report& plan, const hr_session_options& options,
                       bool packed_are_mapped) {
   char line[256];
+  const bool caches = plan.state_bytes > 0 || plan.recurrent_bytes == 0;
   std::snprintf(line, sizeof(line),
-                "context %" PRIu32 " tokens, cache %s, prefill chunk %" PRIu32 ", %" PRIu32
+                "context %" PRIu32 " tokens, %s%s%sprefill chunk %" PRIu32 ", %" PRIu32
                 " thread%s\n",
-                plan.context_tokens, plan.profile, plan.chunk_tokens, plan.threads,
-                plan.threads == 1 ? "" : "s");
+                plan.context_tokens, caches ? "cache " : "", caches ? plan.profile : "",
+                caches ? ", " : "", plan.chunk_tokens, plan.threads, plan.threads == 1 ? "" : "s");
   std::string table = line;
   const std::string per_token = FormatBytes(plan.state_bytes_per_token) + " per token";
   table += Row(2, "private", plan.private_bytes, "the system cannot take these back");
-  if (plan.state_bytes > 0 || plan.recurrent_bytes == 0) {
+  if (caches) {
     table += Row(4, "attention state", plan.state_bytes, per_token);
   }
   if (plan.recurrent_bytes > 0) {

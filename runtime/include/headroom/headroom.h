@@ -150,12 +150,13 @@ typedef struct hr_model_facts {
   char architecture[64];
   uint64_t file_bytes;
   uint64_t digest;         /* identity of graph and weights */
-  uint32_t layers;         /* attention layers */
+  uint32_t layers;         /* of softmax attention */
   uint32_t channels;       /* C */
   uint32_t vocabulary;     /* V */
   uint32_t context_tokens; /* trained maximum */
   uint64_t parameters; /* stored weights; a head stored apart from a tied embedding counts too */
   bool has_tokenizer;
+  uint32_t linear_layers; /* of linear attention */
 } hr_model_facts;
 /* Facts of an open model. Any thread. Error: INVALID_ARGUMENT for NULL. */
 HR_API hr_status hr_model_get_facts(const hr_model* model, hr_model_facts* out_facts);
