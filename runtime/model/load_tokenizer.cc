@@ -197,6 +197,9 @@ Status LoadKind(const Where& where, fb::TokenizerKind kind, TokenizerKind* out) 
     case fb::TokenizerKind::Unigram:
       *out = TokenizerKind::kUnigram;
       return {};
+    case fb::TokenizerKind::Longest:
+      *out = TokenizerKind::kLongest;
+      return {};
     default:
       return Unsupported(where, "kind %s", fb::EnumNameTokenizerKind(kind));
   }
@@ -219,7 +222,8 @@ Status LoadTokenizer(LoadContext& context) {
   HR_RETURN_IF_ERROR(LoadMerges(context, where, *from));
   HR_RETURN_IF_ERROR(LoadSpecial(context, where, *from));
   HR_RETURN_IF_ERROR(LoadEnds(context, where, *from));
-  if (to.kind != TokenizerKind::kByteBpe) {
+  const bool bytes = to.kind == TokenizerKind::kByteBpe || to.kind == TokenizerKind::kLongest;
+  if (!bytes) {
     HR_RETURN_IF_ERROR(LoadSentencePiece(where, *from, to));
   } else if (from->space_prefix() != fb::SpacePrefix::None) {
     return Unsupported(where, "a space prefix of a byte-level vocabulary");

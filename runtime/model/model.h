@@ -310,7 +310,7 @@ struct Value {
   uint32_t width = 0;
 };
 
-enum class TokenizerKind : uint8_t { kNone, kByteBpe, kCharacterBpe, kUnigram };
+enum class TokenizerKind : uint8_t { kNone, kByteBpe, kCharacterBpe, kUnigram, kLongest };
 
 // As a person calls it.
 constexpr const char* TokenizerKindName(TokenizerKind kind) {
@@ -323,6 +323,8 @@ constexpr const char* TokenizerKindName(TokenizerKind kind) {
       return "SentencePiece BPE";
     case TokenizerKind::kUnigram:
       return "SentencePiece unigram";
+    case TokenizerKind::kLongest:
+      return "longest match";
   }
   return "unknown";
 }

@@ -18,13 +18,25 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::Create(const model::TokenizerSpec&
                         "tokenizer: begin token %d outside the vocabulary %zu", spec.begin_token,
                         spec.tokens.size());
   }
-  HR_RETURN_IF_ERROR(spec.kind == model::TokenizerKind::kUnigram ? tokenizer->unigram_.Build(spec)
-                                                                 : tokenizer->bpe_.Build(spec));
+  HR_RETURN_IF_ERROR(tokenizer->BuildEncoder());
   HR_RETURN_IF_ERROR(tokenizer->normaliser_.Build(spec.normal_steps));
   HR_RETURN_IF_ERROR(tokenizer->special_.Build(spec, nullptr));
   HR_RETURN_IF_ERROR(tokenizer->normalised_.Build(spec, &tokenizer->normaliser_));
   HR_RETURN_IF_ERROR(tokenizer->splitter_.Build(spec));
   return tokenizer;
+}
+
+Status Tokenizer::BuildEncoder() {
+  if (spec_->kind == model::TokenizerKind::kUnigram) return unigram_.Build(*spec_);
+  if (spec_->kind == model::TokenizerKind::kLongest) return longest_.Build(*spec_);
+  return bpe_.Build(*spec_);
+}
+
+Status Tokenizer::EncodePiece(std::string_view piece, Work& work) const {
+  if (spec_->kind == model::TokenizerKind::kUnigram)
+    return unigram_.EncodePiece(piece, work.unigram, work.sink);
+  if (spec_->kind == model::TokenizerKind::kLongest) return longest_.EncodePiece(piece, work.sink);
+  return bpe_.EncodePiece(piece, work.merge, work.sink);
 }
 
 // Text in the form that its tokens have; `plain` follows it.
@@ -93,9 +105,7 @@ Status Tokenizer::EncodePieces(std::string_view text, bool first, Work& work) co
       text, work.split,
       [](void* user_data, std::string_view piece) {
         const auto [tokenizer, work] = *static_cast<Context*>(user_data);
-        if (tokenizer->spec_->kind == model::TokenizerKind::kUnigram)
-          return tokenizer->unigram_.EncodePiece(piece, work->unigram, work->sink);
-        return tokenizer->bpe_.EncodePiece(piece, work->merge, work->sink);
+        return tokenizer->EncodePiece(piece, *work);
       },
       &context);
 }
@@ -172,8 +182,8 @@ bool Tokenizer::TextBegins(std::span<const int32_t> tokens) const {
 }
 
 uint64_t Tokenizer::table_bytes() const {
-  return sizeof(*this) + bpe_.table_bytes() + unigram_.table_bytes() + special_.table_bytes() +
-         normalised_.table_bytes();
+  return sizeof(*this) + bpe_.table_bytes() + unigram_.table_bytes() + longest_.table_bytes() +
+         special_.table_bytes() + normalised_.table_bytes();
 }
 
 bool Tokenizer::IsEndToken(int32_t token) const {

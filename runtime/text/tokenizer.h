@@ -1,5 +1,5 @@
-// Text to token ids and back, by the tokenizer that a model file carries: byte-level BPE, or the
-// BPE and the unigram model of SentencePiece.
+// Text to token ids and back, by the tokenizer that a model file carries: byte-level BPE, the
+// BPE and the unigram model of SentencePiece, or longest match.
 //
 //   text -> cut at special tokens -> normaliser -> spaces mapped and prefixed -> cut by patterns
 //        -> encoder
@@ -16,6 +16,7 @@
 #include "base/status.h"
 #include "model/model.h"
 #include "text/bpe.h"
+#include "text/longest.h"
 #include "text/normaliser.h"
 #include "text/special_matcher.h"
 #include "text/splitter.h"
@@ -76,10 +77,13 @@ class Tokenizer {
   Result<std::string> Prepare(std::string_view text, std::vector<TextRange>* plain) const;
   Status EncodeOrdinary(std::string_view text, TextRange part, Work& work) const;
   Status EncodePieces(std::string_view text, bool first, Work& work) const;
+  Status BuildEncoder();
+  Status EncodePiece(std::string_view piece, Work& work) const;
 
   const model::TokenizerSpec* spec_ = nullptr;
-  Bpe bpe_;  // of the two, the one that the kind asks for is built
+  Bpe bpe_;  // of the three, the one that the kind asks for is built
   Unigram unigram_;
+  Longest longest_;
   SpecialMatcher special_;     // in the text as it comes
   SpecialMatcher normalised_;  // in the text with its spaces mapped
   Normaliser normaliser_;

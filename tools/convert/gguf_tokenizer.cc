@@ -1,5 +1,7 @@
 #include "convert/gguf_tokenizer.h"
 
+#include "convert/rwkv_vocabulary.h"
+
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -136,6 +138,7 @@ class TokenizerReader {
     if (model == "gpt2") return ByteLevel();
     if (model == "llama") return SentencePiece(SentencePieceModel::Kind::kBpe);
     if (model == "t5") return SentencePiece(SentencePieceModel::Kind::kUnigram);
+    if (model == "rwkv") return LongestMatch();
     return Unsupported("model", "\"" + Printable(model) + "\"");
   }
 
@@ -305,6 +308,21 @@ class TokenizerReader {
     if (begin) model.begin_token = static_cast<int32_t>(*begin);
     model.add_begin = begin && Is("add_bos_token", is_bpe);
     return MakeTokenizer(model, vocabulary_, what_);
+  }
+
+  // ---- RWKV's World: bytes as Python writes them, and token 0 ends a text
+
+  Result<ParsedTokenizer> LongestMatch() {
+    ParsedTokenizer parsed;
+    parsed.tokenizer.kind = model::TokenizerKind::kLongest;
+    parsed.tokenizer.tokens.resize(vocabulary_);
+    for (size_t id = 0; id < tokens_.size(); ++id) {
+      if (TypeOf(id) != PieceType::kNormal && TypeOf(id) != PieceType::kUserDefined) continue;
+      auto bytes = UnescapePython(tokens_[id], false);
+      if (!bytes.ok()) return Corrupt("token " + std::to_string(id) + ": no escape of Python's");
+      parsed.tokenizer.tokens[id] = bytes.Take();
+    }
+    return parsed;
   }
 
   const GgufFile& gguf_;

@@ -421,6 +421,8 @@ fb::TokenizerKind ToSchema(model::TokenizerKind kind) {
       return fb::TokenizerKind::CharacterBpe;
     case model::TokenizerKind::kUnigram:
       return fb::TokenizerKind::Unigram;
+    case model::TokenizerKind::kLongest:
+      return fb::TokenizerKind::Longest;
   }
   return fb::TokenizerKind::None;
 }

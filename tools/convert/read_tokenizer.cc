@@ -1,8 +1,11 @@
 #include "convert/read_tokenizer.h"
 
+#include <filesystem>
+
 #include "base/platform.h"
 #include "convert/chat_template.h"
 #include "convert/json_file.h"
+#include "convert/rwkv_vocabulary.h"
 #include "convert/sentencepiece_file.h"
 #include "convert/tokenizer_json.h"
 
@@ -55,12 +58,29 @@ Result<ParsedTokenizer> ReadModel(const Options& options, const std::string& pat
   return MakeTokenizer(model, vocabulary, "tokenizer.model");
 }
 
+// The authors' vocabulary of RWKV; empty: there is none.
+std::string RwkvVocabulary(const std::string& folder) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(kRwkvVocabularyPrefix) && name.ends_with(".txt")) return entry.path();
+  }
+  return "";
+}
+
+Result<ParsedTokenizer> ReadRwkv(const std::string& path, uint32_t vocabulary) {
+  HR_ASSIGN_OR_RETURN(const auto file, platform::FileMapping::OpenPath(path.c_str()));
+  const std::string_view text(reinterpret_cast<const char*>(file.data()), file.bytes());
+  return ParseRwkvVocabulary(text, vocabulary, path);
+}
+
 }  // namespace
 
 Status ReadTokenizer(const Options& options, ModelDescription& description) {
   const std::string json = options.source + "/tokenizer.json";
   const std::string model = options.source + "/tokenizer.model";
-  if (options.without_tokenizer || (!Exists(json) && !Exists(model))) {
+  const std::string rwkv = RwkvVocabulary(options.source);
+  if (options.without_tokenizer || (!Exists(json) && !Exists(model) && rwkv.empty())) {
     options.Say(
         options.without_tokenizer
             ? "the tokenizer is left out, as asked"
@@ -69,9 +89,12 @@ Status ReadTokenizer(const Options& options, ModelDescription& description) {
   }
   const uint32_t vocabulary = description.metadata.vocabulary;
   HR_ASSIGN_OR_RETURN(ParsedTokenizer parsed, Exists(json) ? ReadJson(options, json, vocabulary)
-                                                           : ReadModel(options, model, vocabulary));
+                                              : Exists(model)
+                                                  ? ReadModel(options, model, vocabulary)
+                                                  : ReadRwkv(rwkv, vocabulary));
   for (const std::string& note : parsed.notes) options.Say(note);
-  parsed.tokenizer.end_tokens = std::move(description.tokenizer.end_tokens);
+  if (!description.tokenizer.end_tokens.empty() || rwkv.empty())
+    parsed.tokenizer.end_tokens = std::move(description.tokenizer.end_tokens);
   description.tokenizer = std::move(parsed.tokenizer);
   HR_RETURN_IF_ERROR(ReadChatTemplate(options, description));
   SetChatFormat(options.chat_format, options.log, description.tokenizer);

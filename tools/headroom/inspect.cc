@@ -257,6 +257,8 @@ const char* TokenizerKindKey(model::TokenizerKind kind) {
       return "sentencepiece_bpe";
     case model::TokenizerKind::kUnigram:
       return "sentencepiece_unigram";
+    case model::TokenizerKind::kLongest:
+      return "longest_match";
   }
   return "unknown";
 }
