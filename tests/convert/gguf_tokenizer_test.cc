@@ -257,7 +257,7 @@ TEST_CASE("GGUF vocabularies that lie are refused by key", "[convert][gguf][toke
   CHECK(refused(changed([](Vocabulary& v) { v.tokens.clear(); }), "lacks tokenizer.ggml.tokens"));
   CHECK(refused(changed([](Vocabulary& v) { v.tokens[4] = "<0x-1>"; }), "<0x-1>"));
   CHECK(refused(changed([](Vocabulary& v) { v.scores[7] = NAN; }), "score"));
-  CHECK(refused(changed([](Vocabulary& v) { v.model = "rwkv"; }), "model \"rwkv\""));
+  CHECK(refused(changed([](Vocabulary& v) { v.model = "bert"; }), "model \"bert\""));
   CHECK(refused(Pieces().Flag("add_eos_token", true), "add_eos_token true"));
   CHECK(refused(Pieces().Flag("normalizer.lowercase", true), "normalizer.lowercase true"));
   CHECK(refused(Pieces().Flag("suppress_everything", true), "suppress_everything"));
