@@ -1,5 +1,6 @@
 // Session files: header, tokens, the states of lanes that have one, the spans of rows in KvStore
 // order, then the recurrent state, all little-endian. Checkpoints are not saved.
+#include <algorithm>
 #include <cstring>
 #include <span>
 
@@ -107,8 +108,7 @@ Status Session::Save(const char* path) const {
   std::byte* out = file.data() + sizeof(Header);
   std::memcpy(out, tokens_, token_bytes);
   out += token_bytes;
-  std::memcpy(out, states.data(), states.size_bytes());
-  out += states.size_bytes();
+  out = std::ranges::copy(std::as_bytes(states), out).out;
   store_.ForEachSpan(
       held_,
       [](void* context, std::span<std::byte> bytes) {
@@ -118,7 +118,7 @@ Status Session::Save(const char* path) const {
         return true;
       },
       &out);
-  std::memcpy(out, recurrent.data(), recurrent.size());
+  std::ranges::copy(recurrent, out);
   Header header = Describe(engine_->model().digest, FormDigest(), position_, state_bytes);
   header.lane_states = static_cast<uint32_t>(states.size());
   if (!states_.empty()) header.held = held_;

@@ -14,7 +14,7 @@ constexpr uint64_t kPartAlignment = 64;
 uint64_t PartBytes(uint64_t floats) { return RoundUp(floats * sizeof(float), kPartAlignment); }
 
 void Copy(std::span<std::byte> to, std::span<const std::byte> from) {
-  std::memcpy(to.data(), from.data(), from.size());
+  if (!from.empty()) std::memcpy(to.data(), from.data(), from.size());  // null is no source
 }
 
 }  // namespace
@@ -44,7 +44,7 @@ StateStore::StateStore(std::span<const uint64_t> part_floats, uint32_t slots,
 }
 
 void StateStore::Clear() {
-  std::memset(memory_.data(), 0, state_bytes_);
+  std::fill_n(memory_.data(), state_bytes_, std::byte{0});
   positions_.clear();
 }
 
