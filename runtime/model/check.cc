@@ -180,7 +180,7 @@ Status LoadNorm(const LoadContext& context, const Where& where, const char* what
   }
   if (norm->whole_row()) width *= heads;
   if (norm->weight() == kNone) return Unsupported(where, "%s without a weight", what);
-  // Indices are checked by CheckVector; here the length alone is asked.
+  // A weight of another length than the row's must be as long as a part.
   HR_RETURN_IF_ERROR(CheckIndex(where, what, norm->weight(), context.model.tensors.size()));
   const bool shared =
       grouped && context.model.tensors[static_cast<size_t>(norm->weight())].extents[0] != width;

@@ -255,8 +255,9 @@ Status LoadEdges(const LoadContext& context, const Where& where, const fb::Op& f
   const Arity arity = ArityOf(kind);
   const uint32_t count = Count(from.inputs());
   if (count < arity.least || count > arity.most || Count(from.outputs()) != 1) {
+    const uint32_t wanted = count < arity.least ? arity.least : arity.most;
     return Corrupt(where, "%u inputs and %u outputs, not %u and 1", count, Count(from.outputs()),
-                   arity.least);
+                   wanted);
   }
   for (uint32_t i = 0; i < count; ++i) {
     op->inputs[i] = from.inputs()->Get(i);

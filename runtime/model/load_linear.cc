@@ -31,51 +31,16 @@ Status CheckMatrix(const LoadContext& context, const Where& where, const char* w
                  view.rank, Number(rows), Number(columns));
 }
 
-Status LoadUpdate(const Where& where, fb::StateUpdate update, StateUpdate* out) {
-  HR_RETURN_IF_ERROR(CheckKnown(where, "state update", update));
-  switch (update) {
-    case fb::StateUpdate::Additive:
-      *out = StateUpdate::kAdditive;
-      return {};
-    case fb::StateUpdate::DeltaDecayed:
-      *out = StateUpdate::kDeltaDecayed;
-      return {};
-    case fb::StateUpdate::DeltaUndecayed:
-      *out = StateUpdate::kDeltaUndecayed;
-      return {};
-  }
-  return Corrupt(where, "no state update");
-}
-
-Status LoadDecayKind(const Where& where, fb::DecayKind kind, DecayKind* out) {
-  HR_RETURN_IF_ERROR(CheckKnown(where, "decay", kind));
-  switch (kind) {
-    case fb::DecayKind::None:
-      *out = DecayKind::kNone;
-      return {};
-    case fb::DecayKind::HeadConstant:
-      *out = DecayKind::kHeadConstant;
-      return {};
-    case fb::DecayKind::HeadDynamic:
-      *out = DecayKind::kHeadDynamic;
-      return {};
-    case fb::DecayKind::ChannelConstant:
-      *out = DecayKind::kChannelConstant;
-      return {};
-    case fb::DecayKind::ChannelDynamic:
-      *out = DecayKind::kChannelDynamic;
-      return {};
-    case fb::DecayKind::DeltaTimesA:
-      *out = DecayKind::kDeltaTimesA;
-      return {};
-  }
-  return Corrupt(where, "no decay kind");
-}
+// Both lists are in the schema's order.
+static_assert(static_cast<int>(fb::DecayKind::MAX) == static_cast<int>(DecayKind::kDeltaTimesA));
+static_assert(static_cast<int>(fb::StateUpdate::MAX) ==
+              static_cast<int>(StateUpdate::kDeltaUndecayed));
 
 Status LoadDecay(const LoadContext& context, const Where& where, const fb::Decay* decay,
                  LinearSpec* out) {
   if (decay == nullptr) return {};
-  HR_RETURN_IF_ERROR(LoadDecayKind(where, decay->kind(), &out->decay));
+  HR_RETURN_IF_ERROR(CheckKnown(where, "decay", decay->kind()));
+  out->decay = static_cast<DecayKind>(decay->kind());
   if (decay->base() != kNone || decay->lora_down() != kNone || decay->lora_up() != kNone ||
       decay->a_log() != kNone || decay->dt_bias() != kNone || decay->projection() != nullptr) {
     return Unsupported(where, "a decay that is not made by operations of its own");
@@ -129,7 +94,8 @@ Status LoadMix(const LoadContext& context, const Where& where, const fb::LinearM
                LinearSpec* out) {
   HR_RETURN_IF_ERROR(RefuseOthers(where, mix));
   HR_RETURN_IF_ERROR(LoadDecay(context, where, mix.decay(), out));
-  HR_RETURN_IF_ERROR(LoadUpdate(where, mix.update(), &out->update));
+  HR_RETURN_IF_ERROR(CheckKnown(where, "state update", mix.update()));
+  out->update = static_cast<StateUpdate>(mix.update());
   HR_RETURN_IF_ERROR(CheckKnown(where, "state read", mix.read()));
   const bool before = mix.read() == fb::StateRead::BeforeWithBonus;
   out->bonus = mix.bonus();

@@ -231,7 +231,8 @@ struct MixtureSpec {
   float up_offset = 0.0f;
 };
 
-// What makes a decay: see attention/linear_mix.h and schema/headroom.fbs, LinearAttentionOp.
+// What makes a decay: see attention/linear_mix.h and schema/headroom.fbs, LinearAttentionOp. In the
+// schema's order, as updates are.
 enum class DecayKind : uint8_t {
   kNone,
   kHeadConstant,

@@ -2,6 +2,9 @@
 
 namespace headroom::plan {
 
+// What a file may ask, the kernels' scratch has room for.
+static_assert(model::kMaxStateWidth <= attention::kMostKeyWidth);
+
 attention::LinearMixSpec LinearMixOf(const model::LinearSpec& spec) {
   using attention::Decay;
   using attention::StateUpdate;

@@ -8,6 +8,8 @@ namespace headroom::session {
 
 using model::kNone;
 
+static_assert(model::kMaxKernel <= ops::kMostTaps);
+
 Status Executor::RunMultiplyAdd(const BoundStep& step) {
   const float* x = Input(step, 0);
   const bool has_factors = step.factors != nullptr;

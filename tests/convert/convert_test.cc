@@ -24,24 +24,13 @@ using test::ConvertCase;
 using test::Converted;
 using test::ConvertFolder;
 using test::GoldenFolder;
+using test::Source;
 using test::TempFolder;
 
 const std::vector<std::string> kCases = {
     "llama-gqa", "llama-mqa",  "llama-yarn", "llama-bias", "qwen2",    "qwen3",      "gemma2",
     "gemma3",    "mistral",    "stablelm",   "phi",        "gpt-neox", "starcoder2", "cohere",
     "phi3-long", "phi3-short", "olmo2",      "granite",    "smollm3",  "gpt2"};
-
-// A tensor of the checkpoint as floats.
-std::vector<float> Source(const std::string& name, const std::string& tensor) {
-  const auto checkpoint = convert::Checkpoint::Open(GoldenFolder(name));
-  REQUIRE(checkpoint.ok());
-  const convert::SourceTensor* entry = checkpoint.value().Find(tensor);
-  INFO(tensor);
-  REQUIRE(entry);
-  std::vector<float> values(entry->bytes / 4);
-  REQUIRE(convert::ReadFloats(tensor, *entry, 0, values).ok());
-  return values;
-}
 
 std::vector<float> Joined(std::initializer_list<std::vector<float>> parts) {
   std::vector<float> all;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "convert/convert.h"
+#include "convert/source_tensor.h"
 #include "model/model.h"
 #include "tests/convert/fixture.h"
 
@@ -66,6 +67,18 @@ inline std::unique_ptr<Converted> ConvertFolder(
 inline std::unique_ptr<Converted> ConvertCase(
     const std::string& name, convert::WeightFormat format = convert::WeightFormat::kF32) {
   return ConvertFolder(GoldenFolder(name), format);
+}
+
+// A tensor of a golden checkpoint as floats.
+inline std::vector<float> Source(const std::string& name, const std::string& tensor) {
+  const auto checkpoint = convert::Checkpoint::Open(GoldenFolder(name));
+  REQUIRE(checkpoint.ok());
+  const convert::SourceTensor* entry = checkpoint.value().Find(tensor);
+  INFO(tensor);
+  REQUIRE(entry);
+  std::vector<float> values(entry->bytes / 4);
+  REQUIRE(convert::ReadFloats(tensor, *entry, 0, values).ok());
+  return values;
 }
 
 }  // namespace headroom::test

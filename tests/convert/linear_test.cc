@@ -17,17 +17,7 @@ using test::Converted;
 using test::GoldenFolder;
 using test::Refusal;
 using test::Says;
-
-std::vector<float> Source(const std::string& name, const std::string& tensor) {
-  const auto checkpoint = convert::Checkpoint::Open(GoldenFolder(name));
-  REQUIRE(checkpoint.ok());
-  const convert::SourceTensor* entry = checkpoint.value().Find(tensor);
-  INFO(tensor);
-  REQUIRE(entry);
-  std::vector<float> values(entry->bytes / 4);
-  REQUIRE(convert::ReadFloats(tensor, *entry, 0, values).ok());
-  return values;
-}
+using test::Source;
 
 const model::Op& Named(const Converted& converted, const std::string& name) {
   for (const model::Op& op : converted.model->ops) {

@@ -93,36 +93,6 @@ fb::MixtureOpT ToSchema(const model::MixtureSpec& spec) {
   return out;
 }
 
-fb::DecayKind ToSchema(model::DecayKind decay) {
-  switch (decay) {
-    case model::DecayKind::kNone:
-      return fb::DecayKind::None;
-    case model::DecayKind::kHeadConstant:
-      return fb::DecayKind::HeadConstant;
-    case model::DecayKind::kHeadDynamic:
-      return fb::DecayKind::HeadDynamic;
-    case model::DecayKind::kChannelConstant:
-      return fb::DecayKind::ChannelConstant;
-    case model::DecayKind::kChannelDynamic:
-      return fb::DecayKind::ChannelDynamic;
-    case model::DecayKind::kDeltaTimesA:
-      return fb::DecayKind::DeltaTimesA;
-  }
-  return fb::DecayKind::None;
-}
-
-fb::StateUpdate ToSchema(model::StateUpdate update) {
-  switch (update) {
-    case model::StateUpdate::kAdditive:
-      return fb::StateUpdate::Additive;
-    case model::StateUpdate::kDeltaDecayed:
-      return fb::StateUpdate::DeltaDecayed;
-    case model::StateUpdate::kDeltaUndecayed:
-      return fb::StateUpdate::DeltaUndecayed;
-  }
-  return fb::StateUpdate::Additive;
-}
-
 fb::LinearAttentionOpT ToSchema(const model::LinearSpec& spec) {
   fb::LinearAttentionOpT out;
   out.key_heads = spec.key_heads;
@@ -131,9 +101,9 @@ fb::LinearAttentionOpT ToSchema(const model::LinearSpec& spec) {
   out.value_width = spec.value_width;
   out.mix = std::make_unique<fb::LinearMixT>();
   out.mix->decay = std::make_unique<fb::DecayT>();
-  out.mix->decay->kind = ToSchema(spec.decay);
+  out.mix->decay->kind = static_cast<fb::DecayKind>(spec.decay);
   out.mix->decay->log_decay = spec.log_decay;
-  out.mix->update = ToSchema(spec.update);
+  out.mix->update = static_cast<fb::StateUpdate>(spec.update);
   out.mix->bonus = spec.bonus;
   if (spec.bonus != model::kNone) out.mix->read = fb::StateRead::BeforeWithBonus;
   if (spec.sum_keys) out.mix->normaliser = fb::Normaliser::SumKey;

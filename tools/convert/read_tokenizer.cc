@@ -1,5 +1,6 @@
 #include "convert/read_tokenizer.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "base/platform.h"
@@ -58,14 +59,16 @@ Result<ParsedTokenizer> ReadModel(const Options& options, const std::string& pat
   return MakeTokenizer(model, vocabulary, "tokenizer.model");
 }
 
-// The authors' vocabulary of RWKV; empty: there is none.
+// The authors' vocabulary of RWKV, the latest by name; empty: there is none.
 std::string RwkvVocabulary(const std::string& folder) {
+  std::string latest;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with(kRwkvVocabularyPrefix) && name.ends_with(".txt")) return entry.path();
+    if (name.starts_with(kRwkvVocabularyPrefix) && name.ends_with(".txt"))
+      latest = std::max(latest, entry.path().string());
   }
-  return "";
+  return latest;
 }
 
 Result<ParsedTokenizer> ReadRwkv(const std::string& path, uint32_t vocabulary) {
