@@ -7,8 +7,10 @@
 
 #include "headroom/api.h"
 #include "headroom/bytes.h"
+#include "headroom/chart.h"
 #include "headroom/divergence.h"
 #include "headroom/needle.h"
+#include "headroom/needle_report.h"
 #include "headroom/report.h"
 #include "headroom/samples.h"
 
@@ -132,6 +134,65 @@ TEST_CASE("divergence of distributions worked out by hand", "[cli][kl]") {
   CHECK(std::fabs(s.reference_perplexity - std::sqrt(8.0)) < 1e-4);  // 1/2 and 1/4
   CHECK(std::fabs(s.perplexity - 4.0) < 1e-4);                       // 1/4 and 1/4
   CHECK(Divergence().Summarise().tokens == 0);
+}
+
+// How often a text holds another.
+size_t Times(const std::string& text, const std::string& part) {
+  size_t count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
+}
+
+TEST_CASE("a chart halves its bytes in steps of one length", "[cli][chart]") {
+  Chart chart;
+  chart.low_x = 1;
+  chart.high_x = 4;
+  chart.x_ticks = {{1, "one"}, {2, "two"}, {4, "four"}, {8, "eight"}};
+  chart.y_ticks = {{0, "none"}, {0.5, "half"}, {1, "all"}};
+  chart.series = {{"a<b", {{2, 0.5, "p&q", "\x1b"}, {4, 1, "", ""}}}};
+  const std::string svg = ChartSvg({chart, chart});
+  CHECK(Times(svg, "two</text>") == 2);
+  CHECK(Times(svg, ">eight<") == 0);  // outside
+  // 64 to 736 across: two is the middle of one and four; 24 to 332 down, and 380 lower.
+  CHECK(Times(svg, "cx=\"400.0\" cy=\"178.0\" r=\"5\"") == 1);
+  CHECK(Times(svg, "cx=\"400.0\" cy=\"558.0\" r=\"5\"") == 1);
+  CHECK(Times(svg, "cx=\"736.0\" cy=\"24.0\" r=\"3\" class=\"left\"") == 1);
+  CHECK(Times(svg, "points=\"400.0,178.0 \"") == 1);  // no line to what has no name
+  CHECK(Times(svg, "a&lt;b") == 2);
+  CHECK(Times(svg, "p&amp;q") == 2);
+  CHECK(Times(svg, "\x1b") == 0);
+  CHECK(Times(svg, "viewBox=\"0 0 760 760\"") == 1);
+}
+
+TEST_CASE("names of neighbours in a chart do not cover each other", "[cli][chart]") {
+  Chart chart;
+  chart.series = {{"s", {{2, 0.5, "far", ""}, {4, 0.5, "near", ""}, {4.1, 0.5, "nearer", ""}}}};
+  const std::string svg = ChartSvg({chart});
+  CHECK(Times(svg, "y=\"198.0\" class=\"c0\">far") == 1);
+  CHECK(Times(svg, "y=\"198.0\" class=\"c0\">near<") == 1);
+  CHECK(Times(svg, "y=\"212.0\" class=\"c0\">nearer") == 1);
+}
+
+TEST_CASE("the needle picture has a chart per distance and a line per model", "[cli][chart]") {
+  const auto score = [](const char* model, uint32_t distance, uint64_t bytes, uint32_t right) {
+    NeedleScore score;
+    score.model = model;
+    score.kv = "f16";
+    score.distance = distance;
+    score.questions = 4;
+    score.right = right;
+    score.state_bytes = bytes;
+    return score;
+  };
+  const std::string svg = NeedleSvg({score("soft", 500, 4096, 4), score("soft", 4000, 32768, 3),
+                                     score("state", 500, 8192, 4), score("state", 4000, 8192, 1)});
+  CHECK(Times(svg, "needles found, 500 tokens back") == 1);
+  CHECK(Times(svg, "needles found, 4000 tokens back") == 1);
+  CHECK(Times(svg, "<polyline class=\"c0\"") == 2);
+  CHECK(Times(svg, "<polyline class=\"c1\"") == 2);
+  CHECK(Times(svg, ">state</text>") == 2);
+  CHECK(Times(svg, "state, f16: 25.0 % in 8.0 KiB") == 1);
+  CHECK(Times(svg, "soft, f16: 75.0 % in 32.0 KiB") == 1);
 }
 
 }  // namespace

@@ -250,6 +250,13 @@ TEST_CASE("eval needle counts exact answers by distance", "[cli][eval]") {
   CHECK(one.Json().at("results").size() == 1);
   CHECK(Run({"eval", "needle", Model("example"), "--data", data, "--distance", "7"}).exit_status ==
         1);
+  const std::string picture = Scratch("needles.svg");
+  const Outcome both = Run({"eval", "needle", Model("example"), Model("example"), "--data", data,
+                            "--kv", "f32", "--svg", picture, "--json"});
+  REQUIRE(both.exit_status == 0);
+  CHECK(both.Json().at("results").size() == 4);
+  CHECK(both.Json().at("models").size() == 2);
+  CHECK_THAT(ReadFile(picture), ContainsSubstring("needles found, 20 tokens back"));
 }
 
 // How many files of a folder have names that begin so.

@@ -9,7 +9,9 @@
 #include "headroom/api.h"
 #include "headroom/bytes.h"
 #include "headroom/command.h"
+#include "headroom/files.h"
 #include "headroom/needle_eval.h"
+#include "headroom/needle_report.h"
 #include "headroom/options.h"
 #include "headroom/progress.h"
 #include "headroom/report.h"
@@ -37,38 +39,20 @@ constexpr char kNeedleFooter[] =
     "  headroom eval needle model.hrm\n"
     "  headroom eval needle model.hrm --kv f16,int8 --distance 500,2000 --json\n"
     "  headroom eval needle model.hrm --all-profiles\n"
+    "  headroom eval needle softmax.hrm hybrid.hrm --kv f16,int8 --svg compared.svg\n"
     "  headroom eval needle model.hrm --data my-needles.jsonl --show-wrong";
 
 struct NeedleArguments {
-  ModelArguments model;
+  std::vector<std::string> models;
+  ModelArguments model;  // of each in turn
   SessionArguments session;
   std::vector<std::string> kv = {"auto"};
   std::vector<uint32_t> distances;
-  std::string data;
+  std::string data, svg;
   uint32_t limit = 0;
   bool show_wrong = false;
   bool all_profiles = false;
 };
-
-void PrintScore(const NeedleScore& score) {
-  std::printf("%8" PRIu32 "  %-7s %7.1f %%  %9" PRIu32 "  %10s  %4.0f %%  %6.1f s\n",
-              score.distance, score.kv.c_str(), 100 * score.Accuracy(), score.questions,
-              FormatBytes(score.state_bytes).c_str(), 100 * score.Share(), score.seconds);
-  std::fflush(stdout);
-}
-
-Json ScoreJson(const NeedleScore& score) {
-  return {{"distance", score.distance},
-          {"accuracy", score.Accuracy()},
-          {"kv", score.kv},
-          {"bytes", score.state_bytes},
-          {"f16_bytes", score.f16_bytes},
-          {"questions", score.questions},
-          {"right", score.right},
-          {"context_tokens", score.context_tokens},
-          {"total_bytes", score.total_bytes},
-          {"seconds", score.seconds}};
-}
 
 size_t CountQuestions(const NeedleArguments& arguments, const NeedlesByDistance& groups) {
   size_t total = 0;
@@ -102,29 +86,56 @@ NeedleTask TaskOf(const NeedleArguments& arguments, hr_model* model, size_t tota
   return task;
 }
 
+// One model with each of its caches, at each distance.
+class NeedleRun {
+ public:
+  NeedleRun(const NeedleArguments& arguments, const NeedlesByDistance& groups, bool json)
+      : arguments_(arguments), groups_(groups), json_(json) {}
+
+  void Ask(const std::string& path) {
+    OpenRequest request = arguments_.model.Request();
+    request.path = path;
+    const ModelHandle model = OpenModel(request);
+    const hr_model_facts facts = FactsOf(model.get());
+    facts_.push_back(FactsJson(facts));
+    const std::vector<std::string> caches = CachesOf(model.get());
+    ProgressBar bar{"asking"};
+    const NeedleTask task =
+        TaskOf(arguments_, model.get(), caches.size() * CountQuestions(arguments_, groups_), bar);
+    if (!json_) PrintNeedleHead(facts);
+    for (const std::string& kv : caches) {
+      for (const auto& [distance, members] : groups_) {
+        scores_.push_back(AskNeedles(task, distance, members, kv));
+        bar.Finish();
+        if (!json_) PrintNeedleScore(scores_.back());
+      }
+    }
+  }
+
+  const std::vector<NeedleScore>& scores() const { return scores_; }
+  const Json& facts() const { return facts_; }
+
+ private:
+  // A model without cached rows is asked once.
+  std::vector<std::string> CachesOf(const hr_model* model) const {
+    if (FactsOf(model).layers == 0) return {"auto"};
+    return arguments_.all_profiles ? ProfileNames(model) : arguments_.kv;
+  }
+
+  const NeedleArguments& arguments_;
+  const NeedlesByDistance& groups_;
+  bool json_;
+  std::vector<NeedleScore> scores_;
+  Json facts_ = Json::array();
+};
+
 int Needle(const NeedleArguments& arguments, bool json) {
   const std::vector<NeedleContext> contexts = LoadNeedles(arguments.data);
   const NeedlesByDistance groups = GroupNeedles(contexts, arguments.distances, arguments.data);
-  const ModelHandle model = OpenModel(arguments.model.Request());
-  const std::vector<std::string> caches =
-      arguments.all_profiles ? ProfileNames(model.get()) : arguments.kv;
-  ProgressBar bar{"asking"};
-  const NeedleTask task =
-      TaskOf(arguments, model.get(), caches.size() * CountQuestions(arguments, groups), bar);
-  if (!json) {
-    std::printf("%s\n%8s  %-7s %9s  %9s  %10s  %6s\n", ModelLine(FactsOf(model.get())).c_str(),
-                "distance", "cache", "right", "questions", "state", "of f16");
-  }
-  Json results = Json::array();
-  for (const std::string& kv : caches) {
-    for (const auto& [distance, members] : groups) {
-      const NeedleScore score = AskNeedles(task, distance, members, kv);
-      bar.Finish();
-      results.push_back(ScoreJson(score));
-      if (!json) PrintScore(score);
-    }
-  }
-  if (json) PrintJson({{"results", results}, {"model", FactsJson(FactsOf(model.get()))}});
+  NeedleRun run(arguments, groups, json);
+  for (const std::string& path : arguments.models) run.Ask(path);
+  if (!arguments.svg.empty()) WriteText(arguments.svg, NeedleSvg(run.scores()));
+  if (json) PrintJson({{"results", NeedleJson(run.scores())}, {"models", run.facts()}});
   return kOk;
 }
 
@@ -139,7 +150,8 @@ void AddEval(CLI::App& app, Invocation& invocation) {
   CLI::App& command =
       *eval.add_subcommand("needle", "questions about facts far back in the context");
   command.footer(kNeedleFooter);
-  AddModelArguments(command, arguments->model);
+  command.add_option("MODELS", arguments->models, "the .hrm models to ask")->required();
+  AddCacheOptions(command, arguments->model);
   AddListOption(command, "--kv", arguments->kv, kKvHelp);
   AddAllProfilesOption(command, arguments->all_profiles);
   AddListOption(command, "--distance", arguments->distances, "only these distances");
@@ -151,6 +163,10 @@ void AddEval(CLI::App& app, Invocation& invocation) {
                    "tokens to have room for (default: what each distance needs)");
   AddBudgetOptions(command, arguments->session);
   AddThreadOptions(command, arguments->session);
+  command
+      .add_option("--svg", arguments->svg,
+                  "a picture: answers against bytes, a line per model, a chart per distance")
+      ->type_name("FILE");
   command.add_flag("--show-wrong", arguments->show_wrong, "list wrong answers on stderr");
   command.add_flag("--json", invocation.json, "results as one JSON object");
   command.callback([arguments, &invocation] {

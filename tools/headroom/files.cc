@@ -103,6 +103,13 @@ void OutFile::Fail(const std::string& doing) const {
   throw ErrnoFailure(doing + " " + path_, errno);
 }
 
+void WriteText(const std::string& path, const std::string& text) {
+  if (path.empty()) return;
+  OutFile file(path);
+  file.Write(text.data(), text.size());
+  file.Commit();
+}
+
 TemporaryFile::~TemporaryFile() { unlink(path_.c_str()); }
 
 std::string TemporaryFile::InTemporaryFolder() {

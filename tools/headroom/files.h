@@ -38,6 +38,9 @@ class OutFile {
   std::FILE* file_ = nullptr;
 };
 
+// The whole of a result file at once; an empty path: nowhere. Throws Failure.
+void WriteText(const std::string& path, const std::string& text);
+
 // A file of ours that goes when the work is done, however it ends.
 class TemporaryFile {
  public:

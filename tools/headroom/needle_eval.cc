@@ -51,6 +51,8 @@ void Ask(const NeedleTask& task, hr_session* session, const TokenizedContext& co
   }
 }
 
+uint64_t StateBytes(const hr_plan_report& plan) { return plan.state_bytes + plan.recurrent_bytes; }
+
 size_t LongestPrompt(const std::vector<TokenizedContext>& contexts) {
   size_t longest = 0;
   for (const TokenizedContext& context : contexts) {
@@ -126,15 +128,17 @@ NeedleScore AskNeedles(const NeedleTask& task, uint32_t distance,
   plan.struct_size = sizeof(plan);
   Check(hr_session_get_plan(session.get(), &plan), hr_error{}, "cannot read the plan");
   NeedleScore score;
+  const hr_model_facts facts = FactsOf(task.model);
+  score.model = facts.name[0] != '\0' ? facts.name : "unnamed model";
   score.distance = distance;
-  score.kv = plan.profile;
+  score.kv = plan.state_bytes == 0 ? "none" : plan.profile;
   score.context_tokens = plan.context_tokens;
-  score.state_bytes = plan.state_bytes;
+  score.state_bytes = StateBytes(plan);
   score.total_bytes = plan.total_bytes;
   options.profile = "f16";
   options.context_tokens = plan.context_tokens;
   options.budget_bytes = options.private_budget_bytes = 0;
-  score.f16_bytes = PlanOf(task.model, options).state_bytes;
+  score.f16_bytes = StateBytes(PlanOf(task.model, options));
   for (const TokenizedContext& context : all) Ask(task, session.get(), context, &score);
   score.seconds = static_cast<double>(NowNs() - start_ns) * 1e-9;
   return score;

@@ -25,13 +25,14 @@ NeedlesByDistance GroupNeedles(const std::vector<NeedleContext>& contexts,
 inline constexpr uint32_t kAnswerTokens = 16;  // of an answer at most
 
 struct NeedleScore {
+  std::string model;  // its name
   uint32_t distance = 0;
-  std::string kv = "auto";
+  std::string kv = "auto";  // "none": the model caches no rows
   uint32_t questions = 0;
   uint32_t right = 0;
   uint32_t context_tokens = 0;  // of the session
-  uint64_t state_bytes = 0;
-  uint64_t f16_bytes = 0;  // what state_bytes would be with everything in f16
+  uint64_t state_bytes = 0;     // cached rows and recurrent state
+  uint64_t f16_bytes = 0;       // what state_bytes would be with all rows in f16
   uint64_t total_bytes = 0;
   double seconds = 0;
 

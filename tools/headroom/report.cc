@@ -1,6 +1,7 @@
 #include "headroom/report.h"
 
 #include <cinttypes>
+#include <cstdarg>
 #include <cstdio>
 
 #include "headroom/api.h"
@@ -51,6 +52,15 @@ void PrintJson(const Json& json) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
     throw Failure(HR_IO, "cannot write to stdout");
   }
+}
+
+std::string Format(const char* format, ...) {
+  char text[512];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(text, sizeof(text), format, arguments);
+  va_end(arguments);
+  return text;
 }
 
 std::string EscapeControls(std::string_view text) {

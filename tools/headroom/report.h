@@ -15,6 +15,9 @@ namespace headroom::cli {
 
 using Json = nlohmann::ordered_json;
 
+// printf into a string.
+__attribute__((format(printf, 1, 2))) std::string Format(const char* format, ...);
+
 // One object and a newline on stdout. Bytes that are not UTF-8 become U+FFFD.
 void PrintJson(const Json& json);
 

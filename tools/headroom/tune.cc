@@ -499,13 +499,6 @@ std::vector<convert::MeasuredProfile> ProfilesOf(const TuneReport& report) {
   return profiles;
 }
 
-void WriteText(const std::string& path, const std::string& text) {
-  if (path.empty()) return;
-  OutFile file(path);
-  file.Write(text.data(), text.size());
-  file.Commit();
-}
-
 int Tune(const TuneArguments& arguments, bool json) {
   const std::string out = arguments.out.empty() ? "" : RegularFilePlace(arguments.out);
   const ModelHandle model = OpenModel(arguments.model.Request());

@@ -2,125 +2,45 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdarg>
 #include <cstdio>
 
 #include "headroom/bytes.h"
+#include "headroom/chart.h"
 
 namespace headroom::cli {
 namespace {
-
-constexpr double kWidth = 760, kHeight = 380;  // of the picture
-constexpr double kLeft = 64, kRight = 24, kTop = 24, kBottom = 48;
-
-__attribute__((format(printf, 1, 2))) std::string Format(const char* format, ...) {
-  char text[512];
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(text, sizeof(text), format, arguments);
-  va_end(arguments);
-  return text;
-}
-
-// Names come from a file: nothing in them may be read as markup.
-std::string Escape(const std::string& text) {
-  std::string out;
-  for (const char c : EscapeControls(text)) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
 
 bool HasAccuracy(const TuneReport& report) {
   return !report.profiles.empty() && report.profiles[0].accuracy >= 0;
 }
 
-// Where values lie in the picture: shares of the bytes by their logarithm, so that halving is a
-// step of one length wherever it happens.
-class Axes {
- public:
-  explicit Axes(const TuneReport& report) : accuracy_(HasAccuracy(report)) {
-    for (const TunedProfile& profile : report.profiles) {
-      low_share_ = std::min(low_share_, profile.share * 0.85);
-      high_loss_ = std::max(high_loss_, profile.loss);
-    }
-    high_share_ = 1.1;
+// Shares of the bytes by their logarithm, and needles found, or where none were asked, divergence.
+Chart ChartOf(const TuneReport& report) {
+  const bool accuracy = HasAccuracy(report);
+  Chart chart;
+  chart.title = accuracy ? "needles found" : "KL divergence, nats (less is better)";
+  chart.x_title = "bytes of the cache, of f16's";
+  chart.low_x = 1;
+  chart.high_x = 1.1;
+  double high_loss = 1e-9;
+  for (const TunedProfile& profile : report.profiles) {
+    chart.low_x = std::min(chart.low_x, profile.share * 0.85);
+    high_loss = std::max(high_loss, profile.loss);
   }
-  double X(double share) const {
-    const double part = std::log(share / low_share_) / std::log(high_share_ / low_share_);
-    return kLeft + part * (kWidth - kLeft - kRight);
-  }
-  double Y(const TunedProfile& profile) const {
-    return YAt(accuracy_ ? profile.accuracy : 1 - profile.loss / high_loss_);
-  }
-  double YAt(double part) const { return kTop + (1 - part) * (kHeight - kTop - kBottom); }
-  std::string Label(double part) const {
-    if (accuracy_) return Format("%.0f %%", 100 * part);
-    return Format("%.3g", (1 - part) * high_loss_);
-  }
-  bool accuracy() const { return accuracy_; }
-  double low_share() const { return low_share_; }
-
- private:
-  bool accuracy_;
-  double low_share_ = 1, high_share_ = 1, high_loss_ = 1e-9;
-};
-
-std::string Grid(const Axes& axes) {
-  std::string svg;
+  if (!accuracy) chart.low_y = -high_loss, chart.high_y = 0;
   for (int i = 0; i <= 4; ++i) {
-    const double part = i / 4.0, y = axes.YAt(part);
-    svg += Format("<line x1=\"%.0f\" y1=\"%.1f\" x2=\"%.0f\" y2=\"%.1f\" class=\"grid\"/>", kLeft,
-                  y, kWidth - kRight, y);
-    svg += Format("<text x=\"%.0f\" y=\"%.1f\" text-anchor=\"end\">%s</text>", kLeft - 8, y + 4,
-                  axes.Label(part).c_str());
+    const double y = chart.low_y + (chart.high_y - chart.low_y) * i / 4;
+    chart.y_ticks.push_back({y, accuracy ? Format("%.0f %%", 100 * y) : Format("%.3g", -y)});
   }
   for (const double share : {1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125}) {
-    if (share < axes.low_share()) break;
-    const double x = axes.X(share);
-    svg += Format("<line x1=\"%.1f\" y1=\"%.0f\" x2=\"%.1f\" y2=\"%.0f\" class=\"grid\"/>", x, kTop,
-                  x, kHeight - kBottom);
-    svg += Format("<text x=\"%.1f\" y=\"%.0f\" text-anchor=\"middle\">%.4g %%</text>", x,
-                  kHeight - kBottom + 18, 100 * share);
+    chart.x_ticks.push_back({share, Format("%.4g %%", 100 * share)});
   }
-  svg += Format(
-      "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"middle\">bytes of the cache, of f16's</text>",
-      (kLeft + kWidth - kRight) / 2, kHeight - 8);
-  svg += Format("<text x=\"%.0f\" y=\"14\">%s</text>", kLeft,
-                axes.accuracy() ? "needles found" : "KL divergence, nats (less is better)");
-  return svg;
-}
-
-std::string Points(const TuneReport& report, const Axes& axes) {
-  std::string line, points;
+  std::vector<ChartPoint>& points = chart.series.emplace_back().points;
   for (const TunedProfile& profile : report.profiles) {
-    const double x = axes.X(profile.share), y = axes.Y(profile);
-    const bool kept = !profile.name.empty();
-    points += Format("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%d\" class=\"%s\">", x, y, kept ? 5 : 3,
-                     kept ? "kept" : "left");
-    points += "<title>" + Escape(profile.policy) + Format(": %.3g nats", profile.loss) +
-              "</title></circle>";
-    if (!kept) continue;
-    line += Format("%.1f,%.1f ", x, y);
-    points += Format("<text x=\"%.1f\" y=\"%.1f\" class=\"name\">%s</text>", x - 4, y + 20,
-                     Escape(profile.name).c_str());
+    points.push_back({profile.share, accuracy ? profile.accuracy : -profile.loss, profile.name,
+                      profile.policy + Format(": %.3g nats", profile.loss)});
   }
-  return "<polyline points=\"" + line + "\"/>" + points;
+  return chart;
 }
 
 // Red where the loss is large: by its logarithm, from a ten thousandth of a nat to one.
@@ -138,9 +58,9 @@ std::string UnitName(const TuneUnit& unit) {
 std::string ChoiceTable(const TuneReport& report) {
   if (report.choices.empty()) return "";
   std::string html =
-      "<h2>What each head can bear</h2><p>Divergence in nats (" + Escape(report.yardstick) +
+      "<h2>What each head can bear</h2><p>Divergence in nats (" + EscapeMarkup(report.yardstick) +
       ") when this head (layer.head) alone has that cache. Green costs nothing.</p><table><tr><th>";
-  for (size_t i = 0; i < report.measured_roles; ++i) html += "<th>" + Escape(report.roles[i]);
+  for (size_t i = 0; i < report.measured_roles; ++i) html += "<th>" + EscapeMarkup(report.roles[i]);
   for (size_t unit = 0; unit < report.units.size(); ++unit) {
     html += "<tr><th>" + UnitName(report.units[unit]);
     for (size_t i = 0; i < report.measured_roles; ++i) {
@@ -167,12 +87,12 @@ std::string ProfileTable(const TuneReport& report) {
       "<th>cache of each head";
   for (const TunedProfile& profile : report.profiles) {
     html += profile.name.empty() ? "<tr class=\"left\"><td>left out"
-                                 : "<tr><td>" + Escape(profile.name);
+                                 : "<tr><td>" + EscapeMarkup(profile.name);
     html += "<td>" + FormatBytes(profile.state_bytes) + Format("<td>%.1f %%", 100 * profile.share);
     html += profile.accuracy < 0 ? "<td>" : Format("<td>%.1f %%", 100 * profile.accuracy);
     html += Format("<td>%.3g<td>", profile.loss);
     if (!report.choices.empty()) html += Format("%.3g", profile.assignment.loss);
-    html += "<td class=\"policy\">" + Escape(profile.policy);
+    html += "<td class=\"policy\">" + EscapeMarkup(profile.policy);
   }
   return html + "</table>";
 }
@@ -183,28 +103,18 @@ constexpr char kStyle[] =
     "table{border-collapse:collapse;font-size:13px}td,th{padding:3px 9px;border-bottom:1px solid "
     "#ddd;"
     "text-align:right}td.policy{text-align:left;font-family:monospace}tr.left{color:#999}";
-constexpr char kSvgStyle[] =
-    "svg{font:12px system-ui,sans-serif}.grid{stroke:#ddd}.kept{fill:#0b66c3}.left{fill:#bbb}"
-    ".name{fill:#0b66c3}polyline{fill:none;stroke:#0b66c3;stroke-width:1.5}text{fill:#444}";
 
 }  // namespace
 
-std::string TuneSvg(const TuneReport& report) {
-  const Axes axes(report);
-  return Format(
-             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\">",
-             kWidth, kHeight, kWidth) +
-         "<style>" + kSvgStyle + "</style><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>" +
-         Grid(axes) + Points(report, axes) + "</svg>\n";
-}
+std::string TuneSvg(const TuneReport& report) { return ChartSvg({ChartOf(report)}); }
 
 std::string TunePage(const TuneReport& report) {
   return "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>headroom "
          "tune</title><style>" +
-         std::string(kStyle) + "</style><h1>" + Escape(report.model) +
+         std::string(kStyle) + "</style><h1>" + EscapeMarkup(report.model) +
          "</h1><p>Quality against the bytes of the cache, at " +
          Format("%u", report.context_tokens) + " tokens of context. Judged by " +
-         Escape(report.judge) +
+         EscapeMarkup(report.judge) +
          ". Grey: measured and left out, because something smaller is as good.</p>" +
          TuneSvg(report) + ProfileTable(report) + ChoiceTable(report) + LabelTable(report) +
          "</html>\n";
