@@ -56,7 +56,7 @@ std::shared_ptr<session::Engine> Changed(const std::string& name,
 }
 
 TEST_CASE("a policy with room for all rows is the full cache to the bit", "[session][retention]") {
-  const Golden& golden = LoadGolden("llama-gqa");
+  const Golden& golden = LoadGolden(GENERATE("llama-gqa", "qwen3.5"));
   const std::string policy = GENERATE("window", "compensated", "accumulated", "observed");
   const std::string amount = GENERATE("rows=48", "share=1");
   auto full = MakeSession(golden, PolicyLimits("f32"));
@@ -66,8 +66,8 @@ TEST_CASE("a policy with room for all rows is the full cache to the bit", "[sess
 }
 
 TEST_CASE("a window of rows is the model with that window", "[session][retention][window]") {
-  const Golden& golden = LoadGolden("llama-gqa");
-  const auto windowed = Changed("llama-gqa", [](model::Model& model) {
+  const Golden& golden = LoadGolden(GENERATE("llama-gqa", "qwen3.5"));
+  const auto windowed = Changed(golden.name, [](model::Model& model) {
     for (auto& attention : model.attentions) attention.left = 7, attention.sinks = 2;
   });
   auto want = Session::Create(windowed, TestLimits(kContext, kChunk)).Take();
@@ -84,7 +84,7 @@ TEST_CASE("a window of rows is the model with that window", "[session][retention
 }
 
 TEST_CASE("rows leave when there is no room, and not before", "[session][retention]") {
-  const Golden& golden = LoadGolden("llama-gqa");
+  const Golden& golden = LoadGolden(GENERATE("llama-gqa", "qwen3.5"));
   const std::string policy =
       GENERATE("compensated sinks=1", "accumulated", "observed pool=1", "observed maxpool=3");
   INFO(policy);
@@ -107,7 +107,7 @@ TEST_CASE("smaller rows stay near the full cache", "[session][retention][codec]"
                           Case{"int8/32 rotate", 0.03f}, Case{"int4/32 rotate exact=4", 0.25f},
                           Case{"keys=int8 values=int4/32 exact=16", 0.2f},
                           Case{"keys=f32 values=int8/32 rotate", 0.03f});
-  const Golden& golden = LoadGolden(GENERATE("llama-gqa", "gemma3", "deepseek-v2"));
+  const Golden& golden = LoadGolden(GENERATE("llama-gqa", "gemma3", "deepseek-v2", "qwen3.5"));
   INFO(golden.name << " " << c.policy);
   auto full = MakeSession(golden, PolicyLimits("f32"));
   auto session = MakeSession(golden, PolicyLimits(c.policy));
@@ -120,8 +120,28 @@ TEST_CASE("smaller rows stay near the full cache", "[session][retention][codec]"
   CHECK(got != want);
 }
 
+TEST_CASE("a hybrid reads again what a rewind needs and rows have left", "[session][retention]") {
+  const Golden& golden = LoadGolden("qwen3.5");
+  const std::string policy =
+      GENERATE("window rows=8", "compensated rows=8", "accumulated rows=8", "observed rows=12");
+  INFO(policy);
+  const std::span<const int32_t> tokens(golden.tokens);
+  auto full = MakeSession(golden, PolicyLimits("f32"));
+  const std::vector<float> want = AllLogits(*full, golden, 1);
+  auto session = MakeSession(golden, PolicyLimits("f32 observe=3 " + policy));
+  REQUIRE(session->Append(tokens.first(21), nullptr).ok());
+  for (const uint32_t position : {6u, 3u, 0u}) {
+    REQUIRE(session->Rewind(position).ok());
+    REQUIRE(session->Append(tokens.subspan(position, 1), nullptr).ok());
+    const float* row = want.data() + position * golden.vocabulary;
+    CHECK(LargestDifference(session->logits().data(), row, golden.vocabulary) <=
+          golden.Allowance());
+    REQUIRE(session->Append(tokens.subspan(position + 1, 20 - position), nullptr).ok());
+  }
+}
+
 TEST_CASE("forks and files carry what a policy knows", "[session][retention]") {
-  const Golden& golden = LoadGolden("llama-gqa");
+  const Golden& golden = LoadGolden(GENERATE("llama-gqa", "qwen3.5"));
   const std::string policy =
       GENERATE("int8 window rows=8", "f16 compensated rows=8 sinks=2", "int8/32 accumulated rows=8",
                "int4/32 rotate exact=4 observed rows=12");
