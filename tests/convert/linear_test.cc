@@ -187,6 +187,64 @@ TEST_CASE("an interval stands for a list of layers", "[convert][linear]") {
              "lacks tensor \"model.layers.1.linear_attn.out_proj.weight\""));
 }
 
+bool Logged(const Converted& converted, const std::string& line) {
+  return std::find(converted.log.begin(), converted.log.end(), line) != converted.log.end();
+}
+
+TEST_CASE("of a model that reads images the text model stays", "[convert][linear]") {
+  const std::string why = "left out, as the text model does not read it: ";
+  for (const char* name : {"qwen3.5-vision", "qwen3.5-moe"}) {
+    INFO(name);
+    const auto c = ConvertCase(name);
+    CHECK(Logged(*c, why + "21 tensors model.visual.*"));
+    CHECK(Logged(*c, why + "1 tensor mtp.*"));
+    for (const TensorView& tensor : c->model->tensors) {
+      CHECK(tensor.name.find("visual") == std::string::npos);
+    }
+  }
+  // The text model's own object says that its head is not tied; the whole model's counts.
+  const auto tied = ConvertCase("qwen3.5-vision");
+  const auto embedding = Source("qwen3.5-vision", "model.language_model.embed_tokens.weight");
+  CHECK(tied->floats(
+            tied->op(OpKind::kProjection, tied->count(OpKind::kProjection) - 1).weight.tensor) ==
+        embedding);
+  const auto alone = ConvertCase("qwen3.5");
+  for (const std::string& line : alone->log) {
+    CHECK(line.find("left out, as") == std::string::npos);
+  }
+}
+
+TEST_CASE("of models with images, too, what may change the result is refused",
+          "[convert][linear]") {
+  const auto refusal = [](const char* from, const char* to) {
+    return Refusal("qwen3.5-vision", from, to);
+  };
+  CHECK(Says(refusal(R"("text_config")", R"("words_config")"), "lacks \"text_config\""));
+  CHECK(Says(refusal(R"("model_type": "qwen3_5",)", R"("residual_gain": 2,)"),
+             "config.json: \"residual_gain\" (2) may change the result"));
+  CHECK(Says(refusal(R"("use_cache": true)", R"("residual_gain": 2)"),
+             "config.json text_config: \"residual_gain\" (2) may change the result"));
+  CHECK(Says(refusal(R"("use_cache": true)", R"("output_gate_type": "sigmoid")"),
+             "\"output_gate_type\" is \"sigmoid\""));
+  CHECK(Says(refusal("\"transformers_version\": \"5.12.1\"", R"("use_mrope": true)"), "use_mrope"));
+  CHECK(Says(refusal(R"("tie_word_embeddings": true)", R"("tie_word_embeddings": false)"),
+             "lacks tensor \"lm_head.weight\""));
+  CHECK(
+      Says(Refusal("qwen3.5-moe", R"("output_router_logits": false)", R"("norm_topk_prob": false)"),
+           "norm_topk_prob"));
+}
+
+TEST_CASE("a gate that is said to be silu is one", "[convert][linear]") {
+  test::TempFolder folder;
+  std::filesystem::copy(GoldenFolder("qwen3.5-vision"), folder.path());
+  const std::string path = folder / "config.json";
+  std::filesystem::permissions(path, std::filesystem::perms::owner_write,
+                               std::filesystem::perm_options::add);
+  test::WriteText(path, test::Replaced(test::ReadText(path), R"("use_cache": true)",
+                                       R"("output_gate_type": "swish")"));
+  CHECK(test::ConvertFolder(folder.path(), WeightFormat::kF32)->model->linears.size() == 2);
+}
+
 TEST_CASE("state space models that compute something else are refused", "[convert][linear]") {
   CHECK(Says(Refusal("mamba2", "Infinity", "0.5"), "\"time_step_limit\" is \"other than 0 to"));
   CHECK(Says(Refusal("mamba2", "0.0,\n    Infinity", "0.1,\n    Infinity"), "time_step_limit"));

@@ -49,6 +49,15 @@ DELTA = dict(SSM, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
              linear_value_head_dim=12, linear_conv_kernel_dim=4,
              rope_parameters=rope(partial_rotary_factor=0.5))
 
+MROPE = rope(partial_rotary_factor=0.5, mrope_section=[2, 1, 1], mrope_interleaved=True)
+# A tower of images that nothing here looks at.
+VISION = dict(
+    vision_config=dict(depth=1, hidden_size=8, intermediate_size=8, num_heads=2, in_channels=1,
+                       patch_size=2, spatial_merge_size=1, temporal_patch_size=1,
+                       out_hidden_size=32, num_position_embeddings=4),
+    image_token_id=60, video_token_id=61, vision_start_token_id=62, vision_end_token_id=63,
+    pad_token_id=None, attn_implementation="eager", dtype="float32")
+
 LONGROPE = dict(rope_type="longrope", short_factor=[1.0, 1.1, 1.3, 1.6, 2.0, 2.5],
                 long_factor=[1.2, 1.5, 2.0, 3.0, 5.0, 9.0])
 
@@ -181,6 +190,15 @@ CASES = {
     "mamba2": ("Mamba2", dict(SSM, hidden_size=24, num_heads=4, head_dim=12, expand=2,
                               state_size=10, n_groups=2, conv_kernel=4, use_bias=True)),
     "qwen3.5": ("Qwen3_5", dict(DELTA, intermediate_size=24)),
+    # The text model within one that reads images; the latter half is dropped.
+    "qwen3.5-vision": ("Qwen3_5", dict(VISION, text_config=dict(
+        DELTA, intermediate_size=24, mlp_only_layers=[], attn_output_gate=True,
+        rope_parameters=MROPE), tie_word_embeddings=True)),
+    "qwen3.5-moe": ("Qwen3_5Moe", dict(VISION, text_config=dict(
+        DELTA, num_hidden_layers=2, layer_types=["linear_attention", "full_attention"],
+        moe_intermediate_size=12, shared_expert_intermediate_size=16, num_experts=4,
+        num_experts_per_tok=2, rope_parameters=MROPE, experts_implementation="eager"),
+        tie_word_embeddings=False)),
     "qwen3-next": ("Qwen3Next", dict(DELTA, intermediate_size=16, moe_intermediate_size=12,
                                      shared_expert_intermediate_size=16, num_experts=4,
                                      num_experts_per_tok=2, mlp_only_layers=[0],
@@ -222,9 +240,11 @@ OLD_NAMES = {"llama-gqa", "llama-yarn", "llama-mqa", "qwen2", "gemma2", "gemma3"
 
 def build(name):
     family, fields = CASES[name]
-    text = family in ("Gemma3", "Qwen3_5")
+    whole = "vision_config" in fields
+    text = family in ("Gemma3", "Qwen3_5") and not whole
     config = getattr(hf, family + ("TextConfig" if text else "Config"))(**fields)
-    model = getattr(hf, family + HEADS.get(family, "ForCausalLM"))(config).eval().float()
+    head = "ForConditionalGeneration" if whole else HEADS.get(family, "ForCausalLM")
+    model = getattr(hf, family + head)(config).eval().float()
     g = torch.Generator().manual_seed(sum(map(ord, name)) + SEEDS.get(name, 0))
     as_published(name, model)
 
@@ -352,6 +372,14 @@ def save_mxfp4(model, folder):
         f.write("\n")
 
 
+def add_further_head(folder):
+    """Something of the head for tokens further on, which published checkpoints have."""
+    from safetensors.torch import load_file, save_file
+    path = os.path.join(folder, "model.safetensors")
+    save_file({**load_file(path), "mtp.norm.weight": torch.zeros(4)}, path,
+              metadata={"format": "pt"})
+
+
 def logits_of(model, tokens):
     with torch.no_grad():
         return model(tokens[None], use_cache=False).logits[0]
@@ -431,6 +459,8 @@ def check(name, model, tokens, ref):
     with torch.no_grad():
         least, which, scale = 1e9, "", ref.std().item()
         for key, p in model.named_parameters():
+            if key.startswith("model.visual."):
+                continue
             keep = p.clone()
             centred = "gemma" in name or (name.startswith(("qwen3.5", "qwen3-next"))
                                           and "linear_attn" not in key)
@@ -498,7 +528,8 @@ def make(name, out):
     entropy, least, which = check(name, model, tokens, ref)
     mixtures = check_experts(name, model, tokens)
     check_limit(name, model, tokens)
-    assert ("num_experts_per_tok" in CASES[name][1]) == (mixtures > 0), name
+    fields = CASES[name][1].get("text_config", CASES[name][1])
+    assert ("num_experts_per_tok" in fields) == (mixtures > 0), name
     folder = os.path.join(out, name)
     model.save_pretrained(folder)
     extra = os.path.join(folder, "generation_config.json")
@@ -526,7 +557,10 @@ def make(name, out):
         with open(config_file, "w") as f:
             json.dump(config, f, indent=2, sort_keys=True)
             f.write("\n")
-    again = model if name in PATCHED else hf.AutoModelForCausalLM.from_pretrained(
+    if hasattr(model.model, "visual"):
+        add_further_head(folder)
+    loader = type(model) if hasattr(model.model, "visual") else hf.AutoModelForCausalLM
+    again = model if name in PATCHED else loader.from_pretrained(
         folder, attn_implementation="eager", dtype=torch.float32)
     if again is not model:
         as_published(name, again)

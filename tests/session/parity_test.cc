@@ -13,7 +13,7 @@ namespace {
 
 using plan::CodecChoice;
 
-constexpr size_t kGoldens = 50;
+constexpr size_t kGoldens = 52;
 
 std::vector<float> AllLogits(const Golden& golden, session::Session& session) {
   std::vector<float> logits(golden.logits.size());

@@ -43,6 +43,7 @@ class Config {
   bool Names(const std::string& key, std::string_view beginning) const;
   bool IsText(const std::string& key) const { return Has(key) && json_[key].is_string(); }
   void Ignore(const std::string& key) { used_.insert(key); }
+  void Set(const std::string& key, Json value) { json_[key] = std::move(value); }
   // kUnsupported, naming the first key with a value that was neither asked for nor ignored.
   Status RefuseUnused() const;
   const std::string& what() const { return what_; }

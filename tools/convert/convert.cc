@@ -330,6 +330,7 @@ Result<Summary> Convert(const Options& options) {
   if (!random) {
     DropOptionalPrefix(shape.recipe->optional_prefix, checkpoint, plan);
     HR_RETURN_IF_ERROR(CheckSources(plan, shape, checkpoint));
+    for (const std::string& note : IgnoredNotes(*shape.recipe, checkpoint)) options.Say(note);
     StateSources(checkpoint, plan);
     HR_RETURN_IF_ERROR(source.gguf ? ReadGgufText(options, *source.gguf, plan.description)
                                    : ReadFolderText(options, plan.description));

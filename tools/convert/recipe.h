@@ -153,8 +153,9 @@ struct Recipe {
   std::optional<MixtureRecipe> mixture = {};
   std::optional<LatentRecipe> latent = {};
   std::optional<LinearRecipe> linear = {};
-  bool attention = true;                  // some layers have it
-  std::string_view ignored_prefix = "";   // of tensors that belong to something else
+  bool attention = true;           // some layers have it
+  std::string_view text_key = "";  // of the object with the text model's keys; empty: outermost
+  std::span<const std::string_view> ignored_prefixes = {};  // of tensors of something else
   std::string_view optional_prefix = "";  // of tensor names: some files leave it out
   bool layers_transposed = false;         // the layers' matrices are stored [K, N]
   model::NormKind norm = model::NormKind::kRms;

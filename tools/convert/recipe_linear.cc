@@ -119,7 +119,8 @@ constexpr LinearKeys kDeltaKeys = {.heads = "linear_num_value_heads",
                                    .key_heads = "linear_num_key_heads",
                                    .key_width = "linear_key_head_dim",
                                    .value_width = "linear_value_head_dim",
-                                   .taps = "linear_conv_kernel_dim"};
+                                   .taps = "linear_conv_kernel_dim",
+                                   .gate_activation = "output_gate_type"};
 constexpr LinearPart kQueriesKeysValues[] = {kQueries, kKeys, kValues}, kGateAlone[] = {kGate};
 
 constexpr LinearRecipe DeltaNet(std::span<const PartsMatrix> inputs) {
@@ -154,14 +155,26 @@ constexpr MixtureRecipe kQwenNextMixture = {.names = kQwenExperts,
                                             .shared = kQwenShared,
                                             .some_layers = true};
 
-// Losses, the head that predicts tokens further on, in which precision states are kept.
-constexpr std::string_view kQwenNeutralKeys[] = {"router_aux_loss_coef", "output_router_logits",
-                                                 "mtp_num_hidden_layers",
-                                                 "mtp_use_dedicated_embeddings", "mamba_ssm_dtype"};
+// Every layer has experts, and those of a token weigh 1 together.
+constexpr MixtureRecipe kQwen35Mixture = {
+    .names = kQwenExperts, .renormalise = kYes, .shared = kQwenShared};
+
+// Losses, the head that predicts tokens further on, in which precision states are kept, and what
+// stands for images. A list of layers without experts counts where the recipe's mixture reads it.
+constexpr std::string_view kQwenNeutralKeys[] = {
+    "router_aux_loss_coef",  "output_router_logits",
+    "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings",
+    "mamba_ssm_dtype",       "mlp_only_layers",
+    "vision_config",         "image_token_id",
+    "video_token_id",        "vision_start_token_id",
+    "vision_end_token_id",   "language_model_only"};
 constexpr std::string_view kQwenFalseOnlyKeys[] = {"use_sliding_window"};
 constexpr std::string_view kQwenTrueOnlyKeys[] = {"attn_output_gate"};
+constexpr std::string_view kQwen35TrueOnlyKeys[] = {"attn_output_gate", "norm_topk_prob"};
 // Places in images; those of text are alike on every axis.
 constexpr std::string_view kQwenNeutralRopeKeys[] = {"mrope_section", "mrope_interleaved"};
+// The head that predicts tokens further on, and what reads images.
+constexpr std::string_view kQwenIgnored[] = {"mtp.", "model.visual."};
 
 constexpr Recipe Qwen(std::string_view architecture, std::span<const PartsMatrix> inputs,
                       std::optional<MixtureRecipe> mixture) {
@@ -169,7 +182,7 @@ constexpr Recipe Qwen(std::string_view architecture, std::span<const PartsMatrix
           .names = {.query_norm = "self_attn.q_norm", .key_norm = "self_attn.k_norm"},
           .mixture = mixture,
           .linear = DeltaNet(inputs),
-          .ignored_prefix = "mtp.",
+          .ignored_prefixes = kQwenIgnored,
           .norm_plus_one = true,
           .query_gate = true,
           .query_key_value_bias = {"attention_bias", false},
@@ -181,6 +194,22 @@ constexpr Recipe Qwen(std::string_view architecture, std::span<const PartsMatrix
           .false_only_keys = kQwenFalseOnlyKeys,
           .true_only_keys = kQwenTrueOnlyKeys,
           .neutral_rope_keys = kQwenNeutralRopeKeys};
+}
+
+constexpr Recipe Qwen35(std::string_view architecture, std::optional<MixtureRecipe> mixture) {
+  Recipe recipe = Qwen(architecture, kQwen35Matrices, mixture);
+  recipe.true_only_keys = kQwen35TrueOnlyKeys;
+  if (mixture) recipe.sizes.inner = mixture->inner_key;  // no layer has another MLP
+  return recipe;
+}
+
+// The text model within one that also reads images.
+constexpr Recipe Within(Recipe recipe) {
+  recipe.text_key = "text_config";
+  recipe.names.embedding = "model.language_model.embed_tokens";
+  recipe.names.final_norm = "model.language_model.norm";
+  recipe.names.layer = "model.language_model.layers.{}.";
+  return recipe;
 }
 
 // ---- Lightning attention
@@ -246,7 +275,10 @@ constexpr Recipe kLinearRecipes[] = {
      .linear_branch = {"linear_attn_alpha_factor", "linear_attn_beta_factor"},
      .mlp_branch = {"mlp_alpha_factor", "mlp_beta_factor"},
      .neutral_keys = kMiniMaxNeutralKeys},
-    Qwen("Qwen3_5ForCausalLM", kQwen35Matrices, std::nullopt),
+    Qwen35("Qwen3_5ForCausalLM", std::nullopt),
+    Within(Qwen35("Qwen3_5ForConditionalGeneration", std::nullopt)),
+    Qwen35("Qwen3_5MoeForCausalLM", kQwen35Mixture),
+    Within(Qwen35("Qwen3_5MoeForConditionalGeneration", kQwen35Mixture)),
     Qwen("Qwen3NextForCausalLM", kQwenNextMatrices, kQwenNextMixture),
 };
 

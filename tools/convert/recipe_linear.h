@@ -57,6 +57,7 @@ struct LinearKeys {
   std::string_view convolution_bias = "";
   std::string_view norm = "";        // flag: there is a norm; empty: as LinearRecipe::norm has it
   std::string_view norm_first = "";  // flag: the norm comes before the gate
+  std::string_view gate_activation = "";  // may say what sigmoid_gate false does: silu
   // Multipliers: of the input, of gate, values, keys, queries and decay as a list, of the output.
   std::string_view input_scale = "", part_scales = "", output_scale = "";
 };

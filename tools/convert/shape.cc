@@ -472,6 +472,7 @@ Status ReadSharing(Config& config, ModelShape& shape) {
   return {};
 }
 
+// Refuses what may change the result and was not asked for.
 Status RefuseOthers(Config& config, const Recipe& recipe) {
   for (const auto keys : {NeutralKeys(), recipe.neutral_keys}) {
     for (const std::string_view key : keys) config.Ignore(Key(key));
@@ -487,6 +488,43 @@ Status RefuseOthers(Config& config, const Recipe& recipe) {
     if (!value.value_or(true)) return Unsupported(config, Key(key).c_str(), "false");
   }
   return config.RefuseUnused();
+}
+
+// The text model's keys where they are an object within the others. Of those outside only one
+// counts: whether the head is tied is said of the whole model, and the object may say otherwise.
+Result<Config> ReadTextConfig(Config& config, const Recipe& recipe) {
+  HR_ASSIGN_OR_RETURN(auto text, config.Object(Key(recipe.text_key)));
+  if (!text) {
+    return Status::Make(StatusCode::kCorrupt, "%s lacks \"%s\"", config.what().c_str(),
+                        Key(recipe.text_key).c_str());
+  }
+  HR_ASSIGN_OR_RETURN(const bool tied,
+                      ReadFlag(config, {"tie_word_embeddings", recipe.tied_by_default}));
+  HR_RETURN_IF_ERROR(RefuseOthers(config, recipe));
+  text->Set("tie_word_embeddings", tied);
+  return std::move(*text);
+}
+
+Result<ModelShape> ReadTextShape(Config& config, uint32_t context, const Recipe& recipe) {
+  ModelShape shape;
+  shape.recipe = &recipe;
+  HR_RETURN_IF_ERROR(ReadSizes(config, shape));
+  HR_RETURN_IF_ERROR(SetContext(context, shape));
+  HR_RETURN_IF_ERROR(ReadScalars(config, shape));
+  HR_RETURN_IF_ERROR(ReadMixture(config, shape));
+  shape.rope_layout = shape.recipe->rope_layout;
+  HR_RETURN_IF_ERROR(ReadLatent(config, shape));
+  HR_RETURN_IF_ERROR(ReadLinear(config, shape));
+  HR_ASSIGN_OR_RETURN(const std::vector<bool> unrotated, ReadUnrotatedLayers(config, shape));
+  std::vector<bool> windowed;
+  HR_RETURN_IF_ERROR(ReadWindows(config, unrotated, shape, &windowed));
+  HR_RETURN_IF_ERROR(AssignRopes(config, windowed, unrotated, shape));
+  HR_RETURN_IF_ERROR(ReadReplacedLayers(config, shape));
+  ScaleLatent(shape);
+  HR_RETURN_IF_ERROR(ReadSharing(config, shape));
+  HR_ASSIGN_OR_RETURN(shape.end_tokens, config.Tokens("eos_token_id"));
+  HR_RETURN_IF_ERROR(RefuseOthers(config, *shape.recipe));
+  return shape;
 }
 
 }  // namespace
@@ -508,26 +546,11 @@ Status ReadYarn(Config& rope, RopeParameters& p) {
 }
 
 Result<ModelShape> ReadShape(Config& config, uint32_t context, const Recipe* recipe) {
-  ModelShape shape;
-  HR_ASSIGN_OR_RETURN(shape.recipe, ReadArchitecture(config));
-  if (recipe) shape.recipe = recipe;
-  HR_RETURN_IF_ERROR(ReadSizes(config, shape));
-  HR_RETURN_IF_ERROR(SetContext(context, shape));
-  HR_RETURN_IF_ERROR(ReadScalars(config, shape));
-  HR_RETURN_IF_ERROR(ReadMixture(config, shape));
-  shape.rope_layout = shape.recipe->rope_layout;
-  HR_RETURN_IF_ERROR(ReadLatent(config, shape));
-  HR_RETURN_IF_ERROR(ReadLinear(config, shape));
-  HR_ASSIGN_OR_RETURN(const std::vector<bool> unrotated, ReadUnrotatedLayers(config, shape));
-  std::vector<bool> windowed;
-  HR_RETURN_IF_ERROR(ReadWindows(config, unrotated, shape, &windowed));
-  HR_RETURN_IF_ERROR(AssignRopes(config, windowed, unrotated, shape));
-  HR_RETURN_IF_ERROR(ReadReplacedLayers(config, shape));
-  ScaleLatent(shape);
-  HR_RETURN_IF_ERROR(ReadSharing(config, shape));
-  HR_ASSIGN_OR_RETURN(shape.end_tokens, config.Tokens("eos_token_id"));
-  HR_RETURN_IF_ERROR(RefuseOthers(config, *shape.recipe));
-  return shape;
+  HR_ASSIGN_OR_RETURN(const Recipe* named, ReadArchitecture(config));
+  if (!recipe) recipe = named;
+  if (recipe->text_key.empty()) return ReadTextShape(config, context, *recipe);
+  HR_ASSIGN_OR_RETURN(Config text, ReadTextConfig(config, *recipe));
+  return ReadTextShape(text, context, *recipe);
 }
 
 }  // namespace headroom::convert

@@ -87,6 +87,12 @@ Status ReadFlags(Config& config, const LinearRecipe& recipe, LinearShape& linear
   }
   const bool convolves = !keys.convolution_bias.empty();
   HR_RETURN_IF_ERROR(flag(keys.convolution_bias, convolves, &linear.convolution_bias));
+  if (!keys.gate_activation.empty()) {
+    HR_ASSIGN_OR_RETURN(const auto name, config.String(Key(keys.gate_activation)));
+    if (name && *name != "silu" && *name != "swish") {
+      return Unsupported(config, Key(keys.gate_activation).c_str(), *name);
+    }
+  }
   linear.norm = recipe.norm;
   if (!keys.norm.empty()) {
     HR_ASSIGN_OR_RETURN(const bool norm, ReadFlag(config, {keys.norm, false}));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 #include <vector>
 
@@ -345,6 +346,14 @@ Status CheckMxfp4(const RowPart& part, const Checkpoint& checkpoint,
   return CheckSource(checkpoint, EntryName(part), expected, "U8");
 }
 
+// Under which the recipe leaves the tensor to others; empty: it does not.
+std::string_view IgnoredPrefix(std::string_view name, const Recipe& recipe) {
+  for (const std::string_view prefix : recipe.ignored_prefixes) {
+    if (name.starts_with(prefix)) return prefix;
+  }
+  return {};
+}
+
 }  // namespace
 
 Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkpoint& checkpoint) {
@@ -369,12 +378,24 @@ Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkp
   for (const auto& [name, entry] : checkpoint.tensors()) {
     if (used.count(name) || IsNeutral(name) || (shape.tied && name == tied_head)) continue;
     if (IsOfFurtherLayer(name, shape)) continue;
-    const std::string_view ignored = shape.recipe->ignored_prefix;
-    if (!ignored.empty() && name.starts_with(ignored)) continue;
+    if (!IgnoredPrefix(name, *shape.recipe).empty()) continue;
     return Status::Make(StatusCode::kUnsupported, "the recipe of %s does not use tensor \"%.80s\"",
                         std::string(shape.recipe->architecture).c_str(), name.c_str());
   }
   return {};
+}
+
+std::vector<std::string> IgnoredNotes(const Recipe& recipe, const Checkpoint& checkpoint) {
+  std::map<std::string_view, size_t> counts;
+  for (const auto& [name, entry] : checkpoint.tensors()) {
+    if (const auto prefix = IgnoredPrefix(name, recipe); !prefix.empty()) ++counts[prefix];
+  }
+  std::vector<std::string> notes;
+  for (const auto& [prefix, count] : counts) {
+    notes.push_back("left out, as the text model does not read it: " + std::to_string(count) +
+                    (count == 1 ? " tensor " : " tensors ") + std::string(prefix) + "*");
+  }
+  return notes;
 }
 
 void StateSources(const Checkpoint& checkpoint, GraphPlan& plan) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "convert/convert.h"
@@ -16,6 +17,9 @@ namespace headroom::convert {
 // Every tensor the plan needs is there with the shape the configuration implies, and the checkpoint
 // holds no other tensor that might mean something. kCorrupt and kUnsupported name the tensor.
 Status CheckSources(const GraphPlan& plan, const ModelShape& shape, const Checkpoint& checkpoint);
+
+// A line for each kind of tensors that the recipe leaves out knowingly and the checkpoint has.
+std::vector<std::string> IgnoredNotes(const Recipe& recipe, const Checkpoint& checkpoint);
 
 // Writes into the plan of which element types each tensor is made.
 void StateSources(const Checkpoint& checkpoint, GraphPlan& plan);
