@@ -31,7 +31,8 @@ TEST_CASE("a GGUF file gives the logits of llama.cpp", "[session][golden][gguf]"
       GgufCase{"starcoder2", true}, GgufCase{"gpt2", true}, GgufCase{"mixtral"},
       GgufCase{"qwen2-moe"}, GgufCase{"qwen2-moe-q4_0"}, GgufCase{"qwen2-moe-q8_0"},
       GgufCase{"qwen3-moe"}, GgufCase{"olmoe"}, GgufCase{"granite-moe"}, GgufCase{"gpt-oss"},
-      GgufCase{"gpt-oss-mxfp4"}, GgufCase{"rwkv-6"}, GgufCase{"rwkv-7"});
+      GgufCase{"gpt-oss-mxfp4"}, GgufCase{"rwkv-6"}, GgufCase{"rwkv-7"}, GgufCase{"mamba"},
+      GgufCase{"mamba2"});
   const Golden& golden = LoadGolden("gguf/" + std::string(c.name));
   const float allowance = Allowance(c, golden);
   INFO(c.name << ", allowance " << allowance);

@@ -69,6 +69,16 @@ Result<std::optional<std::string>> GgufKeys::ReadText(std::string_view key) {
   return std::optional<std::string>(value->Texts()[0]);
 }
 
+Result<uint64_t> GgufKeys::ReadVocabulary() {
+  const auto embedding = gguf_.tensors.find("token_embd.weight");
+  if (embedding == gguf_.tensors.end()) return Corrupt("lacks tensor \"token_embd.weight\"");
+  const uint64_t rows = embedding->second.shape[0];
+  HR_ASSIGN_OR_RETURN(const Number stated, Read("vocab_size"));
+  if (!stated || *stated == static_cast<double>(rows)) return rows;
+  return Corrupt(Quoted("vocab_size") + " is not the " + std::to_string(rows) +
+                 " rows of token_embd.weight");
+}
+
 Status GgufKeys::RefuseUnused() const {
   for (const auto& [key, value] : gguf_.metadata) {
     if (!key.starts_with(prefix_) || std::find(used_.begin(), used_.end(), key) != used_.end())

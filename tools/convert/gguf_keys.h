@@ -32,6 +32,9 @@ class GgufKeys {
   Result<std::optional<bool>> ReadFlag(std::string_view key);
   Result<std::optional<std::string>> ReadText(std::string_view key);
 
+  // The rows of the embedding; kCorrupt where vocab_size says otherwise.
+  Result<uint64_t> ReadVocabulary();
+
   void Ignore(std::string_view key) { used_.push_back(prefix_ + std::string(key)); }
   // kUnsupported: the first key of the architecture that nobody asked for.
   Status RefuseUnused() const;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "convert/gguf_keys.h"
+#include "convert/gguf_mamba.h"
 #include "convert/gguf_names.h"
 #include "convert/gguf_rope.h"
 
@@ -138,16 +139,8 @@ class Describer {
       HR_ASSIGN_OR_RETURN(const double number, keys_.Need(from));
       Set(to, ToJson(number));
     }
-    const auto embedding = gguf_.tensors.find("token_embd.weight");
-    if (embedding == gguf_.tensors.end())
-      return keys_.Corrupt("lacks tensor \"token_embd.weight\"");
-    const uint64_t vocabulary = embedding->second.shape[0];
+    HR_ASSIGN_OR_RETURN(const uint64_t vocabulary, keys_.ReadVocabulary());
     Set("vocab_size", vocabulary);
-    HR_ASSIGN_OR_RETURN(const Number stated, keys_.Read("vocab_size"));
-    if (stated && *stated != static_cast<double>(vocabulary)) {
-      return keys_.Corrupt(keys_.Quoted("vocab_size") + " is not the " +
-                           std::to_string(vocabulary) + " rows of token_embd.weight");
-    }
     HR_RETURN_IF_ERROR(Carry("attention.head_count_kv", "num_key_value_heads", -1));
     const bool layer_norm = recipe.norm == model::NormKind::kLayer;
     HR_ASSIGN_OR_RETURN(const double epsilon,
@@ -307,6 +300,11 @@ class Describer {
 Result<GgufModel> DescribeGguf(GgufFile& gguf, const std::string& what) {
   HR_ASSIGN_OR_RETURN(const GgufArchitecture* architecture, FindArchitecture(gguf, what));
   HR_RETURN_IF_ERROR(CheckGeneral(gguf, what));
+  const Recipe* recipe = FindRecipe(architecture->recipe);
+  if (recipe && recipe->linear) {
+    GgufKeys keys(gguf, what, architecture->name);
+    return DescribeGgufMamba(*recipe, gguf, keys);
+  }
   return Describer(*architecture, gguf, what).Describe();
 }
 

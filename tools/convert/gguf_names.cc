@@ -46,6 +46,8 @@ constexpr GgufArchitecture kArchitectures[] = {
      .window_period = 2,
      .mlp_norm = "post_attention_norm",
      .gating = GgufGating::kChosenSoftmax},
+    {.name = "mamba", .recipe = "MambaForCausalLM"},
+    {.name = "mamba2", .recipe = "Mamba2ForCausalLM"},
 };
 
 constexpr ExpertNames kExperts[] = {{.router = "ffn_gate_inp",

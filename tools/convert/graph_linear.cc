@@ -195,11 +195,12 @@ class LinearPlanner {
     return ops_.Activate(Name("step.activation"), model::Activation::kSoftplus, low);
   }
 
-  int32_t NegativeExp(std::vector<uint32_t> extents, bool transposed) {
+  // -exp(a_log).
+  int32_t Rates(std::vector<uint32_t> extents, bool transposed) {
     TensorPlan plan;
     plan.role = TensorRole::kBias;
     plan.parts = {{Source(from_.a_log), extents[0], 0, extents[0], transposed}};
-    plan.map = [](float x) { return -std::exp(x); };
+    if (!from_.a_is_rate) plan.map = [](float x) { return -std::exp(x); };
     return tensors_.AddTensor({Name("decay.rate"), DType::kF32, 0, std::move(extents)},
                               std::move(plan));
   }
@@ -235,13 +236,13 @@ class LinearPlanner {
         spec.decay = model::DecayKind::kHeadDynamic;
         model::Op op;
         op.kind = OpKind::kMultiplyAdd;
-        op.factor = NegativeExp({shape_.heads}, false);
+        op.factor = Rates({shape_.heads}, false);
         log_decay = ops_.Add(Name("decay.log"), op, shape_.heads, {step});
         break;
       }
       case LinearDecay::kElement:
         spec.decay = model::DecayKind::kDeltaTimesA;
-        spec.log_decay = NegativeExp({shape_.key_width, AllValues()}, true);
+        spec.log_decay = Rates({shape_.key_width, AllValues()}, true);
         break;
     }
     if (from_.strength == LinearStrength::kStep) strength = step;

@@ -76,6 +76,7 @@ struct LinearRecipe {
   LinearDecay decay = LinearDecay::kStep;
   LinearStrength strength = LinearStrength::kStep;
   std::string_view a_log = "", step_bias = "";
+  bool a_is_rate = false;         // the tensor of this name holds -exp(a_log) itself
   std::string_view step_up = "";  // kElement: makes the step, with a bias
   std::string_view skip = "";     // the values times these are added to the output
   LinearNorm norm = LinearNorm::kAll;
