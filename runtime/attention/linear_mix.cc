@@ -106,12 +106,13 @@ void LinearMix(const LinearMixSpec& spec, const LinearMixCall& call, std::byte* 
 }  // namespace
 
 uint64_t LinearMixScratchBytes(const LinearMixSpec& spec) {
-  // Here one row of values. For the fast kernels a group of values of every key, and where tokens
-  // are taken in blocks, what two blocks are made of and what one has read.
+  // Here one row of values. For the fast kernels a group of values of every key, with kElement the
+  // rates, too, and where tokens are taken in blocks, what two blocks are made of and what one has
+  // read.
   const uint64_t most = spec.sum_keys ? spec.value_width : kMostCallValues;
   const uint64_t values = RoundUp(std::min<uint64_t>(spec.value_width, most), kLinearMostGroup);
   const uint64_t edge = uint64_t{spec.key_width} * kLinearMostGroup;
-  if (spec.decay == Decay::kElement) return std::max(values, edge) * sizeof(float);
+  if (spec.decay == Decay::kElement) return std::max(values, 2 * edge) * sizeof(float);
   const uint64_t block = (1 + kLinearMostReads + kLinearMostWrites) * kLinearRow +
                          kLinearMostReads * kLinearMostWrites + 4 * kLinearMostWrites;
   return (2 * block + edge + kLinearMostReads * values) * sizeof(float);

@@ -15,6 +15,7 @@
 #include <ctime>
 #include <functional>
 #include <random>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -318,12 +319,30 @@ constexpr LinearShape kLinearShapes[] = {
     {"lightning", attention::Decay::kHead, attention::StateUpdate::kAdditive, 16, 128, 128, 4},
     {"mamba1", attention::Decay::kElement, attention::StateUpdate::kAdditive, 1, 16, 5120, 5}};
 
+// Floats that begin on a cache line, as the runtime's do.
+class Rows {
+ public:
+  void Resize(size_t count) { memory_.resize(count + kLine), data_ = Aligned(); }
+  float& operator[](size_t i) { return data_[i]; }
+  std::span<float> all() { return {data_, memory_.size() - kLine}; }
+
+ private:
+  static constexpr size_t kLine = 16;
+  float* Aligned() {
+    const auto at = reinterpret_cast<uintptr_t>(memory_.data()) / sizeof(float);
+    return memory_.data() + (kLine - at % kLine) % kLine;
+  }
+  std::vector<float> memory_;
+  float* data_ = nullptr;
+};
+
 // A layer of linear attention: inputs of all heads side by side in a token's row, as the runtime
 // has them, and as many states as layers take turns.
 class LinearLayer {
  public:
   LinearLayer(const LinearShape& shape, uint32_t tokens, uint32_t copies)
-      : shape_(shape), tokens_(tokens), state_(copies * shape.StateFloats()) {
+      : shape_(shape), tokens_(tokens) {
+    state_.Resize(copies * shape.StateFloats());
     spec_.key_width = shape.key_width;
     spec_.value_width = shape.value_width;
     spec_.decay = shape.decay;
@@ -332,13 +351,12 @@ class LinearLayer {
     const bool element = shape.decay == attention::Decay::kElement;
     const bool by_channel = shape.decay == attention::Decay::kChannel;
     const float unit = 1.0f / std::sqrt(static_cast<float>(shape.key_width));
-    for (std::vector<float>* rows : {&query_, &key_, &removal_, &write_})
-      Fill(rows, keys, -unit, unit);
+    for (Rows* rows : {&query_, &key_, &removal_, &write_}) Fill(rows, keys, -unit, unit);
     Fill(&value_, values, -1.0f, 1.0f);
     Fill(&log_decay_, by_channel ? keys : shape.heads, -0.2f, -0.01f);
     Fill(&strength_, element ? values : shape.heads, 0.05f, 0.5f);
     Fill(&rate_, keys * shape.value_width / tokens + 1, -8.0f, -1.0f);
-    out_.resize(uint64_t{tokens} * values);
+    out_.Resize(uint64_t{tokens} * values);
     block_ = std::min(shape.value_width, attention::kMostCallValues);
     for (int i = 0; i < 2; ++i) {
       scratch_[i] = GuardedMemory(attention::LinearMixScratchBytes(spec_), 64);
@@ -376,18 +394,17 @@ class LinearLayer {
   }
 
  private:
-  void Fill(std::vector<float>* rows, uint32_t width, float low, float high) {
+  void Fill(Rows* rows, uint32_t width, float low, float high) {
     std::uniform_real_distribution<float> uniform(low, high);
-    rows->resize(uint64_t{tokens_} * width);
-    for (float& x : *rows) x = uniform(random_);
+    rows->Resize(uint64_t{tokens_} * width);
+    for (float& x : rows->all()) x = uniform(random_);
   }
 
   const LinearShape& shape_;
   uint32_t tokens_, block_ = 0;
   std::mt19937 random_{3};
   attention::LinearMixSpec spec_;
-  std::vector<float> state_, query_, key_, removal_, write_, value_, log_decay_, strength_, rate_,
-      out_;
+  Rows state_, query_, key_, removal_, write_, value_, log_decay_, strength_, rate_, out_;
   GuardedMemory scratch_[2];
 };
 

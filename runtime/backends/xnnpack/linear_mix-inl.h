@@ -15,7 +15,9 @@ HWY_BEFORE_NAMESPACE();
 namespace headroom::xnnpack {
 namespace HWY_NAMESPACE {  // NOLINT: required by Highway
 
-inline constexpr size_t kLineFloats = 16;  // of a cache line
+inline constexpr uint32_t kElementsAhead = 4, kTokensToGather = 4;
+inline constexpr int kLineBits = 6;  // of a cache line's bytes
+inline constexpr size_t kLineFloats = (size_t{1} << kLineBits) / sizeof(float);
 // Values of a token that are fetched ahead, at most, and the lines of a block's tokens.
 inline constexpr uint32_t kMostLineValues = attention::kMostCallValues;
 inline constexpr size_t kMostLines = 4 * (5 * (attention::kMostKeyWidth / kLineFloats + 1) +
@@ -38,28 +40,31 @@ class LinearRun {
 
   template <StateUpdate kUpdate>
   HWY_INLINE void Run() {
-    CopyEdge<true>();
-    if (spec_.decay == Decay::kElement) {
-      RunElements<kUpdate>();
-    } else {
-      RunBlocks<kUpdate>();
-    }
-    CopyEdge<false>();
+    if (spec_.decay == Decay::kElement) return RunElements<kUpdate>();
+    // Values behind the last whole group have their state in rows of one.
+    const size_t behind = call_.values - whole_;
+    float* const state = call_.state + whole_;
+    if (behind > 0) Gather(state, call_.state_stride, behind, edge_);
+    RunBlocks<kUpdate>();
+    if (behind > 0) Scatter(edge_, state, call_.state_stride, behind);
   }
 
  private:
-  // Values behind the last whole group: their state is widened to one, with zeros.
-  template <bool kIn>
-  HWY_INLINE void CopyEdge() {
-    const size_t count = call_.values - whole_;
-    float *state = call_.state + whole_, *edge = edge_;
-    for (uint32_t k = 0; k < spec_.key_width && count > 0; ++k, state += call_.state_stride) {
+  // `count` values of each key's row, to rows of whole groups, with zeros behind them, and back.
+  HWY_INLINE void Gather(const float* rows, size_t stride, size_t count, float* to) const {
+    for (uint32_t k = 0; k < spec_.key_width; ++k, rows += stride, to += kGroup) {
       HR_UNROLL
       for (size_t v = 0; v < kGroupVectors; ++v) {
-        if constexpr (kIn) hn::Store(LoadValues(state, v, count), DF(), edge + v * kLanes);
-        if constexpr (!kIn) StoreValues(hn::Load(DF(), edge + v * kLanes), state, v, count);
+        hn::Store(LoadValues(rows, v, count), DF(), to + v * kLanes);
       }
-      edge += kGroup;
+    }
+  }
+  HWY_INLINE void Scatter(const float* from, float* rows, size_t stride, size_t count) const {
+    for (uint32_t k = 0; k < spec_.key_width; ++k, rows += stride, from += kGroup) {
+      HR_UNROLL
+      for (size_t v = 0; v < kGroupVectors; ++v) {
+        StoreValues(hn::Load(DF(), from + v * kLanes), rows, v, count);
+      }
     }
   }
 
@@ -68,13 +73,39 @@ class LinearRun {
     return {column, call_.values - column, edge_, kGroup};
   }
 
+  // Rows of all values lie pages apart and would take each other's place in the first cache: for
+  // many tokens, and at the edge, each group's are brought together.
   template <StateUpdate kUpdate>
   HWY_INLINE void RunElements() {
+    float* const rates = edge_ + size_t{spec_.key_width} * kGroup;
     for (size_t column = 0; column < call_.values; column += kGroup) {
-      const ValueGroup group = GroupAt(column);
-      for (uint32_t t = 0; t < call_.tokens; ++t)
-        ElementToken<kUpdate>(spec_, call_, t, group).Run();
+      const size_t count = std::min(kGroup, call_.values - column);
+      float* const state = call_.state + column;
+      const float* const rate = call_.rate + column;
+      if (count == kGroup && call_.tokens < kTokensToGather) {
+        RunGroup<kUpdate>({column, count, state, call_.state_stride}, rate, call_.rate_stride);
+        continue;
+      }
+      Gather(state, call_.state_stride, count, edge_);
+      Gather(rate, call_.rate_stride, count, rates);
+      RunGroup<kUpdate>({column, count, edge_, kGroup}, rates, kGroup);
+      Scatter(edge_, state, call_.state_stride, count);
     }
+  }
+
+  template <StateUpdate kUpdate>
+  HWY_INLINE void RunGroup(const ValueGroup& group, const float* rates, size_t rate_stride) {
+    for (uint32_t t = 0; t < call_.tokens; ++t) {
+      FetchElements(t + kElementsAhead, group.column);
+      ElementToken<kUpdate>(spec_, call_, t, group, rates, rate_stride).Run();
+    }
+  }
+
+  HWY_INLINE void FetchElements(uint32_t token, size_t column) const {
+    if (token >= call_.tokens) return;
+    hwy::Prefetch(call_.value.row(token) + column);
+    if (call_.strength.data != nullptr) hwy::Prefetch(call_.strength.row(token) + column);
+    hwy::Prefetch(call_.out + uint64_t{token} * call_.out_stride + column);
   }
 
   // Blocks of many tokens, then of one.
@@ -94,8 +125,15 @@ class LinearRun {
   // Tokens' rows lie pages apart where heads lie side by side, so that the CPU cannot foresee them.
   HWY_INLINE void ListRow(const TokenRows& rows, uint32_t token, size_t width) {
     if (rows.stride == 0) return;
-    const float* row = rows.row(token);
-    for (size_t i = 0; i < width; i += kLineFloats) lines_[listed_++] = row + i;
+    const hn::ScalableTag<uintptr_t> d;
+    const size_t count = (width + kLineFloats - 1) / kLineFloats;
+    const auto apart = hn::ShiftLeft<kLineBits>(hn::Iota(d, 0));
+    const auto row = reinterpret_cast<uintptr_t>(rows.row(token));
+    for (size_t i = 0; i < count;
+         i += hn::Lanes(d)) {  // what is stored too much, the next replaces
+      hn::StoreU(hn::Add(hn::Set(d, row + (i << kLineBits)), apart), d, lines_ + listed_ + i);
+    }
+    listed_ += count;
   }
   HWY_NOINLINE LinesAhead ListAhead(uint32_t token, uint32_t count) {
     const uint32_t end = std::min(token + count, call_.tokens);
@@ -221,7 +259,7 @@ class LinearRun {
   BlockCoefficients* now_;   // of a block
   BlockCoefficients* next_;  // of that behind it
   float* edge_;              // [K][kGroup]
-  const float* lines_[kMostLines];
+  uintptr_t lines_[kMostLines + hn::MaxLanes(hn::ScalableTag<uintptr_t>())];
   size_t listed_ = 0;
   float* reads_;  // [reads][read_stride_]
   size_t read_stride_;

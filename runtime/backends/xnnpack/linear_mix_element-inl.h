@@ -13,13 +13,18 @@ HWY_BEFORE_NAMESPACE();
 namespace headroom::xnnpack {
 namespace HWY_NAMESPACE {  // NOLINT: required by Highway
 
-// A token and a group of values.
+// A token and a group of values; rates: K rows of a group.
 template <StateUpdate kUpdate>
 class ElementToken {
  public:
   ElementToken(const LinearMixSpec& spec, const LinearMixCall& call, uint32_t token,
-               const ValueGroup& group)
-      : spec_(spec), call_(call), token_(token), group_(group) {
+               const ValueGroup& group, const float* rates, size_t rate_stride)
+      : spec_(spec),
+        call_(call),
+        token_(token),
+        group_(group),
+        rates_(rates),
+        rate_stride_(rate_stride) {
     const float* value = call.value.row(token) + group.column;
     HR_UNROLL
     for (size_t v = 0; v < kGroupVectors; ++v) {
@@ -53,8 +58,8 @@ class ElementToken {
 
  private:
   HWY_INLINE VF DecayOf(size_t k, size_t v) const {
-    const float* rate = call_.rate + k * call_.rate_stride + group_.column;
-    return Exp2(hn::Min(hn::Mul(step_[v], LoadValues(rate, v, group_.count)), hn::Zero(DF())));
+    const VF rate = hn::LoadU(DF(), rates_ + k * rate_stride_ + v * kLanes);
+    return Exp2(hn::Min(hn::Mul(step_[v], rate), hn::Zero(DF())));
   }
 
   // Decays the row, and reads it: delta behind the decay, removal before it.
@@ -98,7 +103,9 @@ class ElementToken {
   const LinearMixSpec& spec_;
   const LinearMixCall& call_;
   uint32_t token_;
-  const ValueGroup& group_;
+  const ValueGroup group_;
+  const float* rates_;
+  size_t rate_stride_;
   VF strength_[kGroupVectors], step_[kGroupVectors], value_[kGroupVectors],
       recalled_[kGroupVectors], out_[kGroupVectors];
 };

@@ -22,11 +22,11 @@ inline constexpr size_t kGroup = kGroupVectors * kLanes;
 // Cache lines that a later block needs: fetched one with each row, as more at once would keep the
 // loads of this block waiting.
 struct LinesAhead {
-  const float* const* lines = nullptr;
+  const uintptr_t* lines = nullptr;
   size_t count = 0;
 
   HWY_INLINE void Fetch(size_t i) const {
-    if (i < count) hwy::Prefetch(lines[i]);
+    if (i < count) hwy::Prefetch(reinterpret_cast<const float*>(lines[i]));  // NOLINT
   }
   // Those behind the first n.
   HWY_INLINE LinesAhead Behind(size_t n) const {
