@@ -148,5 +148,11 @@ TEST_CASE("tune says what it cannot use and leaves the model alone", "[cli][tune
   CHECK(Run({"verify", out}).exit_status == 1);
 }
 
+TEST_CASE("a model without cached rows is not tuned", "[cli][tune]") {
+  const Outcome outcome = Run({"tune", Model("rwkv-7"), "--out", Scratch("none.hrm")});
+  CHECK(outcome.exit_status == 1);
+  CHECK_THAT(outcome.err, ContainsSubstring("caches no rows"));
+}
+
 }  // namespace
 }  // namespace headroom::cli_test

@@ -1,6 +1,7 @@
 """Trains the example model on generated text, on a CPU, in stages of growing length.
 
     train.py DIR [--tokens N] [--hours H]     starts, or resumes from DIR/last.pt
+    train.py DIR --pattern llla               layers of linear attention: see hybrid.py
 
 Copying comes first: half of the early documents are shuffled words said twice, and from that
 habit retrieval grows. Then the length grows whenever the answers at the current one are right.
@@ -20,6 +21,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import corpus
+from hybrid import HybridConfig, HybridModel
 from vocabulary import load_encoder, train_vocabulary
 
 LENGTHS = (96, 192, 384, 768, 1536, 2560, 4608)
@@ -136,6 +138,10 @@ class Model(nn.Module):
     def logits(self, hidden):
         return F.linear(hidden, self.embed_tokens.weight)
 
+    def hold(self):
+        """Undoes what a step did to the constant channel."""
+        self.embed_tokens.weight[:, 0] = self.constant
+
 
 def copy_sample(r, encode, length):
     """Shuffled words said twice or more often -> (ids, [(from, to)] that can be predicted)."""
@@ -228,7 +234,9 @@ class Worker:
         self.encode = load_encoder(f"{options.dir}/tokenizer.json")
         words = self.encode.tokenizer.get_vocab_size()
         Projection.fast = True
-        self.model = Model(Config((words + 63) // 64 * 64))
+        words = (words + 63) // 64 * 64
+        self.model = (HybridModel(HybridConfig(words, options.pattern), Projection)
+                      if options.pattern else Model(Config(words)))
         self.params = [q for q in self.model.parameters() if q.requires_grad]
         self.opt = self.optimizer()
         self.state = dict(step=0, tokens=0, stage=0, grown=False)
@@ -320,7 +328,7 @@ class Worker:
             q.grad.copy_(g.view_as(q))
         self.opt.step()
         with torch.no_grad():
-            self.model.embed_tokens.weight[:, 0] = self.model.constant
+            self.model.hold()
 
     def test(self):
         """Scores held-out answers at the current length; passing moves on to the next length."""
@@ -355,6 +363,7 @@ class Worker:
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("dir")
+    p.add_argument("--pattern", help="a letter per layer: l linear, a softmax attention")
     p.add_argument("--tokens", type=float, default=8e6)
     p.add_argument("--hours", type=float)
     p.add_argument("--cooldown", type=float, default=0.5)

@@ -502,6 +502,10 @@ std::vector<convert::MeasuredProfile> ProfilesOf(const TuneReport& report) {
 int Tune(const TuneArguments& arguments, bool json) {
   const std::string out = arguments.out.empty() ? "" : RegularFilePlace(arguments.out);
   const ModelHandle model = OpenModel(arguments.model.Request());
+  if (FactsOf(model.get()).layers == 0) {
+    throw Failure(HR_UNSUPPORTED,
+                  "the model caches no rows, only states: there is nothing to tune");
+  }
   Tuner tuner(arguments, model.get());
   const TuneReport report = tuner.Run();
   WriteText(arguments.page, TunePage(report));

@@ -125,10 +125,10 @@ class LinearRun {
   // Tokens' rows lie pages apart where heads lie side by side, so that the CPU cannot foresee them.
   HWY_INLINE void ListRow(const TokenRows& rows, uint32_t token, size_t width) {
     if (rows.stride == 0) return;
-    const hn::ScalableTag<uintptr_t> d;
+    const hn::ScalableTag<uint64_t> d;
     const size_t count = (width + kLineFloats - 1) / kLineFloats;
     const auto apart = hn::ShiftLeft<kLineBits>(hn::Iota(d, 0));
-    const auto row = reinterpret_cast<uintptr_t>(rows.row(token));
+    const uint64_t row = reinterpret_cast<uintptr_t>(rows.row(token));
     for (size_t i = 0; i < count;
          i += hn::Lanes(d)) {  // what is stored too much, the next replaces
       hn::StoreU(hn::Add(hn::Set(d, row + (i << kLineBits)), apart), d, lines_ + listed_ + i);
@@ -259,7 +259,7 @@ class LinearRun {
   BlockCoefficients* now_;   // of a block
   BlockCoefficients* next_;  // of that behind it
   float* edge_;              // [K][kGroup]
-  uintptr_t lines_[kMostLines + hn::MaxLanes(hn::ScalableTag<uintptr_t>())];
+  uint64_t lines_[kMostLines + hn::MaxLanes(hn::ScalableTag<uint64_t>())];
   size_t listed_ = 0;
   float* reads_;  // [reads][read_stride_]
   size_t read_stride_;

@@ -22,11 +22,13 @@ inline constexpr size_t kGroup = kGroupVectors * kLanes;
 // Cache lines that a later block needs: fetched one with each row, as more at once would keep the
 // loads of this block waiting.
 struct LinesAhead {
-  const uintptr_t* lines = nullptr;
+  const uint64_t* lines = nullptr;  // addresses
   size_t count = 0;
 
   HWY_INLINE void Fetch(size_t i) const {
-    if (i < count) hwy::Prefetch(reinterpret_cast<const float*>(lines[i]));  // NOLINT
+    if (i < count) {
+      hwy::Prefetch(reinterpret_cast<const float*>(static_cast<uintptr_t>(lines[i])));  // NOLINT
+    }
   }
   // Those behind the first n.
   HWY_INLINE LinesAhead Behind(size_t n) const {

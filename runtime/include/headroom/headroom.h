@@ -287,7 +287,9 @@ typedef struct hr_session_options {
    *     so that a text may be longer than what the model was trained on (arXiv 2309.17453)
    * or several such roles separated by semicolons, all but the first for some heads only:
    *   int8; heads=0.1+3.0 int8 window rows=256
-   * A layer with a window of its own keeps that. The text is not kept. */
+   * Layers are those with cached rows, counted from 0: layers of linear attention have none, and
+   * a model of them alone nothing that a profile could change. A layer with a window of its own
+   * keeps that. The text is not kept. */
   const char* profile;
   /* Models with recurrent state (linear attention): bytes for checkpoints of it, from which a
    * rewind starts again; 0: one checkpoint, and never less. Prefill makes one before each chunk and
