@@ -1,8 +1,8 @@
 """Gated DeltaNet layers (arXiv 2412.06464), alone or with gated softmax attention between them: the
 mathematics and tensor names of Qwen3.5's text model, for train.py.
 
-A pattern has a letter per layer: l linear, a softmax attention; the first is l. "llal" keeps cached
-rows for one layer of four, "llll" for none.
+A pattern has a letter per layer: l linear, a softmax attention. "llal" keeps cached rows for one
+layer of four, "llll" for none.
 """
 import torch
 import torch.nn as nn
@@ -79,22 +79,6 @@ class GatedDelta(nn.Module):
         step = torch.logspace(-4, -1, c.state_heads)
         self.dt_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))
         self.A_log = nn.Parameter(torch.zeros(c.state_heads))
-
-    @torch.no_grad()
-    def look_back(self):
-        """Makes the layer a look at the last seven tokens, and keeps it so: what a head wrote is
-        all replaced at each token (one key, rate 1), and each of its two halves of values is
-        convolved to another delay. Model.look_back in train.py says what for."""
-        c = self.c
-        width, half = c.state_heads * c.state_width, c.state_width // 2
-        self.in_proj_qkv.weight[:2 * width] = 0
-        self.in_proj_qkv.weight[:2 * width, 0] = 0.1
-        self.in_proj_b.weight.zero_()
-        self.in_proj_b.weight[:, 0] = 1
-        taps = self.conv1d.weight.view(3, c.state_heads, 2, half, c.taps).zero_()
-        taps[:2, ..., -1] = 1
-        for i in range(2 * c.state_heads):
-            taps[2, i // 2, i % 2, :, -1 - (i + 1) % c.taps] = 1
 
     @torch.no_grad()
     def copy(self):
@@ -185,8 +169,9 @@ class HybridModel(nn.Module):
         nn.init.normal_(self.embed_tokens.weight, 0, 0.05)
         self.layers = nn.ModuleList(HybridLayer(c, kind, dense) for kind in c.pattern)
         self.norm = Norm(c.hidden, c.eps)
-        if c.pattern[1] == "l":
-            self.layers[1].linear_attn.copy()
+        for kind, layer in zip(c.pattern[:2], self.layers):
+            if kind == "l":
+                layer.linear_attn.copy()
         self.hold()
         rotated = int(c.head_dim * c.rotary)
         freq = c.theta ** (-torch.arange(0, rotated, 2) / rotated)
@@ -209,6 +194,5 @@ class HybridModel(nn.Module):
 
     @torch.no_grad()
     def hold(self):
-        """Undoes what a step did to the constant channel and to the first layer's look back."""
+        """Undoes what a step did to the constant channel."""
         self.embed_tokens.weight[:, 0] = self.constant
-        self.layers[0].linear_attn.look_back()
