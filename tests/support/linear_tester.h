@@ -32,7 +32,7 @@ struct LinearCase {
   uint32_t tokens = 1;
   LogDecays decays = LogDecays::kPlain;
   bool strengths = true;
-  uint32_t gap = 0;  // floats between the vectors of two tokens, and between rows of the state
+  uint32_t gap = 0;  // between rows lie one to six times as many floats; 0: none
   uint32_t seed = 1;
 };
 
@@ -86,19 +86,18 @@ class LinearCaseData {
  public:
   explicit LinearCaseData(const LinearCase& c) : case_(c), random_(c.seed * 7919 + 5) {
     const uint32_t keys = c.spec.key_width, values = c.spec.value_width;
-    const int gap = static_cast<int>(c.gap);
     MakeKeys();
-    value_ = Fill(values, gap, [&] { return Normal(); });
+    value_ = Fill(values, Gap(3), [&] { return Normal(); });
     MakeDecays();
     if (c.strengths) {
       const bool element = c.spec.decay == Decay::kElement;
       strength_ =
-          Fill(element ? values : 1, gap, [&] { return Share() * (element ? 0.3f : 1.0f); });
+          Fill(element ? values : 1, Gap(4), [&] { return Share() * (element ? 0.3f : 1.0f); });
     }
     if (c.spec.read_before) {
       bonus_ = GuardedFloats(keys, 1.0f, 0.3f, random_);
     }
-    state_ = GuardedRows(values, keys, gap);
+    state_ = GuardedRows(values, keys, Gap(1));
     for (uint32_t k = 0; k < keys; ++k) {
       for (uint32_t v = 0; v < values; ++v) state_.At(k, v) = Normal();
     }
@@ -132,9 +131,9 @@ class LinearCaseData {
 
   LinearOutcome Start() const {
     LinearOutcome o;
-    o.state = GuardedRows(state_.width, case_.spec.key_width, static_cast<int>(case_.gap));
+    o.state = GuardedRows(state_.width, case_.spec.key_width, Gap(1));
     std::copy_n(state_.floats.data(), state_.floats.size(), o.state.floats.data());
-    o.out = GuardedRows(state_.width, case_.tokens, static_cast<int>(case_.gap));
+    o.out = GuardedRows(state_.width, case_.tokens, Gap(2));
     o.key_sum = GuardedFloats(key_sum_.size());
     std::copy_n(key_sum_.data(), key_sum_.size(), o.key_sum.data());
     return o;
@@ -207,6 +206,8 @@ class LinearCaseData {
   }
 
  private:
+  // Every kind of rows lies a gap of its own apart, so that none passes for another.
+  int Gap(uint32_t kind) const { return static_cast<int>(kind * case_.gap); }
   float Normal() { return normal_(random_); }
   float Share() { return std::uniform_real_distribution<float>(0.05f, 0.95f)(random_); }
 
@@ -232,17 +233,16 @@ class LinearCaseData {
   void MakeKeys() {
     const LinearMixSpec& spec = case_.spec;
     const uint32_t keys = spec.key_width;
-    const int gap = static_cast<int>(case_.gap);
     const auto feature = [&] { return spec.sum_keys ? 0.1f + std::fabs(Normal()) : Normal(); };
-    query_ = Fill(keys, gap, feature);
-    key_ = Fill(keys, gap, feature);
+    query_ = Fill(keys, Gap(1), feature);
+    key_ = Fill(keys, Gap(2), feature);
     for (uint32_t t = 0; t < case_.tokens; ++t) {
       Normalise(query_, t);
       if (spec.update == StateUpdate::kDelta) Normalise(key_, t);
     }
     if (spec.update != StateUpdate::kRemoval) return;
-    removal_ = Fill(keys, gap, [&] { return Normal(); });
-    write_ = Fill(keys, gap, [&] { return Share(); });
+    removal_ = Fill(keys, Gap(4), [&] { return Normal(); });
+    write_ = Fill(keys, Gap(5), [&] { return Share(); });
     for (uint32_t t = 0; t < case_.tokens; ++t) {
       Normalise(removal_, t);
       for (uint32_t i = 0; i < keys; ++i) write_.At(t, i) *= -removal_.At(t, i);
@@ -267,13 +267,13 @@ class LinearCaseData {
 
   void MakeDecays() {
     const LinearMixSpec& spec = case_.spec;
-    const int gap = case_.decays == LogDecays::kConstant ? -1 : static_cast<int>(case_.gap);
+    const int gap = case_.decays == LogDecays::kConstant ? -1 : Gap(6);
     if (spec.decay == Decay::kHead) log_decay_ = Fill(1, gap, [&] { return LogDecay(); });
     if (spec.decay == Decay::kChannel) {
       log_decay_ = Fill(spec.key_width, gap, [&] { return LogDecay(); });
     }
     if (spec.decay == Decay::kElement) {
-      rate_ = GuardedRows(spec.value_width, spec.key_width, static_cast<int>(case_.gap));
+      rate_ = GuardedRows(spec.value_width, spec.key_width, Gap(2));
       for (uint32_t k = 0; k < spec.key_width; ++k) {
         for (uint32_t v = 0; v < spec.value_width; ++v) rate_.At(k, v) = LogDecay();
       }

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from hybrid import HybridConfig
-from train import Config
+from model import Config
 from vocabulary import END, load_encoder
 
 

@@ -8,6 +8,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from model import Decoder, Projection
+
 CHUNK = 64
 
 
@@ -63,14 +65,14 @@ def gated_delta(q, k, v, decay, rate):
 
 
 class GatedDelta(nn.Module):
-    def __init__(self, c, dense, out):
+    def __init__(self, c, out):
         super().__init__()
         self.c, width = c, c.state_heads * c.state_width
-        self.in_proj_qkv = dense(c.hidden, 3 * width, 0.04)
-        self.in_proj_z = dense(c.hidden, width, 0.04)
-        self.in_proj_b = dense(c.hidden, c.state_heads, 0.04)
-        self.in_proj_a = dense(c.hidden, c.state_heads, 0.04)
-        self.out_proj = dense(width, c.hidden, out)
+        self.in_proj_qkv = Projection(c.hidden, 3 * width, 0.04)
+        self.in_proj_z = Projection(c.hidden, width, 0.04)
+        self.in_proj_b = Projection(c.hidden, c.state_heads, 0.04)
+        self.in_proj_a = Projection(c.hidden, c.state_heads, 0.04)
+        self.out_proj = Projection(width, c.hidden, out)
         self.conv1d = nn.Conv1d(3 * width, 3 * width, c.taps, groups=3 * width, bias=False)
         self.norm = nn.RMSNorm(c.state_width, eps=c.eps)
         with torch.no_grad():
@@ -113,14 +115,14 @@ class GatedDelta(nn.Module):
 
 
 class GatedAttention(nn.Module):
-    def __init__(self, c, dense, out):
+    def __init__(self, c, out):
         super().__init__()
         self.c = c
-        self.q_proj = dense(c.hidden, 2 * c.heads * c.head_dim, 0.04)   # queries and gates
-        self.k_proj = dense(c.hidden, c.kv_heads * c.head_dim, 0.04)
-        self.v_proj = dense(c.hidden, c.kv_heads * c.head_dim, 0.04)
-        self.o_proj = dense(c.heads * c.head_dim, c.hidden, out)
-        # A lookup among thousands needs products up to 35; from 5.7 training would hardly get there.
+        self.q_proj = Projection(c.hidden, 2 * c.heads * c.head_dim, 0.04)   # queries and gates
+        self.k_proj = Projection(c.hidden, c.kv_heads * c.head_dim, 0.04)
+        self.v_proj = Projection(c.hidden, c.kv_heads * c.head_dim, 0.04)
+        self.o_proj = Projection(c.heads * c.head_dim, c.hidden, out)
+        # A lookup among thousands needs products up to 35; training hardly gets there from 5.7.
         self.q_norm, self.k_norm = Norm(c.head_dim, c.eps, 1.5), Norm(c.head_dim, c.eps, 1.5)
 
     def forward(self, x, cos, sin):
@@ -142,16 +144,16 @@ class GatedAttention(nn.Module):
 
 
 class HybridLayer(nn.Module):
-    def __init__(self, c, kind, dense):
+    def __init__(self, c, kind):
         super().__init__()
         out = 0.02 / (2 * c.layers) ** 0.5
         self.name = "linear_attn" if kind == "l" else "self_attn"
-        self.add_module(self.name, (GatedDelta if kind == "l" else GatedAttention)(c, dense, out))
+        self.add_module(self.name, (GatedDelta if kind == "l" else GatedAttention)(c, out))
         self.input_layernorm = Norm(c.hidden, c.eps)
         self.post_attention_layernorm = Norm(c.hidden, c.eps)
         self.mlp = nn.ModuleDict(dict(
-            gate_proj=dense(c.hidden, c.ffn, 0.04), up_proj=dense(c.hidden, c.ffn, 0.04),
-            down_proj=dense(c.ffn, c.hidden, out)))
+            gate_proj=Projection(c.hidden, c.ffn, 0.04), up_proj=Projection(c.hidden, c.ffn, 0.04),
+            down_proj=Projection(c.ffn, c.hidden, out)))
 
     def forward(self, x, cos, sin):
         x = x + getattr(self, self.name)(self.input_layernorm(x), cos, sin)
@@ -159,40 +161,10 @@ class HybridLayer(nn.Module):
         return x + m.down_proj(F.silu(m.gate_proj(y)) * m.up_proj(y))
 
 
-class HybridModel(nn.Module):
-    constant = 0.5
-
-    def __init__(self, c, dense):
-        super().__init__()
-        self.c = c
-        self.embed_tokens = nn.Embedding(c.vocab, c.hidden)
-        nn.init.normal_(self.embed_tokens.weight, 0, 0.05)
-        self.layers = nn.ModuleList(HybridLayer(c, kind, dense) for kind in c.pattern)
-        self.norm = Norm(c.hidden, c.eps)
+class HybridModel(Decoder):
+    def __init__(self, c):
+        super().__init__(c, (HybridLayer(c, kind) for kind in c.pattern), Norm(c.hidden, c.eps),
+                         int(c.head_dim * c.rotary))
         for kind, layer in zip(c.pattern[:2], self.layers):
             if kind == "l":
                 layer.linear_attn.copy()
-        self.hold()
-        rotated = int(c.head_dim * c.rotary)
-        freq = c.theta ** (-torch.arange(0, rotated, 2) / rotated)
-        angle = torch.arange(c.positions)[:, None] * freq
-        self.register_buffer("cos", angle.cos(), persistent=False)
-        self.register_buffer("sin", angle.sin(), persistent=False)
-
-    def forward(self, ids, at=None):
-        """at: positions [B, T], plain counting without. -> hidden states after the last norm,
-        [B, T, hidden]."""
-        x = self.embed_tokens(ids)
-        at = torch.arange(ids.shape[1])[None] if at is None else at
-        cos, sin = self.cos[at][:, None], self.sin[at][:, None]
-        for layer in self.layers:
-            x = layer(x, cos, sin)
-        return self.norm(x)
-
-    def logits(self, hidden):
-        return F.linear(hidden, self.embed_tokens.weight)
-
-    @torch.no_grad()
-    def hold(self):
-        """Undoes what a step did to the constant channel."""
-        self.embed_tokens.weight[:, 0] = self.constant

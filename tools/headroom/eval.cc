@@ -106,6 +106,7 @@ class NeedleRun {
     for (const std::string& kv : caches) {
       for (const auto& [distance, members] : groups_) {
         scores_.push_back(AskNeedles(task, distance, members, kv));
+        scores_.back().model = path;
         bar.Finish();
         if (!json_) PrintNeedleScore(scores_.back());
       }

@@ -128,8 +128,6 @@ NeedleScore AskNeedles(const NeedleTask& task, uint32_t distance,
   plan.struct_size = sizeof(plan);
   Check(hr_session_get_plan(session.get(), &plan), hr_error{}, "cannot read the plan");
   NeedleScore score;
-  const hr_model_facts facts = FactsOf(task.model);
-  score.model = facts.name[0] != '\0' ? facts.name : "unnamed model";
   score.distance = distance;
   score.kv = plan.state_bytes == 0 ? "none" : plan.profile;
   score.context_tokens = plan.context_tokens;

@@ -25,7 +25,7 @@ NeedlesByDistance GroupNeedles(const std::vector<NeedleContext>& contexts,
 inline constexpr uint32_t kAnswerTokens = 16;  // of an answer at most
 
 struct NeedleScore {
-  std::string model;  // its name
+  std::string model;  // as the caller calls it
   uint32_t distance = 0;
   std::string kv = "auto";  // "none": the model caches no rows
   uint32_t questions = 0;

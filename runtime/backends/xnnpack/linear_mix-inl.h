@@ -15,6 +15,7 @@ HWY_BEFORE_NAMESPACE();
 namespace headroom::xnnpack {
 namespace HWY_NAMESPACE {  // NOLINT: required by Highway
 
+// kElement: tokens whose values are fetched ahead, and from how many on rows are brought together.
 inline constexpr uint32_t kElementsAhead = 4, kTokensToGather = 4;
 inline constexpr int kLineBits = 6;  // of a cache line's bytes
 inline constexpr size_t kLineFloats = (size_t{1} << kLineBits) / sizeof(float);
@@ -129,8 +130,8 @@ class LinearRun {
     const size_t count = (width + kLineFloats - 1) / kLineFloats;
     const auto apart = hn::ShiftLeft<kLineBits>(hn::Iota(d, 0));
     const uint64_t row = reinterpret_cast<uintptr_t>(rows.row(token));
-    for (size_t i = 0; i < count;
-         i += hn::Lanes(d)) {  // what is stored too much, the next replaces
+    // What is stored too much, the next row replaces.
+    for (size_t i = 0; i < count; i += hn::Lanes(d)) {
       hn::StoreU(hn::Add(hn::Set(d, row + (i << kLineBits)), apart), d, lines_ + listed_ + i);
     }
     listed_ += count;
