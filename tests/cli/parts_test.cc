@@ -173,6 +173,22 @@ TEST_CASE("names of neighbours in a chart do not cover each other", "[cli][chart
   CHECK(Times(svg, "y=\"212.0\" class=\"c0\">nearer") == 1);
 }
 
+TEST_CASE("names in a chart that find no place are left to the points' titles", "[cli][chart]") {
+  Chart chart;
+  for (int i = 0; i < 7; ++i) {
+    const std::string number = std::to_string(i);
+    chart.series.push_back({"", {{4 + 0.01 * i, 0.5, "name" + number, "title" + number}}});
+  }
+  const std::string svg = ChartSvg({chart});
+  CHECK(Times(svg, "<title>title") == 7);
+  CHECK(Times(svg, ">name") == 5);  // three places below the point, two above
+  for (const char* y : {"198.0", "212.0", "168.0", "226.0", "154.0"}) {
+    CHECK(Times(svg, "y=\"" + std::string(y) + "\" class=") == 1);
+  }
+  // A class says more than an element: without this a line would be an area in a browser.
+  CHECK(Times(svg, "polyline[class]{fill:none") == 1);
+}
+
 TEST_CASE("the needle picture has a chart per distance and a line per model", "[cli][chart]") {
   const auto score = [](const char* model, uint32_t distance, uint64_t bytes, uint32_t right) {
     NeedleScore score;

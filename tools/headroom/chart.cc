@@ -10,11 +10,13 @@ namespace {
 
 constexpr double kWidth = 760, kHeight = 380;  // of one chart
 constexpr double kLeft = 64, kRight = 24, kTop = 24, kBottom = 48;
-constexpr double kLabelWidth = 44, kLabelHeight = 14;
+constexpr double kLabelHeight = 14, kLetterWidth = 7;
+// Where a label may stand below (or above) its point, best first.
+constexpr double kLabelPlaces[] = {20, 34, -10, 48, -24};
 constexpr size_t kColours = 6;
 constexpr char kStyle[] =
     "svg{font:12px system-ui,sans-serif}text{fill:#444}.grid{stroke:#ddd}.left{fill:#bbb}"
-    "polyline{fill:none;stroke-width:1.5}"
+    "polyline[class]{fill:none;stroke-width:1.5}"
     ".c0{fill:#0b66c3;stroke:#0b66c3}.c1{fill:#c2410c;stroke:#c2410c}"
     ".c2{fill:#15803d;stroke:#15803d}.c3{fill:#7e22ce;stroke:#7e22ce}"
     ".c4{fill:#a16207;stroke:#a16207}.c5{fill:#be185d;stroke:#be185d}"
@@ -80,7 +82,6 @@ class Picture {
       if (!point.label.empty()) line += Format("%.1f,%.1f ", X(point.x), Y(point.y));
     }
     svg_ += "<polyline class=\"" + Colour(number) + "\" points=\"" + line + "\"/>";
-    label_x_ = label_y_ = -kWidth;
     for (const ChartPoint& point : series.points) Point(point, Colour(number));
     if (series.name.empty()) return;
     Text(kWidth - kRight, top_ + kInner - 10 - 18.0 * static_cast<double>(number), "end",
@@ -93,21 +94,35 @@ class Picture {
     svg_ += Format("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%d\" class=\"%s\"><title>", x, y,
                    left ? 3 : 5, left ? "left" : colour.c_str());
     svg_ += EscapeMarkup(point.title) + "</title></circle>";
-    if (!left) Label(x - 4, y + 20, point.label, colour);
+    if (!left) Label(x - 4, y, point.label, colour);
   }
 
-  // Lower, where the one before would be in the way.
+  // Where no other label stands; nowhere, where all places are taken: the title still says it.
   void Label(double x, double y, const std::string& label, const std::string& colour) {
-    if (std::abs(x - label_x_) < kLabelWidth && std::abs(y - label_y_) < kLabelHeight)
-      y = label_y_ + kLabelHeight;
-    Text(x, y, "", label, colour);
-    label_x_ = x;
-    label_y_ = y;
+    const double width = kLetterWidth * static_cast<double>(label.size());
+    for (const double place : kLabelPlaces) {
+      const Box box = {x, y + place, width};
+      if (box.y < top_ + kLabelHeight ||
+          std::any_of(labels_.begin(), labels_.end(),
+                      [&](const Box& other) { return box.Meets(other); })) {
+        continue;
+      }
+      labels_.push_back(box);
+      return Text(x, box.y, "", label, colour);
+    }
   }
+
+  struct Box {
+    double x, y, width;
+    bool Meets(const Box& other) const {
+      return x < other.x + other.width && other.x < x + width &&
+             std::abs(y - other.y) < kLabelHeight;
+    }
+  };
 
   const Chart& chart_;
   double top_;
-  double label_x_ = 0, label_y_ = 0;
+  std::vector<Box> labels_;
   std::string svg_;
 };
 

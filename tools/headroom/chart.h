@@ -13,7 +13,7 @@ struct ChartTick {
 
 struct ChartPoint {
   double x, y;
-  std::string label;  // below the point; empty: none, and the line passes it by
+  std::string label;  // beside the point where there is room; empty: none, the line passes it by
   std::string title;  // shown when the pointer rests on it
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cinttypes>
+#include <cmath>
 #include <cstdio>
 #include <map>
 
@@ -24,11 +25,14 @@ Chart EmptyChart(const std::vector<NeedleScore>& scores, uint32_t distance) {
   chart.title = Format("needles found, %" PRIu32 " tokens back", distance);
   chart.x_title = "bytes of state: cached rows and recurrent state";
   chart.low_x = 1e30, chart.high_x = 1;
+  double least = 0.75;
   for (const NeedleScore& score : scores) {
     const auto bytes = static_cast<double>(std::max<uint64_t>(score.state_bytes, 1));
     chart.low_x = std::min(chart.low_x, bytes / 1.5);
     chart.high_x = std::max(chart.high_x, bytes * 1.5);
+    least = std::min(least, score.Accuracy());
   }
+  chart.low_y = std::floor(4 * least) / 4;
   for (double bytes = 1024; bytes <= chart.high_x; bytes *= 2) {
     chart.x_ticks.push_back({bytes, FormatBytes(static_cast<uint64_t>(bytes))});
   }
