@@ -80,6 +80,8 @@ Result<plan::Limits> LimitsOf(const hr_model& model, const hr_session_options* g
   return limits;
 }
 
+static_assert(static_cast<int>(headroom::model::Metric::kRecall) == HR_METRIC_RECALL);
+
 hr_plan_report ReportOf(const plan::Plan& plan) {
   hr_plan_report report = {};
   report.fits = plan.fits;
@@ -110,6 +112,7 @@ hr_plan_report ReportOf(const plan::Plan& plan) {
     CopyText(plan.quality->task, report.quality_task);
     report.quality = plan.quality->value;
     report.quality_reference = plan.quality->reference;
+    report.quality_metric = static_cast<int32_t>(plan.quality->metric);
   }
   return report;
 }

@@ -177,6 +177,19 @@ Status LoadLanes(LoadContext& context, const Where& where, const fb::Profile& fr
   return {};
 }
 
+Metric MetricOf(fb::Metric metric) {
+  switch (metric) {
+    case fb::Metric::Perplexity:
+      return Metric::kPerplexity;
+    case fb::Metric::KlDivergence:
+      return Metric::kKlDivergence;
+    case fb::Metric::Recall:
+      return Metric::kRecall;
+    default:
+      return Metric::kAccuracy;
+  }
+}
+
 Status LoadQuality(const Where& where, const fb::Quality& from, QualitySpec* quality) {
   HR_RETURN_IF_ERROR(CheckKnown(where, "metric", from.metric()));
   if (from.metric() == fb::Metric::None) return Corrupt(where, "a quality without a metric");
@@ -184,8 +197,7 @@ Status LoadQuality(const Where& where, const fb::Quality& from, QualitySpec* qua
     return Corrupt(where, "a quality of %g against %g", static_cast<double>(from.value()),
                    static_cast<double>(from.reference()));
   }
-  quality->larger_is_better =
-      from.metric() == fb::Metric::Accuracy || from.metric() == fb::Metric::Recall;
+  quality->metric = MetricOf(from.metric());
   quality->context_tokens = from.context_tokens();
   quality->value = from.value();
   quality->reference = from.reference();
@@ -197,7 +209,7 @@ Status CheckOrder(const Where& where, const ProfileSpec& better, const ProfileSp
   for (const QualitySpec& a : better.quality) {
     for (const QualitySpec& b : worse.quality) {
       if (a.task != b.task || a.context_tokens != b.context_tokens) continue;
-      if (a.larger_is_better ? a.value >= b.value : a.value <= b.value) break;
+      if (LargerIsBetter(a.metric) ? a.value >= b.value : a.value <= b.value) break;
       return Corrupt(where, "is measured better (%g) than the profile before it (%g)",
                      static_cast<double>(b.value), static_cast<double>(a.value));
     }

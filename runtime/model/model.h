@@ -193,9 +193,14 @@ inline constexpr uint32_t kMaxObserved = 256;
 inline constexpr uint32_t kMaxPool = 63;
 
 // A measurement of a profile, and the same with nothing compressed.
+enum class Metric : uint8_t { kPerplexity = 1, kAccuracy, kKlDivergence, kRecall };
+constexpr bool LargerIsBetter(Metric metric) {
+  return metric == Metric::kAccuracy || metric == Metric::kRecall;
+}
+
 struct QualitySpec {
   std::string_view task;
-  bool larger_is_better = true;
+  Metric metric = Metric::kAccuracy;
   uint32_t context_tokens = 0;
   float value = 0.0f, reference = 0.0f;
 };

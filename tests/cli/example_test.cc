@@ -43,6 +43,7 @@ TEST_CASE("the example's profiles promise the answers that compression may cost"
     INFO("of the f16 bytes: " << c.share);
     const auto quality = BestWithin(c.share).at("quality");
     CHECK(quality.at("task") == kTask);
+    CHECK(quality.at("metric") == "accuracy");
     CHECK(quality.at("value").get<double>() >= c.accuracy);
     CHECK(quality.at("reference") == 1.0);
   }

@@ -73,7 +73,7 @@ TEST_CASE("profiles are written with every word of their policies", "[convert][p
     REQUIRE(after->profiles[i].quality.size() == 1);
     const model::QualitySpec& quality = after->profiles[i].quality[0];
     CHECK(quality.task == "needles");
-    CHECK(quality.larger_is_better);
+    CHECK(quality.metric == model::Metric::kAccuracy);
     CHECK(quality.context_tokens == 4000);
     CHECK(quality.value == wanted[i].quality[0].value);
   }

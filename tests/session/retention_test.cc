@@ -224,9 +224,12 @@ void AddProfiles(model::Model& model) {
   model.roles = {all, window, votes};
   const size_t layers = model.attentions.size();
   using Heads = std::vector<std::vector<uint8_t>>;
-  model.profiles = {{"everything", Heads(layers, {0, 0}), {{"needle", true, 48, 1.0f, 1.0f}}},
-                    {"half", Heads(layers, {0, 1}), {{"needle", true, 48, 0.9f, 1.0f}}},
-                    {"least", Heads(layers, {2, 2}), {{"needle", true, 48, 0.5f, 1.0f}}}};
+  const auto right = [](float part) {
+    return std::vector{model::QualitySpec{"needle", model::Metric::kAccuracy, 48, part, 1.0f}};
+  };
+  model.profiles = {{"everything", Heads(layers, {0, 0}), right(1.0f)},
+                    {"half", Heads(layers, {0, 1}), right(0.9f)},
+                    {"least", Heads(layers, {2, 2}), right(0.5f)}};
 }
 
 TEST_CASE("the best profile that fits is chosen, and a trim goes down the list",

@@ -449,7 +449,8 @@ Json ProfilesJson(const model::Model& model) {
     Json qualities = Json::array();
     for (const model::QualitySpec& quality : profile.quality) {
       qualities.push_back({{"task", quality.task},
-                           {"larger_is_better", quality.larger_is_better},
+                           {"metric", MetricName(static_cast<int32_t>(quality.metric))},
+                           {"larger_is_better", model::LargerIsBetter(quality.metric)},
                            {"context_tokens", quality.context_tokens},
                            {"value", quality.value},
                            {"reference", quality.reference}});

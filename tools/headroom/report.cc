@@ -112,10 +112,17 @@ Json FactsJson(const hr_model_facts& facts) {
           {"has_tokenizer", facts.has_tokenizer}};
 }
 
+const char* MetricName(int32_t metric) {
+  constexpr const char* kNames[] = {"none", "perplexity", "accuracy", "kl_divergence", "recall"};
+  return kNames[metric];
+}
+
 Json QualityJson(const hr_plan_report& plan) {
   if (plan.quality_task[0] == '\0') return nullptr;
-  return {
-      {"task", plan.quality_task}, {"value", plan.quality}, {"reference", plan.quality_reference}};
+  return {{"task", plan.quality_task},
+          {"metric", MetricName(plan.quality_metric)},
+          {"value", plan.quality},
+          {"reference", plan.quality_reference}};
 }
 
 Json PlanJson(const hr_plan_report& plan) {

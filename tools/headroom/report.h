@@ -30,6 +30,8 @@ double TokensPerSecond(uint64_t tokens, uint64_t nanoseconds);
 // {"error": {...}}
 Json FailureJson(const Failure& failure);
 Json FactsJson(const hr_model_facts& facts);
+// Of an HR_METRIC_*.
+const char* MetricName(int32_t metric);
 // What the model file says the cache of this plan is worth; null: it was not measured.
 Json QualityJson(const hr_plan_report& plan);
 Json PlanJson(const hr_plan_report& plan);

@@ -299,6 +299,15 @@ typedef struct hr_session_options {
   uint32_t checkpoint_tokens;
 } hr_session_options;
 
+/* What a quality counts: of accuracy and recall more is better, of the others less. */
+enum {
+  HR_METRIC_NONE = 0, /* nothing was measured */
+  HR_METRIC_PERPLEXITY = 1,
+  HR_METRIC_ACCURACY = 2,
+  HR_METRIC_KL_DIVERGENCE = 3,
+  HR_METRIC_RECALL = 4
+};
+
 /* What a session with these options costs, in bytes by class. total = mapped + private. */
 typedef struct hr_plan_report {
   size_t struct_size;
@@ -334,6 +343,7 @@ typedef struct hr_plan_report {
   uint64_t recurrent_bytes;
   uint64_t checkpoint_bytes;
   uint32_t checkpoints;
+  int32_t quality_metric; /* HR_METRIC_*: what `quality` counts */
 } hr_plan_report;
 
 /* Says what a session would cost; allocates nothing of it and changes nothing. A plan that does not
