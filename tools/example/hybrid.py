@@ -84,9 +84,10 @@ class GatedDelta(nn.Module):
 
     @torch.no_grad()
     def copy(self):
-        """Starts as what repeats: head h looks for the last place where its last h + 1 tokens stood
-        and answers with the token behind. Queries and keys are one projection, keys a token late;
-        channel 0, a constant, opens the gate. Training finds this by itself, but late."""
+        """Starts as what repeats: a head looks for the last place where its last 1, 2, 4 or 7 tokens
+        stood and answers with the token behind. Queries and keys are one projection, keys a token
+        late; channel 0, a constant, opens the gate. Training finds this by itself, but late, and
+        taps that start at zero stay there: facts whose key stands 4 tokens back are not learned."""
         c = self.c
         parts = self.in_proj_qkv.weight.view(3, c.state_heads, c.state_width, c.hidden)
         parts[..., 0] = 0
@@ -94,7 +95,7 @@ class GatedDelta(nn.Module):
         taps = self.conv1d.weight.view(3, c.state_heads, c.state_width, c.taps).zero_()
         taps[2, ..., -1] = 1
         for h in range(c.state_heads):
-            for back in range(min(h + 1, c.taps - 1)):
+            for back in range(min(2 ** h, c.taps - 1)):
                 taps[0, h, :, -1 - back] = taps[1, h, :, -2 - back] = 1
         self.out_proj.weight.copy_(0.5 * parts[2].flatten(0, 1).T)
 
