@@ -177,18 +177,8 @@ Status LoadLanes(LoadContext& context, const Where& where, const fb::Profile& fr
   return {};
 }
 
-Metric MetricOf(fb::Metric metric) {
-  switch (metric) {
-    case fb::Metric::Perplexity:
-      return Metric::kPerplexity;
-    case fb::Metric::KlDivergence:
-      return Metric::kKlDivergence;
-    case fb::Metric::Recall:
-      return Metric::kRecall;
-    default:
-      return Metric::kAccuracy;
-  }
-}
+static_assert(static_cast<int>(fb::Metric::Accuracy) == static_cast<int>(Metric::kAccuracy) &&
+              static_cast<int>(fb::Metric::MAX) == static_cast<int>(Metric::kRecall));
 
 Status LoadQuality(const Where& where, const fb::Quality& from, QualitySpec* quality) {
   HR_RETURN_IF_ERROR(CheckKnown(where, "metric", from.metric()));
@@ -197,7 +187,7 @@ Status LoadQuality(const Where& where, const fb::Quality& from, QualitySpec* qua
     return Corrupt(where, "a quality of %g against %g", static_cast<double>(from.value()),
                    static_cast<double>(from.reference()));
   }
-  quality->metric = MetricOf(from.metric());
+  quality->metric = static_cast<Metric>(from.metric());
   quality->context_tokens = from.context_tokens();
   quality->value = from.value();
   quality->reference = from.reference();
@@ -208,7 +198,8 @@ Status LoadQuality(const Where& where, const fb::Quality& from, QualitySpec* qua
 Status CheckOrder(const Where& where, const ProfileSpec& better, const ProfileSpec& worse) {
   for (const QualitySpec& a : better.quality) {
     for (const QualitySpec& b : worse.quality) {
-      if (a.task != b.task || a.context_tokens != b.context_tokens) continue;
+      if (a.task != b.task || a.metric != b.metric) continue;
+      if (a.context_tokens != b.context_tokens) continue;
       if (LargerIsBetter(a.metric) ? a.value >= b.value : a.value <= b.value) break;
       return Corrupt(where, "is measured better (%g) than the profile before it (%g)",
                      static_cast<double>(b.value), static_cast<double>(a.value));

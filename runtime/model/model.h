@@ -192,13 +192,13 @@ inline constexpr uint32_t kMaxBasisWidth = 512;
 inline constexpr uint32_t kMaxObserved = 256;
 inline constexpr uint32_t kMaxPool = 63;
 
-// A measurement of a profile, and the same with nothing compressed.
+// What a quality counts.
 enum class Metric : uint8_t { kPerplexity = 1, kAccuracy, kKlDivergence, kRecall };
 constexpr bool LargerIsBetter(Metric metric) {
   return metric == Metric::kAccuracy || metric == Metric::kRecall;
 }
 
-struct QualitySpec {
+struct QualitySpec {  // a measurement of a profile; `reference`: with nothing compressed
   std::string_view task;
   Metric metric = Metric::kAccuracy;
   uint32_t context_tokens = 0;

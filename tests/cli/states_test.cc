@@ -8,8 +8,6 @@
 namespace headroom::cli_test {
 namespace {
 
-using Strings = std::vector<std::string>;
-
 nlohmann::json Plan(const std::string& model, uint32_t context) {
   return Run({"plan", Model(model), "--context", std::to_string(context), "--kv", "f16", "--chunk",
               "64", "--json"})
