@@ -22,13 +22,14 @@ LimitText TextOf(uint64_t limit) {
 }  // namespace
 
 Status OverBudget(const plan::Plan& plan, const plan::Limits& limits, const char* because) {
-  return Status::Make(
-      StatusCode::kOverBudget,
-      "%sneeds %llu bytes (%llu private) for context %u, cache %.60s; the budget is "
-      "%s (private: %s): %llu bytes missing; largest context that fits: %u",
-      because, Ull(plan.total_bytes), Ull(plan.private_bytes), plan.context, plan.profile.c_str(),
-      TextOf(limits.budget_bytes).text, TextOf(limits.private_budget_bytes).text,
-      Ull(plan.missing_bytes), plan.max_context);
+  const bool rows = plan.state_bytes > 0;  // no cache is chosen where none is kept
+  return Status::Make(StatusCode::kOverBudget,
+                      "%sneeds %llu bytes (%llu private) for context %u%s%.60s; the budget is "
+                      "%s (private: %s): %llu bytes missing; largest context that fits: %u",
+                      because, Ull(plan.total_bytes), Ull(plan.private_bytes), plan.context,
+                      rows ? ", cache " : "", rows ? plan.profile.c_str() : "",
+                      TextOf(limits.budget_bytes).text, TextOf(limits.private_budget_bytes).text,
+                      Ull(plan.missing_bytes), plan.max_context);
 }
 
 Result<std::shared_ptr<Engine>> Engine::Create(std::unique_ptr<model::Model> model,

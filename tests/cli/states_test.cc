@@ -37,6 +37,16 @@ TEST_CASE("what linear attention holds does not grow with the text", "[cli][exam
   CHECK(Plan("recurrent", 8192).at("private_bytes") == small + 4 * (8192 - 512));
 }
 
+TEST_CASE("a refusal names a cache only where one is kept", "[cli][example][linear]") {
+  for (const bool rows : {false, true}) {
+    const auto run =
+        Run({"run", Model(rows ? "hybrid" : "recurrent"), "--prompt", "a", "--budget", "5M"});
+    CHECK(run.exit_status == 3);
+    CHECK(run.err.find("bytes missing") != std::string::npos);
+    CHECK((run.err.find(", cache ") != std::string::npos) == rows);
+  }
+}
+
 double Accuracy(const std::string& model, uint32_t distance, const std::string& kv) {
   const auto result = Run({"eval", "needle", Model(model), "--distance", std::to_string(distance),
                            "--limit", "24", "--kv", kv, "--json"})
