@@ -4,9 +4,12 @@
 // now the one first, now the other. What is timed is one side of a pair, the ratio that of a pair:
 // a neighbour who slows the machine down slows both.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <random>
+#include <string>
+#include <vector>
 
 #include "headroom/api.h"
 #include "headroom/options.h"

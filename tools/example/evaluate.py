@@ -2,6 +2,7 @@
 
     evaluate.py HF_DIR NEEDLES.jsonl [--demo DEMO_DIR] [--show]
 """
+import copy
 import json
 import sys
 
@@ -27,13 +28,12 @@ class Reader:
         for part in ids.split(512, 1):
             self.model(part, past_key_values=cache)
         for p in prompts:
-            x, text = self.ids(p), ""
+            x, text, own = self.ids(p), "", copy.deepcopy(cache)   # a state cannot be cropped
             for _ in range(MAX_NEW_TOKENS):
-                x = self.model(x, past_key_values=cache).logits[:, -1:].argmax(-1)
+                x = self.model(x, past_key_values=own).logits[:, -1:].argmax(-1)
                 text += self.tok.decode(x[0])
                 if "\n" in text:
                     break
-            cache.crop(ids.shape[1])
             yield text.split("\n")[0].strip(), ids.shape[1]
 
 
