@@ -27,6 +27,7 @@ inline constexpr uint64_t kFeatureNormalForm = uint64_t{1} << 2;
 inline constexpr uint64_t kFeatureTextSteps = uint64_t{1} << 3;
 inline constexpr uint64_t kFeatureHeadMatrices = uint64_t{1} << 4;
 inline constexpr uint64_t kFeatureQueryFactors = uint64_t{1} << 5;
+inline constexpr uint64_t kFeatureImages = uint64_t{1} << 6;
 
 // What bit `bit` of Header::required_features stands for; nullptr: this build does not know it.
 const char* RequiredFeatureName(int bit);

@@ -121,6 +121,7 @@ Status LoadTensors(LoadContext& context);     // segments and tensors
 Status LoadMetadata(LoadContext& context);    // names, limits, sampling
 Status LoadAttentions(LoadContext& context);  // plans; sets rope, view and mix
 Status LoadGraph(LoadContext& context);       // values, operations, logits
+Status LoadImageGraph(LoadContext& context);  // in its place, where the file has Vision
 Status LoadTokenizer(LoadContext& context);
 Status LoadTextSteps(LoadContext& context, const fb::Tokenizer& from);
 Status LoadProfiles(LoadContext& context);  // behind the attentions

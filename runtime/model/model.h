@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/platform.h"
 #include "base/status.h"
+#include "model/image.h"
 #include "tensor/dims.h"
 #include "tensor/dtype.h"
 #include "tensor/tensor_view.h"
@@ -498,6 +499,7 @@ class Model {
   std::vector<RoleSpec> roles;
   std::vector<ProfileSpec> profiles;  // best quality first
   int32_t logits = kNone;             // value [T, V]
+  ImageGraph image;                   // of a vision model, in place of all from `values` on
   TokenizerSpec tokenizer;
   SamplingHints sampling;
   Metadata metadata;

@@ -33,6 +33,7 @@ Status LoadAll(LoadContext& context) {
   HR_RETURN_IF_ERROR(LoadTensors(context));
   HR_RETURN_IF_ERROR(LoadMetadata(context));
   HR_RETURN_IF_ERROR(LoadAttentions(context));
+  if (context.graph.vision() != nullptr) return LoadImageGraph(context);
   HR_RETURN_IF_ERROR(LoadGraph(context));
   HR_RETURN_IF_ERROR(LoadTokenizer(context));
   return LoadProfiles(context);
@@ -59,7 +60,7 @@ Status Load(std::span<const std::byte> file, const OpenOptions& options, Model& 
   }
   options.log.Line(LogLevel::kInfo, "model \"%.*s\": %zu operations, %zu tensors, %llu bytes",
                    static_cast<int>(model.metadata.name.size()), model.metadata.name.data(),
-                   model.ops.size(), model.tensors.size(),
+                   model.ops.size() + model.image.ops.size(), model.tensors.size(),
                    static_cast<unsigned long long>(model.file_bytes));
   return {};
 }
