@@ -39,7 +39,35 @@ test::AlignedBytes WrapGraph(std::span<const std::byte> graph) {
 // Volatile, so that the edges are really read.
 volatile uint64_t sink;
 
+void CheckImages(const model::Model& model) {
+  const model::ImageGraph& image = model.image;
+  const auto rows = [&](int32_t tensor) {
+    return model.tensors[static_cast<size_t>(tensor)].rows();
+  };
+  for (const model::ImageOp& op : image.ops) {
+    const auto& out = image.values[static_cast<size_t>(op.output)];
+    const auto& in = image.values[static_cast<size_t>(op.inputs.at(0))];
+    if (op.kind == model::ImageOpKind::kConvolution) {
+      if (rows(op.weight) != out.channels || in.channels % op.groups != 0) __builtin_trap();
+      if (op.bias != model::kNone && rows(op.bias) != out.channels) __builtin_trap();
+    }
+    if (op.kind == model::ImageOpKind::kSlice && op.end > in.channels) __builtin_trap();
+    if (op.kind == model::ImageOpKind::kSelfAttention &&
+        (op.attention.input_width() != in.channels || op.attention.output_width() != out.channels))
+      __builtin_trap();
+    if (op.kind == model::ImageOpKind::kPositionEmbedding && op.begin >= rows(op.weight))
+      __builtin_trap();
+    if (out.dtype == DType::kI8 && !(out.scale > 0.0f)) __builtin_trap();
+  }
+  uint64_t sum = 0;
+  for (const std::string_view label : image.labels) {
+    for (const char c : label) sum += static_cast<uint64_t>(c);
+  }
+  sink = sum;
+}
+
 void ReadEdges(const model::Model& model) {
+  CheckImages(model);
   uint64_t sum = 0;
   for (const TensorView& tensor : model.tensors) {
     sum += static_cast<uint64_t>(tensor.data[0]) +

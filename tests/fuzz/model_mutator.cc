@@ -224,8 +224,99 @@ class Mutator {
     if (auto* gated = op->attributes.AsGatedActivationOp()) return Kind(gated->activation);
     if (auto* attention = op->attributes.AsAttentionOp()) return Number(attention->attention);
     if (auto* softcap = op->attributes.AsSoftcapOp()) return Real(softcap->cap);
+    if (EditImageOp(*op)) return;
     if (Below(2) == 0) return op->attributes.Set(fb::ScaleOpT());
     op->attributes.Reset();
+  }
+
+  void EditConvolution(fb::ConvolutionOpT& convolution) {
+    std::vector<uint32_t>* lists[] = {&convolution.kernel, &convolution.stride,
+                                      &convolution.dilation, &convolution.pad_begin,
+                                      &convolution.pad_end};
+    switch (Below(4)) {
+      case 0:
+        return EditWeight(convolution.weight);
+      case 1:
+        return List(*lists[Below(std::size(lists))]);
+      case 2:
+        return Number(convolution.groups);
+      default:
+        return Kind(convolution.activation);
+    }
+  }
+
+  void EditPool(fb::PoolOpT& pool) {
+    std::vector<uint32_t>* lists[] = {&pool.kernel, &pool.stride, &pool.pad_begin, &pool.pad_end};
+    switch (Below(3)) {
+      case 0:
+        return Kind(pool.kind);
+      case 1:
+        return List(*lists[Below(std::size(lists))]);
+      default:
+        pool.adaptive = !pool.adaptive;
+        return;
+    }
+  }
+
+  void EditImageAttention(fb::SelfAttentionOpT& attention) {
+    switch (Below(5)) {
+      case 0:
+        return Number(attention.heads);
+      case 1:
+        return Number(attention.query_width);
+      case 2:
+        return Number(attention.value_width);
+      case 3:
+        return Real(attention.scale);
+      default:
+        return Kind(attention.activation);
+    }
+  }
+
+  // Whether the operation is one that graphs on pictures alone have.
+  bool EditImageOp(fb::OpT& op) {
+    fb::OpAttributesUnion& of = op.attributes;
+    if (auto* convolution = of.AsConvolutionOp()) return EditConvolution(*convolution), true;
+    if (auto* pool = of.AsPoolOp()) return EditPool(*pool), true;
+    if (auto* attention = of.AsSelfAttentionOp()) return EditImageAttention(*attention), true;
+    if (auto* slice = of.AsSliceOp()) return Number(Below(2) ? slice->begin : slice->end), true;
+    if (auto* resize = of.AsResizeOp()) {
+      uint32_t* numbers[] = {&resize->height, &resize->width, &resize->factor};
+      return Number(*numbers[Below(3)]), true;
+    }
+    if (auto* concat = of.AsConcatOp()) return Number(concat->axis), true;
+    if (auto* positions = of.AsPositionEmbeddingOp()) {
+      Below(2) ? Number(positions->prefix) : EditWeight(positions->weight);
+      return true;
+    }
+    return false;
+  }
+
+  void EditVision() {
+    if (!graph_.vision) return;
+    fb::VisionT& vision = *graph_.vision;
+    fb::PreprocessT& preprocess = Ensure(vision.preprocess);
+    switch (Below(8)) {
+      case 0:
+        return Number(vision.features);
+      case 1:
+        return Kind(preprocess.resize);
+      case 2:
+        return Kind(preprocess.filter);
+      case 3:
+        return Number(Below(2) ? preprocess.resize_height : preprocess.crop_width);
+      case 4:
+        return Real(preprocess.scale);
+      case 5:
+        if (!preprocess.deviation.empty()) Real(preprocess.deviation[0]);
+        return;
+      case 6:
+        vision.labels.emplace_back(Below(300), 'l');
+        return;
+      default:
+        if (!vision.labels.empty()) Text(vision.labels[Below(vision.labels.size())]);
+        return;
+    }
   }
 
   void EditProjection() {
@@ -388,6 +479,7 @@ class Mutator {
   }
 
   void EditFacts() {
+    if (graph_.vision && Below(2) == 0) return EditVision();
     fb::MetadataT& metadata = Ensure(graph_.metadata);
     fb::RopeT* rope = Any(graph_.ropes);
     switch (Below(9)) {
@@ -456,6 +548,7 @@ class Mutator {
     if (!value->dims.empty()) value->dims.back() = fb::Dim(value->dims.back().symbol(), size);
     if (Below(4) == 0) value->dims.emplace_back(static_cast<fb::DimSymbol>(Below(5)), 1);
     if (Below(8) == 0) Kind(value->dtype);
+    if (Below(8) == 0) Real(value->scale);
   }
 
   fb::ModelT& graph_;

@@ -126,8 +126,8 @@ TEST_CASE("group 2: a required feature this build lacks is refused by name or bi
                "\"external segments\"");
   ExpectStatus("bit 1", OpenWithHeader([](auto& h) { h.required_features = 2; }), kNewer,
                "\"compressed segments\"");
-  ExpectStatus("bit 6", OpenWithHeader([](auto& h) { h.required_features = 1u << 6; }), kNewer,
-               "feature bit 6");
+  ExpectStatus("bit 7", OpenWithHeader([](auto& h) { h.required_features = 1u << 7; }), kNewer,
+               "feature bit 7");
   ExpectStatus("bit 63", OpenWithHeader([](auto& h) { h.required_features = 1ull << 63; }), kNewer,
                "feature bit 63");
 }

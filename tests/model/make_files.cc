@@ -12,6 +12,7 @@
 
 #include "fuzz/model_mutator.h"
 #include "model/container.h"
+#include "model/image_model.h"
 #include "model/tiny_model.h"
 
 namespace {
@@ -27,6 +28,19 @@ void Write(const std::filesystem::path& path, std::span<const std::byte> bytes) 
 std::span<const std::byte> GraphOf(const test::AlignedBytes& file) {
   const model::Header header = model::ReadHeader(file.span()).value();
   return file.span().subspan(header.graph_offset, header.graph_bytes);
+}
+
+// Structured mutants, so that replays without a fuzzer reach the refusals too.
+void WriteMutants(const std::filesystem::path& corpus, const char* name,
+                  std::span<const std::byte> from, uint32_t count) {
+  for (uint32_t seed = 0; seed < count; ++seed) {
+    std::vector<uint8_t> graph(from.size() + 4096);
+    std::memcpy(graph.data(), from.data(), from.size());
+    const size_t bytes =
+        fuzz::MutateGraph(std::span(graph).first(from.size()), graph.size(), 2 * seed);
+    if (bytes != 0)
+      Write(corpus / (name + std::to_string(seed)), std::as_bytes(std::span(graph)).first(bytes));
+  }
 }
 
 }  // namespace
@@ -46,16 +60,9 @@ int main(int argc, char** argv) {
   Write(corpus / "file_graph_only",
         test::TinyFile().span().first(64 + GraphOf(test::TinyFile()).size()));
   Write(corpus / "eight_bytes", test::TinyFile().span().subspan(8, 8));
-  // A few structured mutants, so that replays without a fuzzer reach the refusals too.
-  for (uint32_t seed = 0; seed < 24; ++seed) {
-    const auto tiny = GraphOf(test::TinyFile());
-    std::vector<uint8_t> graph(tiny.size() + 4096);
-    std::memcpy(graph.data(), tiny.data(), tiny.size());
-    const size_t bytes =
-        fuzz::MutateGraph(std::span(graph).first(tiny.size()), graph.size(), 2 * seed);
-    if (bytes != 0)
-      Write(corpus / ("mutant_" + std::to_string(seed)),
-            std::as_bytes(std::span(graph)).first(bytes));
-  }
+  const test::AlignedBytes images = test::WriteToMemory(test::ImageModel());
+  Write(corpus / "graph_images", GraphOf(images));
+  WriteMutants(corpus, "mutant_", GraphOf(test::TinyFile()), 24);
+  WriteMutants(corpus, "image_mutant_", GraphOf(images), 12);
   return 0;
 }

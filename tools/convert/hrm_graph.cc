@@ -6,6 +6,8 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "convert/hrm_images.h"
+
 namespace headroom::convert {
 namespace {
 
@@ -34,34 +36,6 @@ std::unique_ptr<fb::NormT> ToSchema(const model::NormSpec& norm) {
   return out;
 }
 
-fb::ActivationKind ToSchema(model::Activation activation) {
-  switch (activation) {
-    case model::Activation::kSilu:
-      return fb::ActivationKind::Silu;
-    case model::Activation::kGeluErf:
-      return fb::ActivationKind::GeluErf;
-    case model::Activation::kGeluTanh:
-      return fb::ActivationKind::GeluTanh;
-    case model::Activation::kRelu:
-      return fb::ActivationKind::Relu;
-    case model::Activation::kQuickGelu:
-      return fb::ActivationKind::QuickGelu;
-    case model::Activation::kSigmoid:
-      return fb::ActivationKind::Sigmoid;
-    case model::Activation::kTanh:
-      return fb::ActivationKind::Tanh;
-    case model::Activation::kSoftplus:
-      return fb::ActivationKind::Softplus;
-    case model::Activation::kExp:
-      return fb::ActivationKind::Exp;
-    case model::Activation::kEluPlus1:
-      return fb::ActivationKind::EluPlus1;
-    case model::Activation::kReluSquared:
-      return fb::ActivationKind::ReluSquared;
-  }
-  return fb::ActivationKind::None;
-}
-
 fb::ExpertScore ToSchema(model::ExpertScore score) {
   switch (score) {
     case model::ExpertScore::kSoftmax:
@@ -87,7 +61,7 @@ fb::MixtureOpT ToSchema(const model::MixtureSpec& spec) {
   out.group_best = spec.group_best;
   out.gate_up = ToSchema(spec.gate_up);
   out.down = ToSchema(spec.down);
-  out.activation = ToSchema(spec.activation);
+  out.activation = convert::ToSchema(spec.activation);
   out.limit = spec.limit;
   out.up_offset = spec.up_offset;
   return out;
@@ -118,7 +92,7 @@ fb::ConvolutionOpT ConvolutionOf(const ModelDescription& model, const model::Op&
   out.kernel = {op.kernel};
   out.groups = model.values[static_cast<size_t>(op.output)].width;
   out.causal = true;
-  if (op.activated) out.activation = ToSchema(op.activation);
+  if (op.activated) out.activation = convert::ToSchema(op.activation);
   return out;
 }
 
@@ -147,12 +121,12 @@ void SetAttributes(const ModelDescription& model, const model::Op& op, fb::OpAtt
     }
     case model::OpKind::kGatedActivation: {
       fb::GatedActivationOpT attributes;
-      attributes.activation = ToSchema(op.activation);
+      attributes.activation = convert::ToSchema(op.activation);
       return out.Set(std::move(attributes));
     }
     case model::OpKind::kActivation: {
       fb::ActivationOpT attributes;
-      attributes.activation = ToSchema(op.activation);
+      attributes.activation = convert::ToSchema(op.activation);
       return out.Set(std::move(attributes));
     }
     case model::OpKind::kMixture:
@@ -264,7 +238,7 @@ std::unique_ptr<fb::QueryT> MakeQuery(const model::QuerySpec& spec, fb::ModelT& 
       out->down = ToSchema(spec.down);
       out->gate = ToSchema(spec.gate);
       out->up = ToSchema(spec.up);
-      out->activation = ToSchema(spec.activation);
+      out->activation = convert::ToSchema(spec.activation);
       break;
   }
   out->norm = ToSchema(spec.norm);
@@ -499,6 +473,18 @@ void AddValues(const ModelDescription& description, fb::ModelT& graph) {
   }
 }
 
+// Values and operations on tokens.
+void AddSequences(const ModelDescription& description, fb::ModelT& graph) {
+  AddValues(description, graph);
+  for (const OpDescription& op : description.ops) {
+    graph.ops.push_back(ToSchema(description, op));
+  }
+  for (const model::AttentionSpec& spec : description.attentions) {
+    graph.attentions.push_back(ToSchema(spec, graph));
+  }
+  graph.logits = description.logits;
+}
+
 void AddFacts(const ModelDescription& description, fb::ModelT& graph) {
   const MetadataDescription& facts = description.metadata;
   graph.metadata = std::make_unique<fb::MetadataT>();
@@ -518,6 +504,34 @@ void AddFacts(const ModelDescription& description, fb::ModelT& graph) {
 }
 
 }  // namespace
+
+fb::ActivationKind ToSchema(model::Activation activation) {
+  switch (activation) {
+    case model::Activation::kSilu:
+      return fb::ActivationKind::Silu;
+    case model::Activation::kGeluErf:
+      return fb::ActivationKind::GeluErf;
+    case model::Activation::kGeluTanh:
+      return fb::ActivationKind::GeluTanh;
+    case model::Activation::kRelu:
+      return fb::ActivationKind::Relu;
+    case model::Activation::kQuickGelu:
+      return fb::ActivationKind::QuickGelu;
+    case model::Activation::kSigmoid:
+      return fb::ActivationKind::Sigmoid;
+    case model::Activation::kTanh:
+      return fb::ActivationKind::Tanh;
+    case model::Activation::kSoftplus:
+      return fb::ActivationKind::Softplus;
+    case model::Activation::kExp:
+      return fb::ActivationKind::Exp;
+    case model::Activation::kEluPlus1:
+      return fb::ActivationKind::EluPlus1;
+    case model::Activation::kReluSquared:
+      return fb::ActivationKind::ReluSquared;
+  }
+  return fb::ActivationKind::None;
+}
 
 fb::DType ToSchema(DType dtype) {
   switch (dtype) {
@@ -550,14 +564,11 @@ Result<fb::ModelT> BuildGraph(const ModelDescription& description) {
     if (!tensor.source_type.empty()) entry->source_error = -2.0f;
     graph.tensors.push_back(std::move(entry));
   }
-  AddValues(description, graph);
-  for (const OpDescription& op : description.ops) {
-    graph.ops.push_back(ToSchema(description, op));
+  if (description.image.empty()) {
+    AddSequences(description, graph);
+  } else {
+    AddImages(description, graph);
   }
-  for (const model::AttentionSpec& spec : description.attentions) {
-    graph.attentions.push_back(ToSchema(spec, graph));
-  }
-  graph.logits = description.logits;
   HR_RETURN_IF_ERROR(AddTokenizer(description.tokenizer, graph));
   AddFacts(description, graph);
   return graph;

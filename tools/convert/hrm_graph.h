@@ -12,5 +12,6 @@ namespace headroom::convert {
 Result<fb::ModelT> BuildGraph(const ModelDescription& description);
 
 fb::DType ToSchema(DType dtype);
+fb::ActivationKind ToSchema(model::Activation activation);
 
 }  // namespace headroom::convert

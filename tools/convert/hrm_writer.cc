@@ -165,6 +165,7 @@ Result<std::vector<std::byte>> HrmWriter::Impl::Head(uint64_t file_bytes) const 
   }
   model::Header header;
   header.required_features = RequiredByAttentions(graph) | RequiredByTokenizer(graph);
+  if (graph.vision) header.required_features |= model::kFeatureImages;
   header.graph_bytes = serialised.size();
   header.file_bytes = file_bytes;
   header.graph_checksum = model::Checksum(serialised);

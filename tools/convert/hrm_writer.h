@@ -87,6 +87,22 @@ struct OpDescription {
   std::string name;
 };
 
+// ImageOp::name of `op` is ignored: `name` owns it. Weights are whole tensors.
+struct ImageOpDescription {
+  model::ImageOp op;
+  std::string name;
+};
+
+// As model::ImageGraph.
+struct ImageDescription {
+  std::vector<model::ImageValue> values;  // [0] stands for the pictures
+  std::vector<ImageOpDescription> ops;
+  int32_t logits = model::kNone, features = model::kNone;
+  model::PreprocessSpec preprocess;
+  std::vector<std::string> labels;
+  bool empty() const { return values.empty(); }
+};
+
 struct ModelDescription {
   std::vector<TensorDescription> tensors;
   std::vector<model::Value> values;  // [0] stands for the token ids
@@ -95,6 +111,7 @@ struct ModelDescription {
   std::vector<model::MixtureSpec> mixtures;
   std::vector<model::LinearSpec> linears;
   int32_t logits = model::kNone;
+  ImageDescription image;  // of a vision model, in place of all from `values` to here
   TokenizerDescription tokenizer;
   model::SamplingHints sampling;
   MetadataDescription metadata;
