@@ -5,7 +5,7 @@
 #   4. otherwise                                  -> FetchContent clones the pinned commit from upstream
 #
 # Targets for hr_library(... LINK ...):
-#   XNNPACK pthreadpool cpuinfo hwy pcre2-8 utf8proc dep_xxhash dep_flatbuffers dep_fp16 dep_fxdiv   runtime
+#   XNNPACK pthreadpool cpuinfo hwy pcre2-8 utf8proc dep_xxhash dep_flatbuffers dep_fp16 dep_fxdiv dep_stb   runtime
 #   nlohmann_json::nlohmann_json CLI11::CLI11 dep_protozero dep_eigen Catch2::Catch2WithMain          tools and tests only
 #
 # Dependencies are always compiled optimised, without our warning flags and without sanitizers: every preset of
@@ -117,6 +117,7 @@ add_subdirectory(tools/cmake/dependencies EXCLUDE_FROM_ALL)
 hr_add_headers(flatbuffers include)
 hr_add_headers(fp16 include)
 hr_add_headers(xxhash .)
+hr_add_headers(stb .)
 hr_add_headers(protozero include)
 hr_add_headers(eigen .)
 target_compile_definitions(dep_xxhash INTERFACE XXH_INLINE_ALL)

@@ -13,7 +13,7 @@ install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" "${PROJECT_SOURCE_DIR}/tools/THIRD
   DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 
 # The full licence text of everything a binary contains (FXdiv and friends come in through XNNPACK).
-foreach(name xnnpack pthreadpool cpuinfo fxdiv fp16 flatbuffers highway pcre2 xxhash json cli11 protozero eigen utf8proc)
+foreach(name xnnpack pthreadpool cpuinfo fxdiv fp16 flatbuffers highway pcre2 xxhash json cli11 protozero eigen utf8proc stb)
   if(NOT name IN_LIST HR_SYSTEM_DEPENDENCIES)
     hr_source(${name})
     file(GLOB texts "${${name}_SOURCE_DIR}/LICEN[CS]E*" "${${name}_SOURCE_DIR}/COPYING.MPL2")
