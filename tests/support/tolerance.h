@@ -199,4 +199,10 @@ inline double BasisAllowance(double magnitude, size_t width) {
   return kRoundoff * Roundings(static_cast<double>(width)) * magnitude;
 }
 
+// --- pictures
+// A level rounded to nearest, of two factors that are half a unit of 2^-16 off, times at most 128.
+inline constexpr double kRoundedLevel = 0.5 + 2 * 128 * 0x1p-17;
+// Two JPEG decoders with transforms, chroma filters and colour factors rounded each in its own way.
+inline constexpr int kJpegLevels = 2;
+
 }  // namespace headroom::test
