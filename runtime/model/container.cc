@@ -25,13 +25,13 @@ enum FieldOffset : size_t {
 };
 
 // Bit i of required_features; the same order as RequiredFeature in headroom.fbs.
-constexpr const char* kFeatureNames[] = {"external segments",   "compressed segments",
-                                         "normal form of text", "steps of text",
-                                         "matrices of heads",   "factors of queries",
-                                         "pictures"};
-constexpr uint64_t kSupportedFeatures =
-    kFeatureNormalForm | kFeatureTextSteps | kFeatureHeadMatrices | kFeatureQueryFactors |
-    kFeatureImages;
+constexpr const char* kFeatureNames[] = {
+    "external segments", "compressed segments", "normal form of text",
+    "steps of text",     "matrices of heads",   "factors of queries",
+    "pictures"};
+constexpr uint64_t kSupportedFeatures = kFeatureNormalForm | kFeatureTextSteps |
+                                        kFeatureHeadMatrices | kFeatureQueryFactors |
+                                        kFeatureImages;
 
 template <typename T>
 T Load(std::span<const std::byte> bytes, size_t offset) {

@@ -13,7 +13,8 @@ uint64_t BytesOf(const Buffer& buffer, uint32_t chunk) {
   return RoundUp(uint64_t{buffer.width} * rows * sizeof(float), 64);
 }
 
-bool LiveTogether(const Buffer& a, const Buffer& b) {
+template <typename Life>
+bool LiveTogether(const Life& a, const Life& b) {
   return a.first_step <= b.last_step && b.first_step <= a.last_step;
 }
 
@@ -41,7 +42,21 @@ class Extents {
   int32_t kept_;
 };
 
+// Of things that are all whole while they live.
+class WholeExtents {
+ public:
+  explicit WholeExtents(const std::vector<Lifetime>& lifetimes) : lifetimes_(lifetimes) {}
+  uint64_t Bytes(int32_t id) const { return RoundUp(lifetimes_[id].bytes, 64); }
+  uint64_t BytesBeside(int32_t id, int32_t other) const {
+    return LiveTogether(lifetimes_[id], lifetimes_[other]) ? Bytes(id) : 0;
+  }
+
+ private:
+  const std::vector<Lifetime>& lifetimes_;
+};
+
 // The lowest offset at which `id` meets none of `placed`, which lie in order of offset.
+template <typename Extents>
 uint64_t LowestGap(const Extents& extents, const std::vector<uint64_t>& offsets,
                    const std::vector<int32_t>& placed, int32_t id) {
   uint64_t offset = 0;
@@ -58,19 +73,18 @@ uint64_t LowestGap(const Extents& extents, const std::vector<uint64_t>& offsets,
   return offset;
 }
 
-}  // namespace
-
-Placement PlaceBuffers(const std::vector<Buffer>& buffers, uint32_t chunk, int32_t kept) {
-  const Extents extents(buffers, chunk, kept);
-  std::vector<int32_t> order(buffers.size());
+// The largest choose first. `placed_with_others`: has no place of its own.
+template <typename Extents, typename PlacedWithOthers>
+Placement Place(size_t count, const Extents& extents, const PlacedWithOthers& placed_with_others) {
+  std::vector<int32_t> order(count);
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(),
                    [&](int32_t a, int32_t b) { return extents.Bytes(a) > extents.Bytes(b); });
   Placement placement;
-  placement.offsets.assign(buffers.size(), 0);
+  placement.offsets.assign(count, 0);
   std::vector<int32_t> placed;  // by offset
   for (int32_t id : order) {
-    if (buffers[id].alias_of != kNone || buffers[id].first_step == kNone) continue;
+    if (placed_with_others(id)) continue;
     const uint64_t offset = LowestGap(extents, placement.offsets, placed, id);
     placement.offsets[id] = offset;
     placement.total_bytes = std::max(placement.total_bytes, offset + extents.Bytes(id));
@@ -80,12 +94,27 @@ Placement PlaceBuffers(const std::vector<Buffer>& buffers, uint32_t chunk, int32
                                    }),
                   id);
   }
+  return placement;
+}
+
+}  // namespace
+
+Placement PlaceBuffers(const std::vector<Buffer>& buffers, uint32_t chunk, int32_t kept) {
+  const Extents extents(buffers, chunk, kept);
+  Placement placement = Place(buffers.size(), extents, [&](int32_t id) {
+    return buffers[id].alias_of != kNone || buffers[id].first_step == kNone;
+  });
   for (size_t id = 0; id < buffers.size(); ++id) {
     if (buffers[id].alias_of != kNone) {
       placement.offsets[id] = placement.offsets[buffers[id].alias_of];
     }
   }
   return placement;
+}
+
+Placement PlaceLifetimes(const std::vector<Lifetime>& lifetimes) {
+  return Place(lifetimes.size(), WholeExtents(lifetimes),
+               [&](int32_t id) { return lifetimes[id].first_step == kNone; });
 }
 
 }  // namespace headroom::plan

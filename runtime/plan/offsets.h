@@ -21,4 +21,11 @@ struct Placement {
 // nothing while some buffer of a chunk has room behind its first row.
 Placement PlaceBuffers(const std::vector<Buffer>& buffers, uint32_t chunk, int32_t kept = kNone);
 
+// Something that needs so many bytes from one step to another, both inclusive.
+struct Lifetime {
+  uint64_t bytes = 0;
+  int32_t first_step = kNone, last_step = kNone;
+};
+Placement PlaceLifetimes(const std::vector<Lifetime>& lifetimes);
+
 }  // namespace headroom::plan

@@ -1,6 +1,8 @@
 #include "session/engine.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <limits>
 #include <utility>
 
 #include "attention/softmax_mix.h"
@@ -17,6 +19,26 @@ LimitText TextOf(uint64_t limit) {
   LimitText made = {"no limit"};
   if (limit != 0) std::snprintf(made.text, sizeof(made.text), "%llu", Ull(limit));
   return made;
+}
+
+xnnpack::ConvolutionSpec SpecOf(const model::ImageGraph& graph, const model::ImageOp& op) {
+  xnnpack::ConvolutionSpec spec;
+  const model::WindowSpec& window = op.window;
+  std::copy(std::begin(window.kernel), std::end(window.kernel), spec.kernel);
+  std::copy(std::begin(window.stride), std::end(window.stride), spec.stride);
+  std::copy(std::begin(window.dilation), std::end(window.dilation), spec.dilation);
+  std::copy(std::begin(window.pad), std::end(window.pad), spec.pad);
+  const model::ImageValue& in = graph.values[op.inputs[0]];
+  const model::ImageValue& out = graph.values[op.output];
+  spec.groups = op.groups;
+  spec.channels = in.channels;
+  if (op.limit == model::Limit::kRelu) spec.high = std::numeric_limits<float>::infinity();
+  if (op.limit == model::Limit::kRelu6) spec.high = 6.0f;
+  spec.in_scale = in.scale;
+  spec.in_zero = in.zero_point;
+  spec.out_scale = out.scale;
+  spec.out_zero = out.zero_point;
+  return spec;
 }
 
 }  // namespace
@@ -37,12 +59,34 @@ Result<std::shared_ptr<Engine>> Engine::Create(std::unique_ptr<model::Model> mod
   std::shared_ptr<Engine> engine(new Engine());
   engine->model_ = std::move(model);
   engine->options_ = std::move(options);
-  HR_ASSIGN_OR_RETURN(engine->lowered_, plan::Lower(*engine->model_));
+  if (engine->is_image()) {
+    engine->lowered_image_ = plan::LowerImage(engine->model_->image);
+    engine->DescribeConvolutions();
+  } else {
+    HR_ASSIGN_OR_RETURN(engine->lowered_, plan::Lower(*engine->model_));
+  }
   return engine;
+}
+
+void Engine::DescribeConvolutions() {
+  for (const int32_t index : lowered_image_.convolutions) {
+    convolutions_.push_back(SpecOf(model_->image, model_->image.ops[index]));
+  }
+}
+
+xnnpack::DenseWeights Engine::ConvolutionWeights(size_t layer) const {
+  const model::ImageOp& op = model_->image.ops[lowered_image_.convolutions[layer]];
+  xnnpack::DenseWeights weights;
+  weights.weight = model_->tensors[op.weight];
+  weights.rows = weights.weight.rows();
+  if (op.bias != model::kNone) weights.bias = model_->tensors[op.bias].f32();
+  weights.convolution = &convolutions_[layer];
+  return weights;
 }
 
 std::vector<xnnpack::DenseWeights> Engine::DenseLayers() const {
   std::vector<xnnpack::DenseWeights> layers;
+  for (size_t i = 0; i < convolutions_.size(); ++i) layers.push_back(ConvolutionWeights(i));
   for (const plan::DenseLayer& dense : lowered_.dense) {
     xnnpack::DenseWeights weights;
     weights.weight = model_->tensors[dense.tensor];
@@ -81,10 +125,10 @@ Result<plan::BackendFacts> Engine::Facts() {
   return facts_;
 }
 
-Result<PackedWeights> Engine::Dense(const plan::Limits& limits) {
+Result<PackedWeights> Engine::Dense(const AllowPrivate& allow) {
   HR_ASSIGN_OR_RETURN(const bool mine, TakePackingTurn());
   if (!mine) return PackedWeights{dense_.get(), false};
-  auto packed = Pack(limits);
+  auto packed = Pack(allow);
   const Status status = packed.status();
   EndPackingTurn(packed.ok() ? packed.Take() : nullptr);
   HR_RETURN_IF_ERROR(status);
@@ -107,11 +151,12 @@ Result<bool> Engine::TakePackingTurn() {
   return true;
 }
 
-Result<std::unique_ptr<xnnpack::DenseSet>> Engine::Pack(const plan::Limits& limits) {
+Result<std::unique_ptr<xnnpack::DenseSet>> Engine::Pack(const AllowPrivate& allow) {
+  HR_ASSIGN_OR_RETURN(plan::BackendFacts facts, Facts());
   struct Creation {
-    Engine* engine;
-    const plan::Limits* limits;
-  } creation{this, &limits};
+    plan::BackendFacts* facts;
+    const AllowPrivate* allow;
+  } creation{&facts, &allow};
   xnnpack::DenseOptions options;
   options.cache_directory = options_.cache_directory;
   options.model_digest = model_->digest;
@@ -125,25 +170,17 @@ Result<std::unique_ptr<xnnpack::DenseSet>> Engine::Pack(const plan::Limits& limi
   options.progress = options_.progress;
   options.progress_user_data = options_.progress_user_data;
   options.allow_private = [](void* context, uint64_t bytes) {
+    // The creation was planned with packed weights in clean file pages. What it would be without
+    // them is known before they are taken, so that a refusal leaves nothing behind.
     const auto& creation = *static_cast<const Creation*>(context);
-    return creation.engine->AllowPrivate(*creation.limits, bytes);
+    creation.facts->packed_is_mapped = false;
+    creation.facts->packed_total_bytes = bytes;
+    return (*creation.allow)(*creation.facts);
   };
   options.allow_private_user_data = &creation;
   auto dense = xnnpack::DenseSet::Create(DenseLayers(), options);
   model_->ReleaseContent();
   return dense;
-}
-
-// The creation was planned with packed weights in clean file pages. What it would be without them
-// is known before they are taken, so that a refusal leaves nothing behind.
-Status Engine::AllowPrivate(const plan::Limits& limits, uint64_t packed_bytes) {
-  HR_ASSIGN_OR_RETURN(plan::BackendFacts facts, Facts());
-  facts.packed_is_mapped = false;
-  facts.packed_total_bytes = packed_bytes;
-  HR_ASSIGN_OR_RETURN(const auto profiles, plan::Profiles(*model_, limits.codec, limits.profile));
-  const plan::Plan plan = plan::Solve(*model_, lowered_, facts, limits, profiles);
-  if (plan.fits) return {};
-  return OverBudget(plan, limits, "cache directory unusable; ");
 }
 
 // `dense` is null when packing failed: the next creator tries again.

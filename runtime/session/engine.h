@@ -3,6 +3,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -13,6 +14,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "model/model.h"
+#include "plan/image.h"
 #include "plan/lower.h"
 #include "plan/solve.h"
 
@@ -43,26 +45,34 @@ class Engine {
 
   const model::Model& model() const { return *model_; }
   const plan::Lowered& lowered() const { return lowered_; }
+  // Of a vision model; the other one is empty then.
+  const plan::LoweredImage& lowered_image() const { return lowered_image_; }
+  bool is_image() const { return !model_->image.empty(); }
   const EngineOptions& options() const { return options_; }
 
   // What the backend would need; measured without packing at the first call, then remembered.
   Result<plan::BackendFacts> Facts();
   // Packs or maps the weights at the first call; calls from other threads wait for it, and try
   // themselves when it failed. Errors: as DenseSet::Create; kWrongState when called from a callback
-  // of the packing itself, which would wait for its own end; kOverBudget when the cache directory
-  // cannot be used and a session under `limits` has no room for packed weights in private memory.
-  Result<PackedWeights> Dense(const plan::Limits& limits);
+  // of the packing itself, which would wait for its own end; what `allow` says of facts with packed
+  // weights in private memory, when the cache directory cannot be used.
+  using AllowPrivate = std::function<Status(const plan::BackendFacts& facts)>;
+  Result<PackedWeights> Dense(const AllowPrivate& allow);
+  // Of a vision model by its layer, as packed.
+  xnnpack::DenseWeights ConvolutionWeights(size_t layer) const;
 
  private:
   Engine() = default;
   std::vector<xnnpack::DenseWeights> DenseLayers() const;
   Result<bool> TakePackingTurn();
-  Result<std::unique_ptr<xnnpack::DenseSet>> Pack(const plan::Limits& limits);
-  Status AllowPrivate(const plan::Limits& limits, uint64_t packed_bytes);
+  Result<std::unique_ptr<xnnpack::DenseSet>> Pack(const AllowPrivate& allow);
+  void DescribeConvolutions();
   void EndPackingTurn(std::unique_ptr<xnnpack::DenseSet> dense);
 
   std::unique_ptr<model::Model> model_;
   plan::Lowered lowered_;
+  plan::LoweredImage lowered_image_;
+  std::vector<xnnpack::ConvolutionSpec> convolutions_;  // by layer
   EngineOptions options_;
   std::mutex mutex_;  // guards all below; never held while the app is called back
   std::condition_variable packing_ended_;

@@ -11,6 +11,10 @@
 namespace headroom::session {
 
 Result<plan::Plan> PlanSession(Engine& engine, const plan::Limits& limits) {
+  if (engine.is_image()) {
+    return Status::Make(StatusCode::kUnsupported,
+                        "this model takes pictures: it has no session of tokens");
+  }
   if (limits.chunk > plan::kMaxChunk) {
     return Status::Make(StatusCode::kInvalidArgument, "chunk %u > %u", limits.chunk,
                         plan::kMaxChunk);
@@ -26,12 +30,26 @@ Result<plan::Plan> PlanSession(Engine& engine, const plan::Limits& limits) {
   return plan::Solve(engine.model(), engine.lowered(), facts, limits, profiles);
 }
 
+namespace {
+
+// Whether a session under `limits` has room for packed weights in private memory.
+Engine::AllowPrivate AllowUnder(const Engine& engine, const plan::Limits& limits) {
+  return [&engine, limits](const plan::BackendFacts& facts) -> Status {
+    HR_ASSIGN_OR_RETURN(const auto profiles,
+                        plan::Profiles(engine.model(), limits.codec, limits.profile));
+    const plan::Plan plan = plan::Solve(engine.model(), engine.lowered(), facts, limits, profiles);
+    return plan.fits ? Status{} : OverBudget(plan, limits, "cache directory unusable; ");
+  };
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<Engine> engine,
                                                  const plan::Limits& limits) {
   const uint64_t start = platform::NowNs();
   HR_ASSIGN_OR_RETURN(plan::Plan plan, PlanSession(*engine, limits));
   if (!plan.fits) return OverBudget(plan, limits);
-  HR_ASSIGN_OR_RETURN(const PackedWeights weights, engine->Dense(limits));
+  HR_ASSIGN_OR_RETURN(const PackedWeights weights, engine->Dense(AllowUnder(*engine, limits)));
   // Packing may have found that the cache directory cannot be written: plan again with what is
   // true.
   HR_ASSIGN_OR_RETURN(plan, PlanSession(*engine, limits));
@@ -46,7 +64,7 @@ Result<std::unique_ptr<Session>> Session::Allocate(std::shared_ptr<Engine> engin
                                                    const plan::Limits& limits, plan::Plan plan) {
   std::unique_ptr<Session> session(new Session());
   Session& s = *session;
-  HR_ASSIGN_OR_RETURN(const PackedWeights weights, engine->Dense(limits));
+  HR_ASSIGN_OR_RETURN(const PackedWeights weights, engine->Dense(AllowUnder(*engine, limits)));
   s.engine_ = std::move(engine);
   s.limits_ = limits;
   s.plan_ = std::move(plan);

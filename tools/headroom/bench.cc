@@ -11,7 +11,9 @@
 #include "headroom/api.h"
 #include "headroom/bytes.h"
 #include "headroom/command.h"
+#include "headroom/image_bench.h"
 #include "headroom/options.h"
+#include "headroom/pictures.h"
 #include "headroom/process.h"
 #include "headroom/progress.h"
 #include "headroom/report.h"
@@ -35,11 +37,13 @@ constexpr char kFooter[] =
     "  headroom bench model.hrm\n"
     "  headroom bench model.hrm --prefill 128,512 --decode 64 --depth 0,4096 --threads 1,2 --kv "
     "f16,int8\n"
+    "  headroom bench shvit.hrm --batch 1 --threads 1,2      a vision model: ms for a picture\n"
     "  headroom bench model.hrm --prefill 0 --decode 32 --depth 16384 --json > result.json";
 
 struct BenchArguments {
   ModelArguments model;
   SessionArguments session;
+  hr_image_options images = {};
   std::vector<uint32_t> prefill = {512};
   std::vector<uint32_t> decode = {64};
   std::vector<uint32_t> depth = {0};
@@ -273,8 +277,17 @@ void PrintGroupMemory(const Group& group) {
               FormatBytes(group.memory.resident_bytes).c_str());
 }
 
+int BenchPictures(hr_model* model, const BenchArguments& arguments, bool json) {
+  ImageBenchArguments images{arguments.images, arguments.threads, arguments.repetitions};
+  images.options.struct_size = sizeof(images.options);
+  images.options.budget_bytes = arguments.session.options.budget_bytes;
+  images.options.private_budget_bytes = arguments.session.options.private_budget_bytes;
+  return BenchImages(model, images, json);
+}
+
 int RunBench(const BenchArguments& arguments, bool json) {
   const ModelHandle model = OpenModel(arguments.model.Request());
+  if (TakesPictures(model.get())) return BenchPictures(model.get(), arguments, json);
   Bench bench(arguments, model.get());
   const std::string device = DeviceLine();
   if (!json) {
@@ -325,6 +338,7 @@ void AddBench(CLI::App& app, Invocation& invocation) {
       ->check(CLI::Range(1, 1000));
   AddContextOption(command, arguments->session,
                    "tokens to have room for (default: the deepest test)");
+  AddImageSizeOptions(command, arguments->images);
   AddChunkOption(command, arguments->session);
   AddBackendOption(command);
   AddBudgetOptions(command, arguments->session);

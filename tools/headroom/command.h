@@ -35,5 +35,7 @@ void AddInspect(CLI::App& app, Invocation& invocation);
 void AddVerify(CLI::App& app, Invocation& invocation);
 void AddConvert(CLI::App& app, Invocation& invocation);
 void AddTune(CLI::App& app, Invocation& invocation);
+void AddClassify(CLI::App& app, Invocation& invocation);
+void AddFeatures(CLI::App& app, Invocation& invocation);
 
 }  // namespace headroom::cli

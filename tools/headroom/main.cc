@@ -16,7 +16,7 @@ namespace headroom::cli {
 namespace {
 
 constexpr char kDescription[] =
-    "headroom: run language models on a device inside a stated number of bytes.\n"
+    "headroom: run language and vision models on a device inside a stated number of bytes.\n"
     "\n"
     "Results go to stdout, progress and statistics to stderr; --json gives one JSON object "
     "instead.\n"
@@ -30,6 +30,7 @@ constexpr char kFooter[] =
     "Examples:\n"
     "  headroom plan model.hrm --context 4096 --budget 900M\n"
     "  headroom run model.hrm --prompt \"The capital of France is\" --max-tokens 32 --budget 900M\n"
+    "  headroom classify shvit.hrm photo.jpg --top 5 --budget 40M\n"
     "  headroom convert ~/models/Llama-3.2-1B --out model.hrm --weights int4\n"
     "\n"
     "`headroom COMMAND --help` explains each command.";
@@ -114,6 +115,8 @@ int RunCommandLine(int argc, char** argv) {
   app.get_formatter()->column_width(34);
   AddRun(app, invocation);
   AddChat(app, invocation);
+  AddClassify(app, invocation);
+  AddFeatures(app, invocation);
   AddPlan(app, invocation);
   AddBench(app, invocation);
   AddEval(app, invocation);

@@ -9,6 +9,7 @@
 #include "headroom/bytes.h"
 #include "headroom/command.h"
 #include "headroom/options.h"
+#include "headroom/pictures.h"
 #include "headroom/profile_list.h"
 #include "headroom/report.h"
 
@@ -45,6 +46,7 @@ constexpr uint32_t kGoodChunk = 32;  // the planner's preference, see runtime/pl
 
 struct PlanArguments {
   ModelArguments model;
+  hr_image_options images = {};
   SessionArguments session;
   bool layers = false;
 };
@@ -128,8 +130,50 @@ void PrintVerdict(const hr_model* model, const hr_plan_report& plan,
   }
 }
 
+void PrintImageVerdict(const hr_image_plan_report& plan, bool limited) {
+  if (!plan.fits) {
+    std::printf("DOES NOT FIT: %s (%" PRIu64 " bytes) more are needed.",
+                FormatBytes(plan.missing_bytes).c_str(), plan.missing_bytes);
+  } else {
+    std::printf("%s", limited ? "Fits." : "No limit given.");
+  }
+  if (!limited) {
+    std::printf("\n");
+  } else if (plan.largest_batch == 0 && plan.largest_side == 0) {
+    std::printf(" Not even the smallest picture fits.\n");
+  } else {
+    std::printf(" Inside the budget: %" PRIu32
+                " pictures of this size at once, or sides of %" PRIu32 " pixels.\n",
+                plan.largest_batch, plan.largest_side);
+  }
+}
+
+int PlanPictures(hr_model* model, const PlanArguments& arguments, bool json) {
+  const hr_session_options& session = arguments.session.options;
+  hr_image_options options = arguments.images;
+  options.struct_size = sizeof(options);
+  options.threads = session.threads;
+  options.budget_bytes = session.budget_bytes;
+  options.private_budget_bytes = session.private_budget_bytes;
+  const hr_image_plan_report plan = ImagePlanOf(model, options);
+  const hr_model_facts facts = FactsOf(model);
+  if (json) {
+    PrintJson({{"model", FactsJson(facts)},
+               {"budget_bytes", options.budget_bytes},
+               {"private_budget_bytes", options.private_budget_bytes},
+               {"images", ImageFactsJson(ImageFactsOf(model))},
+               {"plan", ImagePlanJson(plan)}});
+  } else {
+    std::printf("%s\n%s", ModelLine(facts).c_str(),
+                ImagePlanTable(plan, !arguments.model.ResolvedCacheDirectory().empty()).c_str());
+    PrintImageVerdict(plan, options.budget_bytes != 0 || options.private_budget_bytes != 0);
+  }
+  return plan.fits ? kOk : kDoesNotFit;
+}
+
 int Plan(const PlanArguments& arguments, bool json) {
   const ModelHandle model = OpenModel(arguments.model.Request());
+  if (TakesPictures(model.get())) return PlanPictures(model.get(), arguments, json);
   const hr_model_facts facts = FactsOf(model.get());
   const hr_session_options& options = arguments.session.options;
   const hr_plan_report plan = PlanOf(model.get(), options);
@@ -173,6 +217,7 @@ void AddPlan(CLI::App& app, Invocation& invocation) {
   AddBudgetOptions(command, arguments->session);
   AddKvOption(command, arguments->session);
   AddThreadOptions(command, arguments->session);
+  AddImageSizeOptions(command, arguments->images);
   command.add_flag("--layers", arguments->layers, "also list the state of every layer");
   command.add_flag("--json", invocation.json, "the plan as one JSON object, layers included");
   command.callback([arguments, &invocation] {

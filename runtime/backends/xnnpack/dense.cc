@@ -28,7 +28,10 @@ uint64_t Signature(const DenseWeights& layer) {
              layer.rows,
              layer.bias != nullptr,
              layer.parts};
-  const uint64_t name = XXH3_64bits(layer.weight.name.data(), layer.weight.name.size());
+  uint64_t name = XXH3_64bits(layer.weight.name.data(), layer.weight.name.size());
+  if (layer.convolution != nullptr) {
+    name = XXH3_64bits_withSeed(layer.convolution, sizeof(*layer.convolution), name);
+  }
   return XXH3_64bits_withSeed(&facts, sizeof(facts), name);
 }
 
@@ -297,11 +300,14 @@ Status DenseSet::Impl::CreateOperators(const CheckedLayers& checked, const Cache
   for (size_t i = 0; i < layers.size(); ++i) {
     Layer& layer = layers[i];
     layer.slice = checked.slices[i];
+    layer.slice.convolution = nullptr;  // the caller's
     if (InPlace(layer.slice.form)) continue;
     const char* name = checked.names[i].c_str();
     layer.packed = packed_begin + layout.entries[i].offset;
     layer.part_bytes = checked.PartBytes(i);
-    if (checked.parts[i] > 1) {
+    if (IsConvolution(layer.slice.form)) {
+      // Has operators of its own in every session.
+    } else if (checked.parts[i] > 1) {
       HR_RETURN_IF_ERROR(ShareOperators(layer.slice, name, checked.at_once[i], layer));
     } else {
       provider.Find(layer.packed);
@@ -386,6 +392,10 @@ const PackedFacts& DenseSet::packed() const { return impl_->facts; }
 
 InputKind DenseSet::input_kind(size_t layer) const {
   return InputKindOfForm(impl_->layers[layer].slice.form);
+}
+
+const std::byte* DenseSet::packed_weights(size_t layer) const {
+  return impl_->layers[layer].packed;
 }
 
 bool DenseSet::in_place(size_t layer) const { return InPlace(impl_->layers[layer].slice.form); }

@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/xnnpack/convolution.h"
 #include "base/arena.h"
 #include "base/log.h"
 #include "base/platform.h"
@@ -82,6 +83,9 @@ struct DenseWeights {
   const float* bias = nullptr;  // f32 [parts * N] or null
   uint32_t parts = 1;
   uint32_t at_once = 1;  // parts that threads of one session run side by side
+  // A convolution of pictures in place of a dense layer: its weights are packed and kept with all
+  // others, and run by Convolution. Borrowed while layers are described.
+  const ConvolutionSpec* convolution = nullptr;
 };
 
 // What a dense layer eats. Layers with equal kind and K may share one converted input.
@@ -154,6 +158,9 @@ class DenseSet {
   InputKind input_kind(size_t layer) const;
   // The layer reads the model's own pages at every step, having no packed copy.
   bool in_place(size_t layer) const;
+
+  // Packed weights of a layer; null: it has none.
+  const std::byte* packed_weights(size_t layer) const;
 
   // Scratch bytes of a converted input of `rows` rows of `columns` values (64-byte aligned). For
   // kF32: the bytes x itself needs, spare bytes included.

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "backends/xnnpack/convolution_layer.h"
 #include "base/half.h"
 #include "base/math.h"
 
@@ -59,6 +60,19 @@ Result<LayerForm> FormOf(const TensorView& tensor) {
   }
 }
 
+Result<LayerForm> ConvolutionFormOf(const TensorView& tensor, const ConvolutionSpec& spec) {
+  const uint64_t columns =
+      uint64_t{spec.kernel[0]} * spec.kernel[1] * (spec.channels / spec.groups);
+  if (tensor.columns() != columns) {
+    return Unsupported(tensor, "columns are not taps times channels", tensor.columns(),
+                       static_cast<unsigned>(columns));
+  }
+  if (tensor.dtype == DType::kF32) return LayerForm::kConvolutionF32;
+  if (tensor.dtype == DType::kF16) return LayerForm::kConvolutionF16;
+  if (tensor.dtype == DType::kI8 && tensor.block == 0) return LayerForm::kConvolutionInt8;
+  return Unsupported(tensor, "no convolution takes this type", tensor.block, 0);
+}
+
 bool InBlocks(LayerForm form) {
   return form == LayerForm::kInt4Block || form == LayerForm::kInt8BlockInPlace;
 }
@@ -70,7 +84,16 @@ bool Aligned(const void* pointer, uint64_t alignment) {
 }
 
 uint64_t WeightAlignment(LayerForm form) {
-  return form == LayerForm::kF32 ? 4 : form == LayerForm::kF16InPlace ? 2 : 1;
+  switch (form) {
+    case LayerForm::kF32:
+    case LayerForm::kConvolutionF32:
+      return 4;
+    case LayerForm::kF16InPlace:
+    case LayerForm::kConvolutionF16:
+      return 2;
+    default:
+      return 1;
+  }
 }
 
 Status CheckStorage(const TensorView& tensor, const LayerSlice& all) {
@@ -105,11 +128,14 @@ Status CheckStorage(const TensorView& tensor, const LayerSlice& all) {
 uint64_t LayerSlice::RowBytes() const {
   switch (form) {
     case LayerForm::kF32:
+    case LayerForm::kConvolutionF32:
       return uint64_t{columns} * 4;
     case LayerForm::kF16InPlace:
+    case LayerForm::kConvolutionF16:
       return uint64_t{columns} * 2;
     case LayerForm::kInt8:
     case LayerForm::kInt8BlockInPlace:
+    case LayerForm::kConvolutionInt8:
       return columns;
     case LayerForm::kInt4Channel:
     case LayerForm::kInt4Block:
@@ -122,8 +148,11 @@ uint64_t LayerSlice::RowScaleBytes() const {
   switch (form) {
     case LayerForm::kF32:
     case LayerForm::kF16InPlace:
+    case LayerForm::kConvolutionF32:
+    case LayerForm::kConvolutionF16:
       return 0;
     case LayerForm::kInt8:
+    case LayerForm::kConvolutionInt8:
     case LayerForm::kInt4Channel:
       return 4;
     case LayerForm::kInt4Block:
@@ -145,7 +174,12 @@ Result<LayerSlice> SliceOf(const DenseWeights& layer) {
                         static_cast<unsigned long long>(rows), tensor.rows());
   }
   LayerSlice slice;
-  HR_ASSIGN_OR_RETURN(slice.form, FormOf(tensor));
+  if (layer.convolution != nullptr) {
+    HR_ASSIGN_OR_RETURN(slice.form, ConvolutionFormOf(tensor, *layer.convolution));
+    slice.convolution = layer.convolution;
+  } else {
+    HR_ASSIGN_OR_RETURN(slice.form, FormOf(tensor));
+  }
   slice.columns = tensor.columns();
   slice.block = InBlocks(slice.form) ? tensor.block : 0;
   slice.rows = tensor.rows();
@@ -211,6 +245,11 @@ xnn_status CreateOperator(const LayerSlice& slice, xnn_weights_cache_provider* p
           columns, rows, columns, rows, slice.block, kInt4ZeroPoint,
           reinterpret_cast<const uint16_t*>(slice.scales), slice.weights, slice.bias, -kInfinity,
           kInfinity, /*flags=*/0, /*code_cache=*/nullptr, provider, out);
+    case LayerForm::kConvolutionF32:
+    case LayerForm::kConvolutionF16:
+    case LayerForm::kConvolutionInt8:
+      return CreateConvolution(slice, {slice.weights, slice.bias, {}, {}},
+                               slice.convolution->channels, rows, provider, out);
     case LayerForm::kF16InPlace:
     case LayerForm::kInt8BlockInPlace:
       break;
@@ -228,8 +267,7 @@ xnn_status ReshapeOperator(LayerForm form, xnn_operator_t op, size_t rows, pthre
       return xnn_reshape_fully_connected_nc_qd8_f32_qc4w(op, rows, pool);
     case LayerForm::kInt4Block:
       return xnn_reshape_fully_connected_nc_qd8_f32_qb4w(op, rows, pool);
-    case LayerForm::kF16InPlace:
-    case LayerForm::kInt8BlockInPlace:
+    default:
       break;
   }
   return xnn_status_unsupported_parameter;
@@ -247,8 +285,7 @@ xnn_status SetupOperator(LayerForm form, xnn_operator_t op, const std::byte* inp
       return xnn_setup_fully_connected_nc_qd8_f32_qc4w(op, codes, out, quantization);
     case LayerForm::kInt4Block:
       return xnn_setup_fully_connected_nc_qd8_f32_qb4w(op, codes, out, quantization);
-    case LayerForm::kF16InPlace:
-    case LayerForm::kInt8BlockInPlace:
+    default:
       break;
   }
   return xnn_status_unsupported_parameter;

@@ -19,12 +19,18 @@ enum class LayerForm : uint8_t {
   kInt4Channel,       // qd8_f32_qc4w, one f32 scale a row
   kInt4Block,         // qd8_f32_qb4w, one bf16 scale a block
   kInt8BlockInPlace,  // dense_in_place.h, one f16 scale a block
+  kConvolutionF32,    // convolution2d_nhwc_f32
+  kConvolutionF16,    // the same, widened
+  kConvolutionInt8,   // convolution2d_nhwc_qs8_qc8w
 };
 
 // Read from the model file by every step: no operator, no packed copy.
 inline bool InPlace(LayerForm form) {
   return form == LayerForm::kF16InPlace || form == LayerForm::kInt8BlockInPlace;
 }
+
+// Run by Convolution: no operator here, packed in one piece.
+inline bool IsConvolution(LayerForm form) { return form >= LayerForm::kConvolutionF32; }
 
 // Some rows of a weight matrix, as plain pointers.
 struct LayerSlice {
@@ -35,6 +41,7 @@ struct LayerSlice {
   const std::byte* weights = nullptr;
   const std::byte* scales = nullptr;  // null for float forms
   const float* bias = nullptr;
+  const ConvolutionSpec* convolution = nullptr;
 
   uint64_t RowBytes() const;
   uint64_t RowScaleBytes() const;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "backends/xnnpack/convolution_layer.h"
 #include "base/math.h"
 
 namespace headroom::xnnpack {
@@ -79,6 +80,22 @@ Status PackTail(const LayerSlice& slice, const char* name, std::span<std::byte> 
   LayerSlice copied = slice;
   copied.weights = copy.data();
   return PackOnce(copied, name, destination, bytes);
+}
+
+// Whole: channels of a group need not follow one another in XNNPACK's order.
+Status PackConvolution(const LayerSlice& slice, const char* name, std::span<std::byte> destination,
+                       PieceDone done, void* context) {
+  HR_RETURN_IF_ERROR(CheckScales(slice, name));
+  HR_RETURN_IF_ERROR(CheckConvolution(slice, name));
+  const ConvolutionSource source = SourceOf(slice);
+  PackingProvider provider;
+  provider.PackInto(destination);
+  xnn_operator_t op = nullptr;
+  const xnn_status status = CreateConvolution(slice, source, slice.convolution->channels,
+                                              slice.rows, provider.callbacks(), &op);
+  if (status == xnn_status_success) xnn_delete_operator(op);
+  HR_RETURN_IF_ERROR(StatusFromXnn(status, "pack", name));
+  return done(context, {0, destination.size(), slice});
 }
 
 // Rows per piece: about kPackChunkBytes of packed bytes, whole groups of kPackRows.
@@ -161,8 +178,11 @@ void* PackingProvider::ReserveSpace(void* context, size_t bytes) {
   return bytes <= self->destination_.size() ? self->destination_.data() : nullptr;
 }
 
-size_t PackingProvider::LookUpOrInsert(void*, const xnn_weights_cache_look_up_key*, void* packed,
-                                       size_t) {
+// XNNPACK inserts also what it has found.
+size_t PackingProvider::LookUpOrInsert(void* context, const xnn_weights_cache_look_up_key*,
+                                       void* packed, size_t) {
+  const auto* self = static_cast<PackingProvider*>(context);
+  if (self->found_ != nullptr) return reinterpret_cast<size_t>(self->found_);
   return reinterpret_cast<size_t>(packed);
 }
 
@@ -183,6 +203,7 @@ Result<uint64_t> MeasureLayer(const LayerSlice& slice, const char* name) {
 
 Status PackLayer(const LayerSlice& slice, const char* name, std::span<std::byte> destination,
                  PieceDone done, void* context) {
+  if (IsConvolution(slice.form)) return PackConvolution(slice, name, destination, done, context);
   const uint32_t piece_rows = PieceRows(slice, destination.size());
   uint64_t offset = 0;
   for (uint32_t row = 0; row < slice.rows;) {
@@ -212,6 +233,36 @@ Status PackLayer(const LayerSlice& slice, const char* name, std::span<std::byte>
   return {};
 }
 
+namespace {
+
+// Convolutions of a sample: by 3 x 3 taps and by one, and depthwise.
+Status HashConvolutions(const Sample& sample, LayerForm form, XXH3_state_t& state) {
+  constexpr uint32_t kShapes[][3] = {
+      {3, 16, 1}, {1, 40, 1}, {3, 37, 37}};  // taps, channels, groups
+  for (const auto& [taps, channels, groups] : kShapes) {
+    ConvolutionSpec spec;
+    spec.kernel[0] = spec.kernel[1] = taps;
+    spec.channels = channels;
+    spec.groups = groups;
+    spec.in_scale = spec.out_scale = 1.0f;
+    LayerSlice slice = sample.Slice(form, 0, groups == 1 ? Sample::kRows : groups);
+    slice.columns = taps * taps * (channels / groups);
+    slice.convolution = &spec;
+    HR_ASSIGN_OR_RETURN(const uint64_t bytes, MeasureLayer(slice, "sample"));
+    std::vector<std::byte> packed(bytes + kPackedAlignment);
+    void* begin = packed.data();
+    size_t space = packed.size();
+    std::align(kPackedAlignment, bytes, begin, space);
+    const auto nothing = [](void*, const PackedPiece&) { return Status{}; };
+    HR_RETURN_IF_ERROR(PackConvolution(slice, "sample", {static_cast<std::byte*>(begin), bytes},
+                                       nothing, nullptr));
+    XXH3_64bits_update(&state, begin, bytes);
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<uint64_t> PackingDigest(std::span<const LayerSlice> layers) {
   const auto sample = std::make_unique<Sample>();
   XXH3_state_t state;
@@ -225,6 +276,10 @@ Result<uint64_t> PackingDigest(std::span<const LayerSlice> layers) {
   }
   std::sort(seen.begin(), seen.end());  // the order of layers does not matter
   for (const auto& [form, block] : seen) {
+    if (IsConvolution(form)) {
+      HR_RETURN_IF_ERROR(HashConvolutions(*sample, form, state));
+      continue;
+    }
     // A single row as well: f32 has a kernel of its own for layers narrower than its tile.
     for (const uint32_t rows : {Sample::kRows, uint32_t{1}}) {
       const LayerSlice slice = sample->Slice(form, block, rows);

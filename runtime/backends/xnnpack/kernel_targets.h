@@ -25,5 +25,6 @@ void FillLinearMixKernels(Kernels& kernels);  // linear_mix.cc
 void FillRowCodecKernels(Kernels& kernels);   // row_codec.cc
 void FillHadamardKernels(Kernels& kernels);   // hadamard.cc
 void FillPointwiseKernels(Kernels& kernels);  // pointwise.cc
+void FillImageKernels(Kernels& kernels);      // image.cc
 
 }  // namespace headroom::xnnpack

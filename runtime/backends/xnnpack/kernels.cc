@@ -12,6 +12,7 @@ Kernels ResolveKernels() {
   FillHadamardKernels(kernels);
   FillLinearMixKernels(kernels);
   FillPointwiseKernels(kernels);
+  FillImageKernels(kernels);
   return kernels;
 }
 
@@ -32,6 +33,7 @@ Kernels PortableKernels() {
           attention::PortableHadamard(),
           attention::PortableLinearMix(),
           ops::PortablePointwise(),
+          ops::PortableImage(),
           "portable",
           "f32"};
 }

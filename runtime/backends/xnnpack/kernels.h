@@ -5,6 +5,7 @@
 #include "attention/linear_mix.h"
 #include "attention/row_scores.h"
 #include "attention/softmax_mix.h"
+#include "ops/image.h"
 #include "ops/pointwise.h"
 
 namespace headroom::xnnpack {
@@ -18,6 +19,7 @@ struct Kernels {
   attention::HadamardKernel hadamard;
   attention::LinearMixKernel linear_mix;
   ops::PointwiseKernels pointwise;
+  ops::ImageKernels image;
   const char* isa;  // name of the dispatched instruction set, for reports
   // How few queries multiply with rows of codes, for reports: "f32", "i16", "u8 x i8", "i8 x i8".
   const char* code_products;

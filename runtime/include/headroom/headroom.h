@@ -547,4 +547,6 @@ HR_API hr_status hr_session_generate(hr_session* session, const hr_generate_opti
 }
 #endif
 
+#include "images.h" /* pictures: part of this interface */
+
 #endif /* HEADROOM_HEADROOM_H_ */
