@@ -7,8 +7,8 @@
 namespace headroom::vision {
 namespace {
 
-// In front of each block. All blocks of a call are linked, so that what stb forgets on some of its
-// error paths is found again.
+// In front of each block. All blocks of a call are linked, so that what stb might forget on an
+// error path is found again.
 struct alignas(std::max_align_t) Block {
   Block* next;
   Block* previous;
