@@ -61,6 +61,22 @@ void Pool(const float* x, uint32_t x_stride, uint32_t columns, const PoolWindow&
   for (uint32_t c = 0; c < channels; ++c) out[c] /= static_cast<float>(pixels);
 }
 
+void PoolCodes(const int8_t* x, uint32_t x_stride, uint32_t columns, const PoolWindow& window,
+               uint32_t channels, CodeScale scale, float* out) {
+  const uint32_t pixels =
+      (window.row_end - window.row_begin) * (window.column_end - window.column_begin);
+  for (uint32_t c = 0; c < channels; ++c) {
+    int64_t sum = 0;
+    for (uint32_t row = window.row_begin; row < window.row_end; ++row) {
+      for (uint32_t column = window.column_begin; column < window.column_end; ++column) {
+        sum += x[(uint64_t{row} * columns + column) * x_stride + c];
+      }
+    }
+    const float mean = static_cast<float>(sum) / static_cast<float>(pixels);
+    out[c] = (mean - static_cast<float>(scale.zero)) * scale.ratio;
+  }
+}
+
 void Blend(const float* const from[4], const float weights[4], float* out, uint32_t channels) {
   for (uint32_t c = 0; c < channels; ++c) {
     float sum = 0.0f;
@@ -150,11 +166,12 @@ void ScaleCodes(const int8_t* x, CodeScale scale, const float* factors, int32_t 
 }  // namespace
 
 const ImageKernels& PortableImage() {
-  static constexpr ImageKernels kKernels = {GroupNorm,  {Pool<true>, Pool<false>},
-                                            Blend,      TurnKeys,
-                                            Attend,     Quantise,
-                                            Dequantise, AddCodes,
-                                            MoveCodes,  ScaleCodes};
+  static constexpr ImageKernels kKernels = {GroupNorm, {Pool<true>, Pool<false>},
+                                            PoolCodes, Blend,
+                                            TurnKeys,  Attend,
+                                            Quantise,  Dequantise,
+                                            AddCodes,  MoveCodes,
+                                            ScaleCodes};
   return kKernels;
 }
 

@@ -26,6 +26,15 @@ struct PoolWindow {
 using PoolKernel = void (*)(const float* x, uint32_t x_stride, uint32_t columns,
                             const PoolWindow& window, uint32_t channels, float* out);
 
+// The same mean of codes, see below: numbers are (code - zero) * scale.ratio.
+struct CodeScale {
+  float ratio = 1.0f;
+  int32_t zero = 0;
+};
+using PoolCodesKernel = void (*)(const int8_t* x, uint32_t x_stride, uint32_t columns,
+                                 const PoolWindow& window, uint32_t channels, CodeScale scale,
+                                 float* out);
+
 // out[c] = sum over i < 4 of weights[i] * from[i][c]
 using BlendKernel = void (*)(const float* const from[4], const float weights[4], float* out,
                              uint32_t channels);
@@ -68,10 +77,7 @@ using QuantiseKernel = void (*)(const float* x, float scale, int32_t zero, int8_
                                 uint32_t count);
 using DequantiseKernel = void (*)(const int8_t* x, float scale, int32_t zero, float* out,
                                   uint32_t count);
-struct CodeScale {
-  float ratio = 1.0f;  // scale of the input by that of the output
-  int32_t zero = 0;    // of the input
-};
+// Below, a ratio is the scale of the input by that of the output, and a zero the input's.
 // out = a + b
 using AddCodesKernel = void (*)(const int8_t* a, CodeScale a_scale, const int8_t* b,
                                 CodeScale b_scale, int32_t out_zero, int8_t* out, uint32_t count);
@@ -86,6 +92,7 @@ using ScaleCodesKernel = void (*)(const int8_t* x, CodeScale scale, const float*
 struct ImageKernels {
   GroupNormKernel group_norm;
   PoolKernel pool[2];  // by model::PoolKind: largest, mean
+  PoolCodesKernel pool_codes;
   BlendKernel blend;
   TurnKeysKernel turn_keys;
   SelfAttentionKernel self_attention;

@@ -272,9 +272,14 @@ void ImageExecutor::PoolRow(const BoundStep& step, uint64_t row) {
   const Span rows = WindowSpan(window, 0, static_cast<uint32_t>(row % out.rows), out.rows, in.rows);
   for (uint32_t column = 0; column < out.columns; ++column) {
     const Span columns = WindowSpan(window, 1, column, out.columns, in.columns);
-    pool(in.f32(picture * in.positions), in.stride, in.columns,
-         {rows.begin, rows.end, columns.begin, columns.end}, out.channels,
-         out.f32(row * out.columns + column));
+    const ops::PoolWindow pixels{rows.begin, rows.end, columns.begin, columns.end};
+    float* to = out.f32(row * out.columns + column);
+    if (in.dtype == DType::kI8) {
+      b_.kernels->image.pool_codes(in.codes(picture * in.positions), in.stride, in.columns, pixels,
+                                   out.channels, {in.scale, in.zero}, to);
+    } else {
+      pool(in.f32(picture * in.positions), in.stride, in.columns, pixels, out.channels, to);
+    }
   }
 }
 

@@ -102,6 +102,29 @@ void Pool(const float* x, uint32_t x_stride, uint32_t columns, const PoolWindow&
   });
 }
 
+void PoolCodes(const int8_t* x, uint32_t x_stride, uint32_t columns, const PoolWindow& window,
+               uint32_t channels, CodeScale scale, float* out) {
+  const DF df;
+  const DI di;
+  const float pixels = static_cast<float>(window.row_end - window.row_begin) *
+                       static_cast<float>(window.column_end - window.column_begin);
+  const VF part = hn::Set(df, 1.0f / pixels), ratio = hn::Set(df, scale.ratio);
+  const VF zero = hn::Set(df, static_cast<float>(scale.zero));
+  ForLanes(channels, [&](uint32_t c, size_t lanes) HWY_ATTR {
+    VF sum = hn::Zero(df);
+    for (uint32_t row = window.row_begin; row < window.row_end; ++row) {
+      const int8_t* pixel = x + (uint64_t{row} * columns + window.column_begin) * x_stride + c;
+      VI of_row = hn::Zero(di);  // exact: a row has few pixels
+      for (uint32_t i = window.column_begin; i < window.column_end; ++i, pixel += x_stride) {
+        of_row = hn::Add(of_row, hn::PromoteTo(di, hn::LoadN(DC(), pixel, lanes)));
+      }
+      sum = hn::Add(sum, hn::ConvertTo(df, of_row));
+    }
+    const VF mean = hn::Mul(sum, part);
+    hn::StoreN(hn::Mul(hn::Sub(mean, zero), ratio), df, out + c, lanes);
+  });
+}
+
 void Blend(const float* const from[4], const float weights[4], float* out, uint32_t channels) {
   const DF df;
   ForLanes(channels, [&](uint32_t c, size_t lanes) HWY_ATTR {
@@ -294,6 +317,7 @@ void FillImage(Kernels& kernels) {
   kernels.image.group_norm = GroupNorm;
   kernels.image.pool[0] = Pool<true>;
   kernels.image.pool[1] = Pool<false>;
+  kernels.image.pool_codes = PoolCodes;
   kernels.image.blend = Blend;
   kernels.image.self_attention = Attend;
   kernels.image.quantise = Quantise;

@@ -1,0 +1,113 @@
+#include "headroom/convert_codes.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+#include "convert/image_codes.h"
+#include "headroom/bytes.h"
+#include "headroom/command.h"
+#include "headroom/pictures.h"
+#include "model/model.h"
+
+namespace headroom::cli {
+namespace {
+
+constexpr uint32_t kLargestSide = 16384;
+
+std::unique_ptr<model::Model> OpenSource(const std::string& path) {
+  auto opened = model::Model::OpenPath(path.c_str(), {});
+  if (!opened.ok()) {
+    throw Failure(static_cast<hr_status>(opened.status().code()),
+                  std::string("cannot open ") + opened.status().message());
+  }
+  return opened.Take();
+}
+
+// The smallest and the largest number of each position are all that counts of it.
+void SeeValue(void* user_data, uint32_t value, const float* x, size_t positions, size_t stride,
+              size_t channels) {
+  convert::ValueRange& range = (*static_cast<std::vector<convert::ValueRange>*>(user_data))[value];
+  for (size_t p = 0; p < positions; ++p, x += stride) {
+    const auto [low, high] = std::minmax_element(x, x + channels);
+    range.See(*low, *high);
+  }
+}
+
+struct Session {
+  ModelHandle model;
+  ImageSessionHandle session;
+};
+
+Session StartSession(const std::string& path, uint32_t threads) {
+  OpenRequest request;
+  request.path = path;
+  hr_image_options options = {};
+  options.struct_size = sizeof(options);
+  options.threads = threads;
+  options.max_picture_width = options.max_picture_height = kLargestSide;
+  Session made;
+  made.model = OpenModel(request);
+  made.session = CreateImageSession(made.model.get(), options);
+  return made;
+}
+
+// The best class of every picture.
+std::vector<uint32_t> ClassesOf(hr_image_session* session, const std::vector<std::string>& files) {
+  std::vector<uint32_t> classes(files.size());
+  RunFiles(session, files,
+           {[&](size_t file, size_t index) {
+              hr_class best = {};
+              size_t found = 0;
+              hr_error error = {};
+              Check(hr_image_session_top(session, index, &best, 1, &found, &error), error,
+                    "cannot classify");
+              classes[file] = best.index;
+            },
+            [](size_t, const std::string& why) { throw Failure(HR_CORRUPT, why); }});
+  return classes;
+}
+
+}  // namespace
+
+int ConvertToCodes(const CodesRequest& request, bool json) {
+  const std::vector<std::string> files = PictureFiles({request.pictures});
+  const auto source = OpenSource(request.source);
+  std::vector<convert::ValueRange> ranges(source->image.values.size());
+  std::vector<uint32_t> floats;
+  {
+    const Session session = StartSession(request.source, request.threads);
+    Check(hr_image_session_observe(session.session.get(), SeeValue, &ranges), hr_error{},
+          "cannot calibrate");
+    floats = ClassesOf(session.session.get(), files);
+  }
+  const std::string name =
+      !request.name.empty() ? request.name : std::string(source->metadata.name) + "-int8";
+  const auto written = convert::WriteWithCodes(*source, ranges, request.out, name);
+  if (!written.ok()) {
+    throw Failure(static_cast<hr_status>(written.status().code()),
+                  "cannot convert " + request.source + ": " + written.status().message());
+  }
+  const Session session = StartSession(request.out, request.threads);
+  const std::vector<uint32_t> codes = ClassesOf(session.session.get(), files);
+  size_t same = 0;
+  for (size_t i = 0; i < files.size(); ++i) same += floats[i] == codes[i];
+  const convert::CodesSummary& summary = written.value();
+  if (json) {
+    PrintJson({{"out", request.out},
+               {"name", name},
+               {"file_bytes", summary.file_bytes},
+               {"convolutions", summary.convolutions},
+               {"coded", summary.coded},
+               {"pictures", files.size()},
+               {"same_class", same}});
+  } else {
+    std::printf("%s: %s, %u of %u convolutions in int8\n", EscapeControls(request.out).c_str(),
+                FormatBytes(summary.file_bytes).c_str(), summary.coded, summary.convolutions);
+    std::printf("%zu of %zu pictures keep their class\n", same, files.size());
+  }
+  return kOk;
+}
+
+}  // namespace headroom::cli
