@@ -121,6 +121,12 @@ hr_status hr_model_get_facts(const hr_model* model, hr_model_facts* out_facts) {
   facts.channels = m.ops.empty() ? 0 : m.values[m.ops.front().output].width;
   facts.vocabulary = m.metadata.vocabulary;
   facts.context_tokens = m.metadata.context_tokens;
+  for (const auto& op : m.image.ops) {
+    facts.layers += op.kind == headroom::model::ImageOpKind::kSelfAttention;
+  }
+  if (m.image.features != headroom::model::kNone) {
+    facts.channels = m.image.values[static_cast<size_t>(m.image.features)].channels;
+  }
   for (const auto& tensor : m.tensors) {
     uint64_t elements = 1;
     for (uint8_t i = 0; i < tensor.rank; ++i) elements *= tensor.extents[i];

@@ -13,6 +13,7 @@
 #include "headroom/bytes.h"
 #include "headroom/command.h"
 #include "headroom/inspect.h"
+#include "headroom/inspect_images.h"
 #include "headroom/report.h"
 #include "model/container.h"
 #include "model/model.h"
@@ -335,6 +336,7 @@ void PrintMetadata(const model::Model& model, bool outline) {
   line("source", model.metadata.source);
   std::printf("%-14s %s", "file", FormatBytes(model.file_bytes).c_str());
   outline ? std::printf("\n") : std::printf(", digest %016" PRIx64 "\n", model.digest);
+  if (!model.image.empty()) return;
   std::printf("%-14s %" PRIu32 " tokens trained, vocabulary %" PRIu32 "\n", "context",
               model.metadata.context_tokens, model.metadata.vocabulary);
   const model::TokenizerSpec& tokenizer = model.tokenizer;
@@ -535,6 +537,7 @@ Json InspectJson(const std::string& path, bool outline) {
   const std::unique_ptr<model::Model> model = Open(path);
   Json json = ModelJson(*model);
   json["profiles"] = ProfilesJson(*model);
+  if (!model->image.empty()) json["images"] = ImageGraphJson(*model);
   if (outline) json.at("metadata").erase("digest");
   json["required_features"] = RequiredFeatures(path);
   return json;
@@ -546,10 +549,12 @@ void PrintInspection(const std::string& path, bool tensors, bool ops, bool outli
   PrintMetadata(model, outline);
   PrintRequired(RequiredFeatures(path));
   PrintWeightSummary(model);
+  if (!model.image.empty()) PrintImageSummary(model);
   PrintLayers(model);
   PrintProfiles(model);
   if (tensors) PrintTensors(model);
-  if (ops) PrintOps(model);
+  if (ops && model.image.empty()) PrintOps(model);
+  if (ops && !model.image.empty()) PrintImageOps(model);
 }
 
 void AddInspect(CLI::App& app, Invocation& invocation) {

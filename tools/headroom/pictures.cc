@@ -1,6 +1,7 @@
 #include "headroom/pictures.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <filesystem>
 #include <system_error>
@@ -37,6 +38,16 @@ std::vector<std::pair<size_t, DecodedHandle>> DecodeBatch(const std::vector<std:
     }
   }
   return decoded;
+}
+
+// By its ending: a folder may hold other files.
+bool NamesPicture(const std::filesystem::path& path) {
+  std::string ending = path.extension().string();
+  for (char& c : ending) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  constexpr const char* kEndings[] = {".jpg", ".jpeg", ".png", ".bmp",
+                                      ".gif", ".ppm",  ".pgm", ".pnm"};
+  return std::any_of(std::begin(kEndings), std::end(kEndings),
+                     [&](const char* known) { return ending == known; });
 }
 
 }  // namespace
@@ -167,10 +178,12 @@ std::vector<std::string> PictureFiles(const std::vector<std::string>& names) {
     }
     std::vector<std::string> inside;
     for (fs::directory_iterator at(name, error), end; !error && at != end; at.increment(error)) {
-      if (at->is_regular_file(error)) inside.push_back(at->path().string());
+      if (at->is_regular_file(error) && NamesPicture(at->path())) {
+        inside.push_back(at->path().string());
+      }
     }
     if (error) throw Failure(HR_IO, "cannot read the folder " + name + ": " + error.message());
-    if (inside.empty()) throw Failure(HR_NOT_FOUND, "the folder " + name + " has no files");
+    if (inside.empty()) throw Failure(HR_NOT_FOUND, "the folder " + name + " has no pictures");
     std::sort(inside.begin(), inside.end());
     files.insert(files.end(), inside.begin(), inside.end());
   }

@@ -41,7 +41,8 @@ Json ImagePlanJson(const hr_image_plan_report& plan);
 Json ImageFactsJson(const hr_image_model_facts& facts);
 std::string ImagePlanTable(const hr_image_plan_report& plan, bool packed_are_mapped);
 
-// Files as named; of folders all files in them, by name. Throws Failure for an empty folder.
+// Files as named; of folders those whose names end like a picture's, by name. Throws Failure for a
+// folder without any.
 std::vector<std::string> PictureFiles(const std::vector<std::string>& names);
 DecodedHandle DecodeFile(const std::string& path);
 
