@@ -113,13 +113,16 @@ class ImageLowering {
     PlaceAt(value) = {static_cast<int32_t>(result_.buffers.size() - 1), 0};
   }
 
-  // Gives `value` its place, and before that those it is joined with.
+  // Gives `value` its place, inside of what it is joined into.
   void Place(int32_t value) {
-    if (PlaceAt(value).buffer != kNone) return;
-    const int32_t whole = joined_[value];
-    if (whole == kNone) return AddBuffer(value);
-    Place(whole);
-    PlaceAt(value) = {PlaceAt(whole).buffer, PlaceAt(whole).channel + offset_[value]};
+    int32_t whole = value;
+    uint32_t channel = 0;
+    while (PlaceAt(whole).buffer == kNone && joined_[whole] != kNone) {
+      channel += offset_[whole];
+      whole = joined_[whole];
+    }
+    if (PlaceAt(whole).buffer == kNone) AddBuffer(whole);
+    PlaceAt(value) = {PlaceAt(whole).buffer, PlaceAt(whole).channel + channel};
   }
 
   // A whole buffer of the output's shape that nobody reads later.

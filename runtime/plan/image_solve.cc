@@ -21,6 +21,8 @@ constexpr uint64_t kMostTile = 16;
 constexpr uint64_t kMostSpareTaps = 32;
 constexpr uint64_t kUnipassTaps = 25;  // larger depthwise kernels sum up in a buffer
 constexpr uint64_t kPointerBytes = 8;
+// No machine maps more, and sums of a file's many buffers stay far from 2^64.
+constexpr uint64_t kMostBytes = uint64_t{1} << 47;
 
 bool Pointwise(const ImageOp& op) {
   const model::WindowSpec& window = op.window;
@@ -30,7 +32,7 @@ bool Pointwise(const ImageOp& op) {
 
 uint64_t BufferBytes(const ImageBuffer& buffer, const ImageExtent& extent, uint32_t batch) {
   const uint64_t elements = uint64_t{batch} * extent.positions() * buffer.channels;
-  return elements * (DTypeBits(buffer.dtype) / 8) + kSpareInputBytes;
+  return std::min(elements * (DTypeBits(buffer.dtype) / 8) + kSpareInputBytes, kMostBytes);
 }
 
 uint64_t TensorBytes(const TensorView& tensor) { return tensor.data_bytes + tensor.scale_bytes; }
@@ -76,9 +78,9 @@ class ImagePricing {
       if (step.kind == ImageStepKind::kConvolution) {
         workspace = std::max(workspace, BytesOf(op, out).workspace);
       } else if (step.kind == ImageStepKind::kSelfAttention) {
-        attention = std::max(
-            attention, ops::SelfAttentionScratchBytes(op.attention.heads, op.attention.query_width,
-                                                      out.positions(), plan->threads));
+        const uint64_t bytes = ops::SelfAttentionScratchBytes(
+            op.attention.heads, op.attention.query_width, out.positions(), plan->threads);
+        attention = std::max(attention, std::min(bytes, kMostBytes));
       }
     }
     uint64_t end = 0;
@@ -116,6 +118,7 @@ class ImagePricing {
     };
     plan->missing_bytes = std::max(over(plan->total_bytes, limits_.budget_bytes),
                                    over(plan->private_bytes, limits_.private_budget_bytes));
+    plan->missing_bytes = std::max(plan->missing_bytes, over(plan->total_bytes, kMostBytes));
     plan->fits = plan->missing_bytes == 0;
   }
 
@@ -146,6 +149,12 @@ uint32_t Largest(uint32_t most, const Fits& fits) {
   return good;
 }
 
+// A table of positions is of the trained size.
+bool HasOneSize(const ImageGraph& graph) {
+  return std::any_of(graph.ops.begin(), graph.ops.end(),
+                     [](const ImageOp& op) { return op.kind == ImageOpKind::kPositionEmbedding; });
+}
+
 Status CheckSize(const ImageSize& size) {
   constexpr uint32_t kMost = model::kMaxImageSide;
   if (size.batch == 0 || size.batch > kMaxBatch) {
@@ -172,9 +181,11 @@ ConvolutionBytes ConvolutionBytesOf(const ImageOp& op, uint32_t channels, const 
   // Neighbouring windows share pointers only where a depthwise kernel moves by less than it spans.
   const uint64_t step =
       op.window.dilation[1] > 1 ? columns : std::min<uint64_t>(op.window.stride[1], columns);
-  const uint64_t pointers =
-      depthwise ? kMostSpareTaps + out.rows * (taps + (out.columns - 1) * step * rows)
-                : taps * (out.positions() + kMostTile);
+  uint64_t pointers = taps * (out.positions() + kMostTile);
+  if (depthwise) {
+    pointers =
+        std::max(pointers, kMostSpareTaps + out.rows * (taps + (out.columns - 1) * step * rows));
+  }
   bytes.kept = kPointerBytes * pointers + 64 + zeros;
   if (depthwise && taps > kUnipassTaps) bytes.workspace = threads * zeros + 64;
   return bytes;
@@ -191,6 +202,10 @@ Result<ImagePlan> SolveImage(const model::Model& model, const LoweredImage& lowe
   plan.largest_batch = Largest(kMaxBatch, [&](uint32_t batch) {
     return pricing.Fits({batch, size.height, size.width});
   });
+  if (HasOneSize(model.image)) {
+    plan.largest_side = plan.fits ? std::min(size.height, size.width) : 0;
+    return plan;
+  }
   plan.largest_side = kSideStep * Largest(model::kMaxImageSide / kSideStep, [&](uint32_t steps) {
                         return pricing.Fits({size.batch, steps * kSideStep, steps * kSideStep});
                       });

@@ -14,6 +14,8 @@ using plan::ImageStepKind;
 
 // Below this many elementary operations a second thread costs more than it saves.
 constexpr uint64_t kParallelOperations = 32 * 1024;
+// Of one call of a kernel, which counts in 32 bits.
+constexpr uint64_t kMostNumbers = uint64_t{1} << 24;
 
 // The pixels that place `at` of `count` sees along one axis.
 struct Span {
@@ -82,9 +84,11 @@ template <typename Fn>
 void ImageExecutor::ForRuns(const BoundStep& step, bool dense, const Fn& fn) {
   const uint32_t channels = step.out.channels;
   const uint64_t positions = step.out.positions * b_.plan->size.batch;
+  const uint64_t most = dense ? kMostNumbers / channels : 1;  // positions of a run
   ForParts(positions, channels, [&](uint64_t begin, uint64_t end) {
-    if (dense) return fn(begin, static_cast<uint32_t>((end - begin) * channels));
-    for (uint64_t p = begin; p < end; ++p) fn(p, channels);
+    for (uint64_t p = begin; p < end; p += most) {
+      fn(p, static_cast<uint32_t>(std::min(most, end - p) * channels));
+    }
   });
 }
 
