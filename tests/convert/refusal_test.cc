@@ -218,7 +218,7 @@ TEST_CASE("random presets: same seed, same file; names are listed on a mistake",
   options.preset.clear();
   options.block = 48;
   CHECK(Says(convert::Convert(options).status(), "block 48"));
-  CHECK(convert::PresetNames().size() == 8);
+  CHECK(convert::PresetNames().size() == 13);
   CHECK(convert::ArchitectureNames().size() >= 16);
   CHECK(convert::ParseWeightFormat("int4").value() == WeightFormat::kInt4);
   CHECK(Says(convert::ParseWeightFormat("int5").status(), "int5"));

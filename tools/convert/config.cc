@@ -17,6 +17,10 @@ bool Config::Names(const std::string& key, std::string_view beginning) const {
   return first.is_string() && first.get_ref<const std::string&>().starts_with(beginning);
 }
 
+bool Config::Begins(const std::string& key, std::string_view beginning) const {
+  return IsText(key) && json_[key].get_ref<const std::string&>().starts_with(beginning);
+}
+
 bool Config::Has(const std::string& key) const {
   return json_.is_object() && json_.contains(key) && !json_[key].is_null();
 }

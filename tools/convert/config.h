@@ -41,6 +41,8 @@ class Config {
   bool Has(const std::string& key) const;
   // Whether the key is a list whose first text begins like this; does not count as asking for it.
   bool Names(const std::string& key, std::string_view beginning) const;
+  // Whether the key is a text that begins like this; does not count as asking for it.
+  bool Begins(const std::string& key, std::string_view beginning) const;
   bool IsText(const std::string& key) const { return Has(key) && json_[key].is_string(); }
   void Ignore(const std::string& key) { used_.insert(key); }
   void Set(const std::string& key, Json value) { json_[key] = std::move(value); }

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "convert/checkpoint_fit.h"
+#include "convert/convert_images.h"
 #include "convert/gguf.h"
 #include "convert/gguf_model.h"
 #include "convert/gguf_tokenizer.h"
@@ -211,6 +212,14 @@ Result<Source> OpenGgufSource(const std::string& path) {
   return source;
 }
 
+// Puts what stands beside the configuration of a vision model into it.
+Status AddPreprocessor(const std::string& folder, Json& config) {
+  const std::string path = folder + "/preprocessor_config.json";
+  if (!IsVision(Config(config, "config.json")) || !Exists(path)) return {};
+  HR_ASSIGN_OR_RETURN(config["preprocessor"], ReadJsonFile(path, kMaxConfigBytes));
+  return {};
+}
+
 Result<Source> OpenSource(const Options& options) {
   Source source;
   if (const Preset* preset = FindPreset(options.preset)) {
@@ -240,6 +249,7 @@ Result<Source> OpenSource(const Options& options) {
     if (!Exists(path) || !json.is_object()) continue;
     HR_ASSIGN_OR_RETURN(json[name], ReadJsonFile(path, kMaxConfigBytes));
   }
+  HR_RETURN_IF_ERROR(AddPreprocessor(options.source, json));
   source.config = Config(std::move(json), "config.json");
   HR_ASSIGN_OR_RETURN(source.checkpoint, Checkpoint::Open(options.source));
   return source;
@@ -273,6 +283,10 @@ Status ReadGgufText(const Options& options, const GgufFile& gguf, ModelDescripti
   description.sampling = ReadGgufSampling(gguf);
   description.metadata.license = GgufText(gguf, "general.license");
   return {};
+}
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 std::string DefaultName(const Options& options, const Source& source) {
@@ -310,6 +324,11 @@ Result<Summary> Convert(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   HR_RETURN_IF_ERROR(CheckOptions(options));
   HR_ASSIGN_OR_RETURN(Source source, OpenSource(options));
+  if (IsVision(source.config)) {
+    HR_ASSIGN_OR_RETURN(Summary summary, ConvertImages(options, source.config, source.checkpoint));
+    summary.seconds = SecondsSince(start);
+    return summary;
+  }
   const Recipe* recipe = source.recipe ? &*source.recipe : nullptr;
   HR_ASSIGN_OR_RETURN(ModelShape shape, IsRwkv(source.config)
                                             ? ReadRwkvShape(source.config, options.context)
@@ -353,7 +372,7 @@ Result<Summary> Convert(const Options& options) {
   summary.largest_error = losses.largest_error;
   summary.largest_error_tensor = losses.tensor;
   HR_RETURN_IF_ERROR(writer.Finish());
-  summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  summary.seconds = SecondsSince(start);
   return summary;
 }
 

@@ -93,8 +93,9 @@ struct Summary {
   uint64_t parameters = 0;    // stored elements
   uint32_t tensors = 0;
   uint32_t layers = 0;
-  uint32_t channels = 0;        // C
-  uint32_t vocabulary = 0;      // V
+  uint32_t channels = 0;    // C
+  uint32_t vocabulary = 0;  // V; of a vision model its classes
+  bool vision = false;
   uint32_t context_tokens = 0;  // trained maximum, or Options::context
   // The tensor whose elements are furthest from the source's, by relative RMS; none: no name.
   std::string largest_error_tensor;

@@ -62,6 +62,15 @@ constexpr Preset kPresets[] = {
       "intermediate_size": 8192, "num_hidden_layers": 24, "vocab_size": 65536, "head_size": 64,
       "decay_rank": 96, "rate_rank": 96, "value_rank": 64, "gate_rank": 256,
       "max_position_embeddings": 1048576})"},
+    {"shvit-s1", R"({"architecture": "shvit_s1"})"},
+    {"shvit-s2", R"({"architecture": "shvit_s2"})"},
+    {"shvit-s3", R"({"architecture": "shvit_s3"})"},
+    {"shvit-s4", R"({"architecture": "shvit_s4"})"},
+    {"vit-tiny", R"({"architectures": ["ViTForImageClassification"], "hidden_act": "gelu",
+      "hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 12,
+      "num_attention_heads": 3, "image_size": 224, "patch_size": 16, "num_channels": 3,
+      "num_labels": 1000, "layer_norm_eps": 1e-6, "preprocessor": {"resample": 3,
+        "size": {"shortest_edge": 248}, "do_center_crop": true, "crop_size": 224}})"},
 };
 
 }  // namespace

@@ -41,6 +41,9 @@ std::string Footer() {
          "Architectures: " +
          Joined(convert::ArchitectureNames()) +
          ".\n"
+         "Vision models: SHViT as timm publishes it or with its authors' tensor names, "
+         "ViTForImageClassification, DeiTForImageClassification(WithTeacher); weights f32 "
+         "(default) or f16.\n"
          "Architectures of GGUF files: " +
          Joined(convert::GgufArchitectureNames()) +
          ".\n"
@@ -80,13 +83,20 @@ Json SummaryJson(const std::string& out, const convert::Summary& summary) {
           {"layers", summary.layers},
           {"channels", summary.channels},
           {"vocabulary", summary.vocabulary},
+          {"vision", summary.vision},
           {"context_tokens", summary.context_tokens},
           {"largest_error", summary.largest_error},
           {"largest_error_tensor", summary.largest_error_tensor},
           {"seconds", summary.seconds}};
 }
 
-void PrintSummary(const std::string& out, const convert::Summary& summary) {
+void PrintHeadline(const std::string& out, const convert::Summary& summary) {
+  if (summary.vision) {
+    std::printf("%s: %s, %s, %" PRIu32 " blocks, %s parameters, %" PRIu32 " classes\n", out.c_str(),
+                EscapeControls(summary.name).c_str(), EscapeControls(summary.architecture).c_str(),
+                summary.layers, FormatCount(summary.parameters).c_str(), summary.vocabulary);
+    return;
+  }
   std::printf("%s: %s, %s, %" PRIu32 " layers, %s parameters, vocabulary %" PRIu32
               ", context %" PRIu32 ", tokenizer %s%s\n",
               out.c_str(), EscapeControls(summary.name).c_str(),
@@ -94,6 +104,10 @@ void PrintSummary(const std::string& out, const convert::Summary& summary) {
               FormatCount(summary.parameters).c_str(), summary.vocabulary, summary.context_tokens,
               EscapeControls(summary.tokenizer).c_str(),
               summary.chat_format.empty() ? "" : (", chat format " + summary.chat_format).c_str());
+}
+
+void PrintSummary(const std::string& out, const convert::Summary& summary) {
+  PrintHeadline(out, summary);
   std::printf("%s in %" PRIu32 " tensors (%.2f bits per parameter), %.1f s\n",
               FormatBytes(summary.file_bytes).c_str(), summary.tensors,
               summary.parameters == 0 ? 0.0
