@@ -71,8 +71,8 @@ using SelfAttentionKernel = void (*)(const SelfAttention& attention, uint32_t he
                                      const float* turned, uint32_t begin, uint32_t end,
                                      float* scores);
 
-// Codes of 8 bits: number = (code - zero) * scale. Every result is rounded to the nearest code, to
-// the even one between two, and the nearest that there is.
+// Codes of 8 bits: number = (code - zero) * scale. Every result is rounded to the nearest code, of
+// two to the one an even number of codes from zero, and to the nearest that there is.
 using QuantiseKernel = void (*)(const float* x, float scale, int32_t zero, int8_t* out,
                                 uint32_t count);
 using DequantiseKernel = void (*)(const int8_t* x, float scale, int32_t zero, float* out,

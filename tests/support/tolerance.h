@@ -200,6 +200,36 @@ inline double BasisAllowance(double magnitude, size_t width) {
 }
 
 // --- pictures
+// A sum, divided or times a rounded reciprocal.
+inline double MeanAllowance(double mean_magnitude, size_t count) {
+  return kRoundoff * (Roundings(static_cast<double>(count)) + 4) * mean_magnitude;
+}
+// A mean of codes, whose sums are exact, less the zero point, times the scale.
+inline double CodeMeanAllowance(double mean, double zero, double scale) {
+  return 4 * kRoundoff * (std::fabs(mean) + std::fabs(zero)) * scale;
+}
+// Four products and their sum.
+inline double BlendAllowance(double magnitude) { return 4 * kRoundoff * magnitude; }
+// Places between pixels in f32 err relative to the place, and with them how the pixels count.
+inline double PlaceAllowance(double place, double range) {
+  return 8 * kRoundoff * (1 + place) * range;
+}
+// Score of attention: D products and a sum, times the scale and log2 e; what the largest errs by
+// divides out, but both are rounded where they are subtracted.
+inline double PictureScoreAllowance(double strength, double score, double largest, size_t width) {
+  return kRoundoff * (Roundings(static_cast<double>(width)) * strength +
+                      4 * (std::fabs(score) + std::fabs(largest)));
+}
+// out = sum p v. moved: sum of p (|v| + |out|) times the score's allowance.
+inline double PictureMixAllowance(double magnitude, double moved, size_t positions) {
+  return kRoundoff * (Roundings(static_cast<double>(positions)) + 8) * magnitude + moved;
+}
+// A code is the nearest to a place that f32 makes of `magnitude` steps in all.
+inline double NearestCodeAllowance(double magnitude) { return 0.5 + 6 * kRoundoff * magnitude; }
+// Convolution: a sum of products in any order.
+inline double ConvolutionAllowance(double magnitude, size_t terms) {
+  return kRoundoff * Roundings(static_cast<double>(terms)) * magnitude + kSmallest;
+}
 // A level rounded to nearest, of two factors that are half a unit of 2^-16 off, times at most 128.
 inline constexpr double kRoundedLevel = 0.5 + 2 * 128 * 0x1p-17;
 // Two JPEG decoders with transforms, chroma filters and colour factors rounded each in its own way.

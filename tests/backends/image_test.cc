@@ -1,0 +1,126 @@
+// Kernels on pictures, portable and of every instruction set, against the oracles.
+#include <catch2/catch_test_macros.hpp>
+
+#include "support/image_codes_tester.h"
+#include "support/image_tester.h"
+#include "support/kernel_subjects.h"
+
+namespace headroom::test {
+namespace {
+
+// Runs test(kernels) for every set and requires acceptance.
+template <typename Fn>
+void ForEachSet(const Fn& test) {
+  for (const xnnpack::Kernels& kernels : KernelSubjects()) {
+    const Verdict verdict = test(kernels.image);
+    INFO(kernels.isa << ": " << verdict.Why());
+    CHECK(verdict.accepted());
+  }
+}
+
+TEST_CASE("group norm matches the oracle for every width and number of positions",
+          "[image][norm]") {
+  for (const uint32_t positions : kImagePositions) {
+    for (const uint32_t width : kImageWidths) {
+      if (positions > 17 && width > 17 && width % 2 == 0) continue;
+      for (const bool in_place : {false, true}) {
+        ForEachSet([&](const auto& k) {
+          return TestGroupNorm(k.group_norm, positions, width, 1, in_place);
+        });
+      }
+    }
+  }
+}
+
+TEST_CASE("group norm of several groups matches the oracle", "[image][norm]") {
+  for (const auto& [channels, groups] :
+       {std::pair(6u, 2u), {6u, 6u}, {51u, 3u}, {64u, 32u}, {66u, 2u}, {134u, 2u}}) {
+    for (const uint32_t positions : kImagePositions) {
+      ForEachSet([&, c = channels, g = groups](const auto& k) {
+        return TestGroupNorm(k.group_norm, positions, c, g, g % 4 == 2);
+      });
+    }
+  }
+}
+
+// SHViT's norm of one group looks like a norm of channels, and is none.
+TEST_CASE("group norm of one group is not a norm of each position", "[image][norm]") {
+  constexpr uint32_t kPositions = 16, kChannels = 8;
+  std::mt19937 random(5);
+  const Strided x(kPositions, kChannels, kChannels);
+  FillPositions(x, kPositions, kChannels, 1.0f, random);
+  oracle::Picture picture(kPositions, 1, kChannels);
+  picture.x = x.Doubles();
+  const std::vector<double> one(kChannels, 1.0), zero(kChannels, 0.0);
+  const oracle::Picture whole = oracle::GroupNorm(picture, 1, one, zero, 1e-5);
+  double apart = 0, mean = 0;
+  for (uint32_t p = 0; p < kPositions; ++p) {
+    const std::vector<double> row(picture.x.begin() + p * kChannels,
+                                  picture.x.begin() + (p + 1) * kChannels);
+    const std::vector<double> own = oracle::LayerNorm(row, one, zero, 1e-5);
+    for (uint32_t c = 0; c < kChannels; ++c) {
+      apart = std::max(apart, std::fabs(own[c] - whole.at(p, 0, c)));
+      mean += whole.at(p, 0, c) / (kPositions * kChannels);
+    }
+  }
+  CHECK(apart > 0.5);
+  CHECK(std::fabs(mean) < 1e-12);
+  // Of one position both are the same.
+  oracle::Picture pixel(1, 1, kChannels);
+  std::copy_n(picture.x.begin(), kChannels, pixel.x.begin());
+  const std::vector<double> own = oracle::LayerNorm(pixel.x, one, zero, 1e-5);
+  for (uint32_t c = 0; c < kChannels; ++c) {
+    CHECK(std::fabs(oracle::GroupNorm(pixel, 1, one, zero, 1e-5).x[c] - own[c]) < 1e-12);
+  }
+}
+
+TEST_CASE("pools see their window and nothing else", "[image][pool]") {
+  for (const uint32_t channels : kImageWidths) {
+    for (const bool mean : {false, true}) {
+      ForEachSet([&](const auto& k) { return TestPool(k.pool[mean], !mean, channels); });
+    }
+    for (const CodeCase& c : CodeCases()) {
+      ForEachSet([&](const auto& k) { return TestPoolCodes(k.pool_codes, channels, c); });
+    }
+  }
+}
+
+TEST_CASE("blends of four pixels match the oracle", "[image][resize]") {
+  for (const uint32_t channels : kImageWidths) {
+    ForEachSet([&](const auto& k) { return TestBlend(k.blend, channels); });
+  }
+}
+
+TEST_CASE("attention among positions matches the oracle", "[image][attention]") {
+  for (const AttentionCase& c : AttentionCases()) {
+    ForEachSet([&](const auto& k) { return TestSelfAttention(k.turn_keys, k.self_attention, c); });
+  }
+}
+
+TEST_CASE("numbers become the nearest codes, and codes numbers", "[image][codes]") {
+  for (const uint32_t count : kImageWidths) {
+    for (const CodeCase& c : CodeCases()) {
+      ForEachSet([&](const auto& k) { return TestQuantise(k.quantise, count, c); });
+      ForEachSet([&](const auto& k) { return TestDequantise(k.dequantise, count, c); });
+    }
+  }
+}
+
+TEST_CASE("codes are added, moved and scaled to the nearest code", "[image][codes]") {
+  for (const uint32_t count : {1u, 2u, 7u, 16u, 17u, 33u, 67u, 256u, 1031u}) {
+    for (const CodeCase& c : CodeCases()) {
+      for (const bool in_place : {false, true}) {
+        ForEachSet([&](const auto& k) { return TestAddCodes(k.add_codes, count, c, in_place); });
+        ForEachSet(
+            [&](const auto& k) { return TestScaleCodes(k.scale_codes, count, c, in_place); });
+        for (const bool relu : {false, true}) {
+          ForEachSet(
+              [&](const auto& k) { return TestMoveCodes(k.move_codes, count, c, relu, in_place); });
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace headroom::test
