@@ -30,6 +30,7 @@ struct hr_decoded_image {
 struct hr_image_session {
   std::unique_ptr<ImageSession> session;
   headroom::model::PreprocessSpec preprocess;  // for this session's size
+  uint32_t max_width = 0, max_height = 0;      // of pictures
   uint64_t preprocess_ns = 0;
 };
 
@@ -141,6 +142,11 @@ Status Named(size_t index, const Status& status) {
 
 Status PrepareOne(hr_image_session& session, const hr_image& image, uint32_t index) {
   HR_ASSIGN_OR_RETURN(const vision::PixelView view, ViewOf(image));
+  if (view.width > session.max_width || view.height > session.max_height) {
+    return Status::Make(StatusCode::kInvalidArgument,
+                        "%u x %u pixels (height x width), the session was made for up to %u x %u",
+                        view.height, view.width, session.max_height, session.max_width);
+  }
   const plan::ImageSize& size = session.session->plan().size;
   return vision::Preprocess(view, session.preprocess, session.session->caller_scratch(),
                             {session.session->input(index), size_t{size.height} * size.width * 3});
@@ -303,6 +309,8 @@ hr_status hr_image_session_create(hr_model* model, const hr_image_options* optio
     if (!session.ok()) return Report(session.status(), error);
     auto handle = std::make_unique<hr_image_session>();
     handle->session = session.Take();
+    handle->max_width = limits.preparing.max_width;
+    handle->max_height = limits.preparing.max_height;
     const plan::ImageSize& size = handle->session->plan().size;
     handle->preprocess = vision::ScaleTo(limits.preparing.spec, size.height, size.width);
     *out_session = handle.release();

@@ -195,21 +195,37 @@ Status AppendCoded(const TensorView& tensor, size_t index, HrmWriter& writer) {
   return writer.AppendScales(index, std::as_bytes(std::span(scales)));
 }
 
+// Of convolutions that stay in floats: half the bytes, and 11 bits are enough for them.
+Status AppendHalf(const TensorView& tensor, size_t index, HrmWriter& writer) {
+  std::vector<uint16_t> halves(tensor.columns());
+  for (uint32_t row = 0; row < tensor.rows(); ++row) {
+    for (uint32_t i = 0; i < tensor.columns(); ++i) {
+      halves[i] = FloatToHalf(WeightAt(tensor, uint64_t{row} * tensor.columns() + i));
+    }
+    HR_RETURN_IF_ERROR(writer.Append(index, std::as_bytes(std::span(halves))));
+  }
+  return {};
+}
+
 Status AppendAsIs(const TensorView& tensor, size_t index, HrmWriter& writer) {
   HR_RETURN_IF_ERROR(writer.Append(index, {tensor.data, tensor.data_bytes}));
   if (tensor.scale_bytes == 0) return {};
   return writer.AppendScales(index, {tensor.scales, tensor.scale_bytes});
 }
 
+enum class Stored : uint8_t { kAsIs, kCodes, kHalf };
+
 std::vector<TensorDescription> DescribeTensors(const model::Model& source,
-                                               const std::vector<bool>& coded) {
+                                               const std::vector<Stored>& stored) {
   std::vector<TensorDescription> tensors;
   for (size_t i = 0; i < source.tensors.size(); ++i) {
     const TensorView& from = source.tensors[i];
     TensorDescription tensor;
     tensor.name = std::string(from.name);
-    tensor.dtype = coded[i] ? DType::kI8 : from.dtype;
-    tensor.block = coded[i] ? 0 : from.block;
+    tensor.dtype = stored[i] == Stored::kCodes  ? DType::kI8
+                   : stored[i] == Stored::kHalf ? DType::kF16
+                                                : from.dtype;
+    tensor.block = stored[i] == Stored::kAsIs ? from.block : 0;
     tensor.extents.assign(from.extents.begin(), from.extents.begin() + from.rank);
     tensors.push_back(tensor);
   }
@@ -239,16 +255,17 @@ Result<CodesSummary> WriteWithCodes(const model::Model& source, std::span<const 
                       plan::ImageExtents(source.image, input.crop_height, input.crop_width));
   CodedGraph graph(source.image, std::move(extents), ranges);
   HR_RETURN_IF_ERROR(graph.Run());
-  std::vector<bool> coded(source.tensors.size());
+  std::vector<Stored> stored(source.tensors.size(), Stored::kAsIs);
   CodesSummary summary;
   for (const ImageOp& op : source.image.ops) {
     if (op.kind != ImageOpKind::kConvolution) continue;
     ++summary.convolutions;
-    coded[op.weight] = graph.coded(op.output);
-    summary.coded += coded[op.weight];
+    const bool coded = graph.coded(op.output);
+    stored[op.weight] = coded ? Stored::kCodes : Stored::kHalf;
+    summary.coded += coded;
   }
   ModelDescription description;
-  description.tensors = DescribeTensors(source, coded);
+  description.tensors = DescribeTensors(source, stored);
   description.image = std::move(graph.description);
   description.image.logits = source.image.logits;
   description.image.features = source.image.features;
@@ -263,7 +280,8 @@ Result<CodesSummary> WriteWithCodes(const model::Model& source, std::span<const 
                           metadata.vocabulary};
   HR_ASSIGN_OR_RETURN(HrmWriter writer, HrmWriter::Create(out, description));
   for (size_t i = 0; i < source.tensors.size(); ++i) {
-    HR_RETURN_IF_ERROR((coded[i] ? AppendCoded : AppendAsIs)(source.tensors[i], i, writer));
+    constexpr decltype(&AppendAsIs) kAppend[] = {AppendAsIs, AppendCoded, AppendHalf};
+    HR_RETURN_IF_ERROR(kAppend[static_cast<int>(stored[i])](source.tensors[i], i, writer));
   }
   HR_RETURN_IF_ERROR(writer.Finish());
   summary.file_bytes = writer.file_bytes();

@@ -18,6 +18,7 @@
 #include "headroom/bytes.h"
 #include "headroom/calibrate.h"
 #include "headroom/command.h"
+#include "headroom/convert_codes.h"
 #include "headroom/dry_run.h"
 #include "headroom/files.h"
 #include "headroom/options.h"
@@ -43,7 +44,7 @@ std::string Footer() {
          ".\n"
          "Vision models: SHViT as timm publishes it or with its authors' tensor names, "
          "ViTForImageClassification, DeiTForImageClassification(WithTeacher); weights f32 "
-         "(default) or f16.\n"
+         "(default), f16, or int8 with --calibrate FOLDER, also out of a .hrm file.\n"
          "Architectures of GGUF files: " +
          Joined(convert::GgufArchitectureNames()) +
          ".\n"
@@ -56,6 +57,8 @@ std::string Footer() {
          "  headroom convert ~/models/Llama-3.2-1B --out llama.hrm --weights int4 --block 0\n"
          "  headroom convert ~/models/Llama-3.2-1B --dry-run --budget 1G,2G\n"
          "  headroom convert ~/models/Llama-3.2-1B-Q4_0.gguf llama.hrm\n"
+         "  headroom convert ~/models/shvit_s1.in1k --out shvit.hrm --weights int8 --calibrate "
+         "photos/\n"
          "  headroom convert --random llama-3.2-1b --out shape.hrm";
 }
 
@@ -214,7 +217,39 @@ int RunDry(const ConvertArguments& arguments, bool json) {
   return kOk;
 }
 
+bool IsFolder(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::is_directory(path, error);
+}
+
+// A vision model into 8-bit codes: --weights int8 and a folder of pictures.
+bool CalibratesByPictures(const ConvertArguments& arguments) {
+  return arguments.weights == "int8" && IsFolder(arguments.calibrate);
+}
+
+// By way of a model in floats, unless the source is one.
+int ConvertByPictures(const ConvertArguments& arguments, bool json) {
+  convert::Options options = arguments.options;
+  CodesRequest request;
+  request.out = ModelFilePlace(options.out);
+  request.pictures = arguments.calibrate;
+  request.name = options.name;
+  request.threads = options.threads;
+  request.source = options.source;
+  if (request.source.ends_with(".hrm")) return ConvertToCodes(request, json);
+  const TemporaryFile floats(TemporaryFile::Beside(request.out));
+  options.weights = convert::WeightFormat::kF32;
+  options.out = request.source = floats.path();
+  const Result<convert::Summary> summary = convert::Convert(options);
+  if (!summary.ok()) Throw(summary.status(), CannotConvert(arguments.options));
+  return ConvertToCodes(request, json);
+}
+
 int Convert(ConvertArguments& arguments, bool json) {
+  if (CalibratesByPictures(arguments) && !arguments.dry_run) {
+    const HeldSignals signals;  // what is half written goes away
+    return ConvertByPictures(arguments, json);
+  }
   convert::Options& options = arguments.options;
   if (!arguments.weights.empty())
     options.weights = convert::ParseWeightFormat(arguments.weights).value();
@@ -273,10 +308,12 @@ void CheckArguments(const ConvertArguments& arguments, bool block_given) {
   }
   const bool file = !std::filesystem::is_directory(given.source);  // whose default is to keep
   const bool int4 = arguments.weights.empty() ? !file : arguments.weights == "int4";
-  if (!arguments.calibrate.empty() &&
+  if (!arguments.calibrate.empty() && !CalibratesByPictures(arguments) &&
       (given.source.empty() || (!int4 && arguments.head != "int4"))) {
-    throw CLI::ValidationError("--calibrate",
-                               "it serves weights that become int4 (--weights int4)");
+    throw CLI::ValidationError(
+        "--calibrate",
+        "it serves weights that become int4 (--weights int4), or by a folder of "
+        "pictures a vision model that becomes int8 (--weights int8)");
   }
 }
 
@@ -319,7 +356,8 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
   command
       .add_option("--calibrate", arguments->calibrate,
                   "a text like what the model will read: errors of int4 weights are kept where it "
-                  "makes them matter least")
+                  "makes them matter least; or a folder of pictures like what a vision model will "
+                  "see: with --weights int8 its values and weights become int8")
       ->type_name("FILE");
   command
       .add_option("--kv-basis", arguments->kv_basis,
