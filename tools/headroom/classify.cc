@@ -40,9 +40,6 @@ struct PictureArguments {
   std::string out;
 };
 
-// Pictures of any size that files can have: scratch for the largest side there is.
-constexpr uint32_t kLargestSide = 16384;
-
 std::string Percent(float probability) {
   return Format("%6.2f %%", 100.0 * static_cast<double>(probability));
 }
@@ -111,9 +108,7 @@ Work Begin(const PictureArguments& arguments) {
   Work work;
   work.files = PictureFiles(arguments.names);
   work.model = OpenModel(arguments.model.Request());
-  hr_image_options options = arguments.options;
-  options.max_picture_width = options.max_picture_height = kLargestSide;
-  work.session = CreateImageSession(work.model.get(), options);
+  work.session = CreateImageSession(work.model.get(), arguments.options);
   return work;
 }
 

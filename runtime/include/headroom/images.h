@@ -77,8 +77,8 @@ typedef struct hr_image_options {
    * positions take the trained size alone. */
   uint32_t height, width;
   uint32_t threads; /* 0: the fast cores */
-  /* Largest picture that will be given, before it is resized; 0: 4096. Scratch for it is planned.
-   */
+  /* Largest picture that will be given, as stored; 0: 4096. Scratch for it is planned, and larger
+   * ones are refused. */
   uint32_t max_picture_width, max_picture_height;
 } hr_image_options;
 
