@@ -19,7 +19,7 @@ constexpr uint64_t kRuntimeBytesPerLayer = 6 * 1024;
 // more than there are.
 constexpr uint64_t kMostTile = 16;
 constexpr uint64_t kMostSpareTaps = 32;
-constexpr uint64_t kUnipassTaps = 25;  // larger depthwise kernels sum up in a buffer
+constexpr uint64_t kUnipassTaps = 25;  // larger depthwise kernels, if any, sum up in a buffer
 constexpr uint64_t kPointerBytes = 8;
 // No machine maps more, and sums of a file's many buffers stay far from 2^64.
 constexpr uint64_t kMostBytes = uint64_t{1} << 47;
@@ -96,7 +96,8 @@ class ImagePricing {
   }
 
   ConvolutionBytes BytesOf(const ImageOp& op, const ImageExtent& out) const {
-    return ConvolutionBytesOf(op, graph_.values[op.inputs[0]].channels, out, limits_.threads);
+    return ConvolutionBytesOf(op, graph_.values[op.inputs[0]].channels,
+                              graph_.values[op.output].channels, out, limits_.threads);
   }
 
   void AddUp(ImagePlan* plan) const {
@@ -170,22 +171,23 @@ Status CheckSize(const ImageSize& size) {
 
 }  // namespace
 
-ConvolutionBytes ConvolutionBytesOf(const ImageOp& op, uint32_t channels, const ImageExtent& out,
-                                    uint32_t threads) {
+ConvolutionBytes ConvolutionBytesOf(const ImageOp& op, uint32_t channels, uint32_t out_channels,
+                                    const ImageExtent& out, uint32_t threads) {
   ConvolutionBytes bytes;
-  if (Pointwise(op)) return bytes;
+  // XNNPACK's depthwise kernels make one channel of each, and take pointers even for one tap.
+  const bool depthwise = op.groups == channels && op.groups == out_channels;
+  if (Pointwise(op) && !depthwise) return bytes;
   const uint64_t rows = op.window.kernel[0], columns = op.window.kernel[1];
   const uint64_t taps = rows * columns;
   const uint64_t zeros = (uint64_t{channels} + 64) * sizeof(float);
-  const bool depthwise = op.groups == channels;
   // Neighbouring windows share pointers only where a depthwise kernel moves by less than it spans.
   const uint64_t step =
       op.window.dilation[1] > 1 ? columns : std::min<uint64_t>(op.window.stride[1], columns);
-  uint64_t pointers = taps * (out.positions() + kMostTile);
-  if (depthwise) {
-    pointers =
-        std::max(pointers, kMostSpareTaps + out.rows * (taps + (out.columns - 1) * step * rows));
-  }
+  const uint64_t of_rows = kMostSpareTaps + out.rows * (taps + (out.columns - 1) * step * rows);
+  const uint64_t of_positions = taps * (out.positions() + kMostTile);
+  uint64_t pointers = depthwise ? of_rows : of_positions;
+  // Some CPUs have depthwise kernels of so many taps, on the others it is one of many groups.
+  if (taps > kUnipassTaps) pointers = std::max(pointers, of_positions);
   bytes.kept = kPointerBytes * pointers + 64 + zeros;
   if (depthwise && taps > kUnipassTaps) bytes.workspace = threads * zeros + 64;
   return bytes;

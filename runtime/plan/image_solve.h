@@ -49,7 +49,8 @@ struct ConvolutionBytes {
   uint64_t kept = 0, workspace = 0;
 };
 ConvolutionBytes ConvolutionBytesOf(const model::ImageOp& op, uint32_t channels,
-                                    const ImageExtent& out, uint32_t threads);
+                                    uint32_t out_channels, const ImageExtent& out,
+                                    uint32_t threads);
 
 // The plan of exactly the size asked for, or why that size cannot be. With fits == false it says
 // what is missing.
