@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "backends/xnnpack/dense_packing.h"
+#include "support/cache_folder.h"
 #include "support/dense_tester.h"
 
 namespace headroom::test {
@@ -18,28 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 using xnnpack::DenseOptions;
 using xnnpack::DenseSet;
-
-// A folder of its own that goes away.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    char name[] = "/tmp/headroom-dense-XXXXXX";
-    path_ = mkdtemp(name);
-  }
-  ~TemporaryFolder() {
-    fs::permissions(path_, fs::perms::owner_all);
-    fs::remove_all(path_);
-  }
-  const fs::path& path() const { return path_; }
-  std::vector<fs::path> files() const {
-    std::vector<fs::path> found;
-    for (const auto& entry : fs::directory_iterator(path_)) found.push_back(entry.path());
-    return found;
-  }
-
- private:
-  fs::path path_;
-};
 
 // A small model: every weight type, biases, a row range.
 class SmallModel {
@@ -83,16 +62,6 @@ std::vector<float> Outputs(DenseSet& set, const std::vector<DenseWeights>& layer
   return all;
 }
 
-struct LogLines {
-  std::vector<std::string> lines;
-  Log log() {
-    return {[](void* user_data, int32_t, const char* message) {
-              static_cast<LogLines*>(user_data)->lines.push_back(message);
-            },
-            this};
-  }
-};
-
 std::unique_ptr<DenseSet> Make(const SmallModel& model, const DenseOptions& options) {
   auto set = DenseSet::Create(model.layers, options);
   INFO(set.status().message());
@@ -104,18 +73,6 @@ uint64_t Sum(const std::vector<uint64_t>& values) {
   uint64_t sum = 0;
   for (const uint64_t value : values) sum += value;
   return sum;
-}
-
-std::vector<char> ReadAll(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void WriteAll(const fs::path& path, const std::vector<char>& bytes) {
-  // A new file under the same name, as any honest writer would make; the old one may be mapped.
-  fs::remove(path);
-  std::ofstream(path, std::ios::binary)
-      .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 TEST_CASE("packed sizes are told without reading a weight, a scale or a bias", "[dense][cache]") {
