@@ -343,6 +343,21 @@ TEST_CASE("convert --dry-run says what would be made and what would fit", "[cli]
   CHECK(Run({"convert", "/no/such", "--dry-run"}).exit_status == 1);
 }
 
+TEST_CASE("convert makes a vision model and says so", "[cli][convert]") {
+  const std::string folder = Source("tests/golden/vision/shvit"), out = Scratch("shvit.hrm");
+  const auto json = Run({"convert", folder, out, "--json"}).Json();
+  CHECK(json["vision"] == true);
+  CHECK(json["vocabulary"] == 12);
+  CHECK_THAT(Run({"convert", folder, out, "--weights", "f16"}).out,
+             ContainsSubstring("shvit, SHViT, 4 blocks") && ContainsSubstring("12 classes"));
+  const auto dry = Run({"convert", folder, "--dry-run", "--json"}).Json();
+  CHECK(dry["parameters"] == json["parameters"]);
+  CHECK(dry["file_bytes"] == json["file_bytes"]);
+  const Outcome contexts = Run({"convert", folder, "--dry-run", "--budget", "1G"});
+  CHECK(contexts.exit_status == 1);
+  CHECK_THAT(contexts.err, ContainsSubstring("--budget fits contexts"));
+}
+
 TEST_CASE("convert --dry-run names the features a file will require", "[cli][convert]") {
   const std::string folder = Scratch("normal-form");
   std::filesystem::copy(Source("tests/golden/llama-gqa"), folder);

@@ -398,10 +398,12 @@ TEST_CASE("damaged vision checkpoints are refused", "[convert][images]") {
                       "element 0 is inf");
   ExpectVisionRefusal("shvit", Renamed("head.bn.running_var", "head.bn.running_vat"), kCorrupt,
                       "tensor \"head.bn.running_var\" is missing");
-  ExpectVisionRefusal("shvit", Renamed("stages.1.downsample.2.se.fc1.bias", "extra"), kUnsupported,
-                      "tensor \"extra\" [8] is no part");
+  ExpectVisionRefusal("shvit", Renamed("head.bn.num_batches_tracked", "extra"), kUnsupported,
+                      "tensor \"extra\" [] is no part");
   ExpectVisionRefusal("vit", Renamed("vit.embeddings.cls_token", "vit.embeddings.cls"), kCorrupt,
                       "tensor \"vit.embeddings.cls_token\" is missing");
+  ExpectVisionRefusal("shvit-folded", Renamed("patch_embed.2.bias", "patch_embed.2.bios"), kCorrupt,
+                      "tensor \"patch_embed.2.bias\" is missing");
   Change halves = WithNumber("patch_embed.0.bn.weight", 0, 1e38f);
   halves.options = [](auto& o) { o.weights = convert::WeightFormat::kF16; };
   ExpectVisionRefusal("shvit", halves, kUnsupported, "> 65504, the f16 limit");
@@ -421,6 +423,8 @@ TEST_CASE("changed configurations of ViT are refused", "[convert][images]") {
   refuse([](Json& c) { c["num_channels"] = 1; }, kUnsupported, "num_channels");
   refuse([](Json& c) { c["num_hidden_layers"] = 3; }, kCorrupt, "layer.2.layernorm_before.weight");
   refuse([](Json& c) { c.erase("hidden_size"); }, kCorrupt, "lacks \"hidden_size\"");
+  refuse([](Json& c) { c["qkv_bias"] = false; }, kUnsupported,
+         "attention.attention.key.bias\" [24] is no part");
   refuse([](Json& c) { c["use_swiglu_ffn"] = true; }, kUnsupported, "use_swiglu_ffn");
   refuse([](Json& c) { c["id2label"].erase("3"); }, kUnsupported, "id2label lacks number 3");
 }

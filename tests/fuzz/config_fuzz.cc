@@ -1,6 +1,6 @@
 // Any bytes as a folder's config.json: refused, or a shape that no empty checkpoint fits, however
 // little the file says; where it is small, its plan is made, and the checkpoint that the plan
-// implies is the one that fits.
+// implies is the one that fits. Of vision models likewise.
 #include <cstdint>
 #include <string_view>
 
@@ -8,6 +8,8 @@
 #include "convert/graph.h"
 #include "convert/mxfp4.h"
 #include "convert/shape.h"
+#include "convert/shvit.h"
+#include "convert/vit.h"
 #include "convert/write_tensors.h"
 
 namespace {
@@ -61,12 +63,31 @@ void PlanAll(ModelShape& shape) {
   }
 }
 
+// A vision model's: refused, or a plan that no empty checkpoint fits and noise does.
+void PlanPictures(Config& config) {
+  ImageSource nothing = OpenShvit(Checkpoint());
+  Config again = config;
+  Require(!(IsShvit(config) ? PlanShvit(config, nothing, WeightFormat::kF32)
+                            : PlanVit(config, nothing, WeightFormat::kF32))
+               .ok());
+  if (!IsShvit(again)) return;
+  ImageSource noise(1);
+  const auto plan = PlanShvit(again, noise, WeightFormat::kF16);
+  if (!plan.ok()) return;
+  const auto& image = plan.value().description.image;
+  Require(image.ops.size() + 1 == image.values.size());
+  for (const auto& op : image.ops) {
+    for (const int32_t input : op.op.inputs) Require(input < op.op.output);
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   auto json = ParseJson({reinterpret_cast<const char*>(data), bytes}, "config.json");
   if (!json.ok()) return 0;
   Config config(json.Take(), "config.json");
+  if (IsShvit(config) || IsVit(config)) return PlanPictures(config), 0;
   auto shape = ReadShape(config, 0);
   if (!shape.ok()) return 0;
   Require(!FitToCheckpoint(Checkpoint(), shape.value()).ok());

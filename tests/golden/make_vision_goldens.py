@@ -42,8 +42,8 @@ def numbers(name, count):
 
 
 def spread(name, shape, deep):
-    """(factor, addend) of the numbers of a tensor: matrices keep the size of what goes through; of many branches that are
-    added one behind another each is small."""
+    """(factor, addend) of the numbers of a tensor: matrices keep the size of what goes through; of many branches that
+    are added one behind another each is small."""
     if name.endswith("running_var"):
         return 1.0, 1.0
     if name.endswith(("running_mean", ".bias")):
@@ -246,8 +246,8 @@ def check_terms(model, size, run):
         if tensor.dtype == torch.int64 or name.endswith("k_proj.bias"):
             continue
         kept = tensor.clone()
-        tensor.copy_(torch.ones_like(tensor) if name.endswith("running_var") else tensor.mean() * torch.ones_like(tensor)
-                     if tensor.numel() > 1 and tensor.dim() > 1 else torch.zeros_like(tensor))
+        neutral = 1.0 if name.endswith("running_var") else tensor.mean().item() if tensor.dim() > 1 else 0.0
+        tensor.fill_(neutral)
         moved = (run(model, picture(*size))[0] - want).abs().max() / want.std()
         tensor.copy_(kept)
         assert moved > 3e-4, f"{name} moves the logits by {moved:.2g} of their spread"

@@ -138,18 +138,19 @@ MakeNumbers MeanOfHeads(std::vector<Head> heads, bool biases) {
 }  // namespace
 
 Result<ImageLayer> PlainLayer(ImageSource& source, const std::string& name,
-                              const KernelShape& shape, double gain, double factor) {
+                              const KernelShape& shape, double gain, const PlainOptions& options) {
   ImageLayer layer;
   layer.shape = shape;
   HR_ASSIGN_OR_RETURN(const SourceNumbers weight,
                       source.Need(name + ".weight", StoredShape(shape), WeightNoise(shape, gain)));
   layer.source_type = weight.type();
+  const double factor = options.factor;
   layer.weight = [weight, shape, factor]() -> Result<std::vector<double>> {
     HR_ASSIGN_OR_RETURN(std::vector<double> numbers, weight.Read());
     for (double& x : numbers) x *= factor;
     return ChannelsLast(numbers, shape);
   };
-  if (!source.random() && !source.Has(name + ".bias")) {
+  if (!options.bias) {
     layer.bias = [shape]() -> Result<std::vector<double>> {
       return std::vector<double>(shape.out, 0.0);
     };

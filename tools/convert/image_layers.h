@@ -42,9 +42,14 @@ Result<ImageLayer> NormedConvolution(ImageSource& source, const std::string& nam
 Result<ImageLayer> ResidualDepthwise(ImageSource& source, const std::string& name,
                                      const KernelShape& shape, double gain);
 
-// A layer of its own: NAME.weight and NAME.bias, which may be absent.
+// A layer of its own: NAME.weight and NAME.bias, both times `factor`. Without a bias: zeros.
+struct PlainOptions {
+  double factor = 1.0;
+  bool bias = true;
+};
 Result<ImageLayer> PlainLayer(ImageSource& source, const std::string& name,
-                              const KernelShape& shape, double gain, double factor = 1.0);
+                              const KernelShape& shape, double gain,
+                              const PlainOptions& options = {});
 
 // Of several layers of the same inputs one: their rows one below the other.
 ImageLayer StackedLayers(std::vector<ImageLayer> layers);

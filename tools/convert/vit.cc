@@ -161,8 +161,9 @@ Result<int32_t> Builder::Embed() {
 Result<int32_t> Builder::Attention(const std::string& name, const std::string& from, int32_t x) {
   std::vector<ImageLayer> parts;
   for (const char* part : {"query", "key", "value"}) {
-    HR_ASSIGN_OR_RETURN(ImageLayer layer, PlainLayer(source_, from + ".attention." + part,
-                                                     {shape_.width, shape_.width}, kPlain));
+    HR_ASSIGN_OR_RETURN(ImageLayer layer,
+                        PlainLayer(source_, from + ".attention." + part,
+                                   {shape_.width, shape_.width}, kPlain, {1.0, shape_.qkv_bias}));
     parts.push_back(std::move(layer));
   }
   const uint32_t width = shape_.width / shape_.heads;
@@ -194,9 +195,9 @@ Status Builder::Classify(int32_t x) {
     int32_t row = graph_.Row("token" + number, static_cast<uint32_t>(i), x);
     HR_ASSIGN_OR_RETURN(row, Norm("norm" + number, shape_.prefix + ".layernorm", row));
     if (i == 0) image.features = row;
-    HR_ASSIGN_OR_RETURN(
-        const ImageLayer layer,
-        PlainLayer(source_, shape_.classifiers[i], {shape_.classes, shape_.width}, kPlain, share));
+    HR_ASSIGN_OR_RETURN(const ImageLayer layer,
+                        PlainLayer(source_, shape_.classifiers[i], {shape_.classes, shape_.width},
+                                   kPlain, {share}));
     const int32_t logits = graph_.Project(shape_.classifiers[i], layer, row);
     image.logits = i == 0 ? logits : graph_.Sum("logits", image.logits, logits);
   }

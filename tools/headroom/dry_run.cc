@@ -62,6 +62,28 @@ Json FitsJson(const hr_model* model, const std::vector<uint64_t>& budgets) {
   return json;
 }
 
+// A model that takes pictures has no contexts to fit.
+Status ShowVision(const std::string& path, const convert::Summary& summary,
+                  const std::vector<uint64_t>& budgets, Json* json) {
+  if (!budgets.empty()) {
+    return Status::Make(StatusCode::kInvalidArgument,
+                        "--budget fits contexts, and a vision model has none; headroom plan says "
+                        "what pictures take");
+  }
+  if (json != nullptr) {
+    Json inspected = InspectJson(path, /*outline=*/true);
+    *json = {{"file_bytes", summary.file_bytes},
+             {"weight_bytes", summary.weight_bytes},
+             {"parameters", summary.parameters},
+             {"required_features", inspected.at("required_features")},
+             {"model", std::move(inspected)}};
+    return {};
+  }
+  PrintInspection(path, /*tensors=*/true, /*ops=*/false, /*outline=*/true);
+  std::printf("\n%s in all\n", FormatBytes(summary.file_bytes).c_str());
+  return {};
+}
+
 }  // namespace
 
 Status DryRun(convert::Options options, std::vector<uint64_t> budgets, Json* json) {
@@ -70,6 +92,7 @@ Status DryRun(convert::Options options, std::vector<uint64_t> budgets, Json* jso
   options.outline = true;
   const Result<convert::Summary> summary = convert::Convert(options);
   if (!summary.ok()) return summary.status();
+  if (summary.value().vision) return ShowVision(outline.path(), summary.value(), budgets, json);
   OpenRequest request;
   request.path = outline.path();
   const ModelHandle model = OpenModel(request);
