@@ -71,6 +71,15 @@ void AddImageSizeOptions(CLI::App& command, hr_image_options& options) {
 
 void AddImageOptions(CLI::App& command, hr_image_options& options) {
   options.struct_size = sizeof(options);
+  command
+      .add_option_function<uint32_t>(
+          "--largest-picture",
+          [&options](uint32_t side) {
+            options.max_picture_width = options.max_picture_height = side;
+          },
+          "sides that pictures may have, for which scratch is planned (default: 4096)")
+      ->check(CLI::Range(1u, 16384u))
+      ->type_name("PIXELS");
   AddImageSizeOptions(command, options);
   command.add_option("--threads", options.threads, "default: the fast cores")->type_name("N");
   AddBytesOption(command, "--budget", options.budget_bytes,
@@ -219,7 +228,7 @@ void RunFiles(hr_image_session* session, const std::vector<std::string>& files,
       if (status == HR_OK) {
         run.see(decoded[i].first, i);
       } else {
-        run.fail(decoded[i].first, error.text);
+        run.fail(decoded[i].first, files[decoded[i].first] + ": " + error.text);
       }
     }
     bar.Update(static_cast<double>(next) / static_cast<double>(files.size()));
