@@ -200,8 +200,8 @@ Status LoadPool(const Loading& at, const fb::PoolOp& from) {
                    limit);
   }
   // A mean of codes is a number.
-  const bool mean_of_codes = op.pool == PoolKind::kAverage && at.in().dtype == DType::kI8 &&
-                             at.out().dtype == DType::kF32;
+  const bool mean_of_codes =
+      op.pool == PoolKind::kAverage && at.in().dtype == DType::kI8 && at.out().dtype == DType::kF32;
   if (!mean_of_codes) HR_RETURN_IF_ERROR(at.AllF32());
   return at.SameChannels();
 }
