@@ -156,6 +156,19 @@ bool HasOneSize(const ImageGraph& graph) {
                      [](const ImageOp& op) { return op.kind == ImageOpKind::kPositionEmbedding; });
 }
 
+// Of the sides that the model can take, with which bytes grow; those it cannot lie below, above and
+// between them.
+uint32_t LargestSide(const ImageGraph& graph, const ImagePricing& pricing, uint32_t batch) {
+  std::vector<uint32_t> sides;
+  for (uint32_t side = kSideStep; side <= model::kMaxImageSide; side += kSideStep) {
+    if (ImageExtents(graph, side, side).ok()) sides.push_back(side);
+  }
+  const uint32_t fitting = Largest(static_cast<uint32_t>(sides.size()), [&](uint32_t count) {
+    return pricing.Fits({batch, sides[count - 1], sides[count - 1]});
+  });
+  return fitting == 0 ? 0 : sides[fitting - 1];
+}
+
 Status CheckSize(const ImageSize& size) {
   constexpr uint32_t kMost = model::kMaxImageSide;
   if (size.batch == 0 || size.batch > kMaxBatch) {
@@ -208,9 +221,7 @@ Result<ImagePlan> SolveImage(const model::Model& model, const LoweredImage& lowe
     plan.largest_side = plan.fits ? std::min(size.height, size.width) : 0;
     return plan;
   }
-  plan.largest_side = kSideStep * Largest(model::kMaxImageSide / kSideStep, [&](uint32_t steps) {
-                        return pricing.Fits({size.batch, steps * kSideStep, steps * kSideStep});
-                      });
+  plan.largest_side = LargestSide(model.image, pricing, size.batch);
   return plan;
 }
 
