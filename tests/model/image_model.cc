@@ -1,5 +1,7 @@
 #include "model/image_model.h"
 
+#include "model/image_builder.h"
+
 namespace headroom::test {
 namespace {
 
@@ -9,98 +11,14 @@ using model::ImageOpKind;
 using model::ImageValue;
 using Kind = model::ImageOpKind;
 
-class Builder {
+class Builder : public ImageBuilder {
  public:
-  int32_t Value(const ImageValue& value) {
-    d.image.values.push_back(value);
-    return static_cast<int32_t>(d.image.values.size()) - 1;
-  }
-  const ImageValue& value(int32_t i) const { return d.image.values[static_cast<size_t>(i)]; }
-  int32_t Tensor(const char* what, DType dtype, std::vector<uint32_t> extents) {
-    d.tensors.push_back({what + std::to_string(d.tensors.size()), dtype, 0, std::move(extents)});
-    return static_cast<int32_t>(d.tensors.size()) - 1;
-  }
-  int32_t Add(ImageOp op, std::vector<int32_t> inputs, const ImageValue& out) {
-    op.inputs = std::move(inputs);
-    op.output = Value(out);
-    d.image.ops.push_back({op, "op" + std::to_string(d.image.ops.size())});
-    return op.output;
-  }
-  // As the first input.
-  int32_t Same(const ImageOp& op, std::vector<int32_t> inputs) {
-    const ImageValue out = value(inputs[0]);
-    return Add(op, std::move(inputs), out);
-  }
-  static ImageOp Of(Kind kind) {
-    ImageOp op;
-    op.kind = kind;
-    return op;
-  }
-
-  int32_t Convolve(int32_t x, ImageOp op, DType dtype, ImageValue out) {
-    op.kind = Kind::kConvolution;
-    const uint32_t taps = op.window.kernel[0] * op.window.kernel[1];
-    op.weight = Tensor("w", dtype, {out.channels, taps * value(x).channels / op.groups});
-    op.bias = Tensor("b", DType::kF32, {out.channels});
-    return Add(op, {x}, out);
-  }
-  int32_t Project(int32_t x, uint32_t channels) { return Convolve(x, {}, DType::kF32, {channels}); }
-  int32_t Norm(int32_t x, uint32_t groups) {
-    ImageOp op = Of(Kind::kNorm);
-    op.groups = groups;
-    op.epsilon = 1e-6f;
-    op.weight = Tensor("n", DType::kF32, {value(x).channels});
-    op.bias = Tensor("nb", DType::kF32, {value(x).channels});
-    return Same(op, {x});
-  }
-  int32_t Activate(int32_t x, Activation activation) {
-    ImageOp op = Of(Kind::kActivation);
-    op.activation = static_cast<uint8_t>(activation);
-    return Same(op, {x});
-  }
-  int32_t Slice(int32_t x, uint32_t begin, uint32_t end) {
-    ImageOp op = Of(Kind::kSlice);
-    op.begin = begin;
-    op.end = end;
-    ImageValue out = value(x);
-    out.channels = end - begin;
-    return Add(op, {x}, out);
-  }
-  int32_t Concat(int32_t x, int32_t y) {
-    ImageValue out = value(x);
-    out.channels += value(y).channels;
-    return Add(Of(Kind::kConcat), {x, y}, out);
-  }
-  int32_t Sum(int32_t x, int32_t y) { return Same(Of(Kind::kAdd), {x, y}); }
-  int32_t Pool(int32_t x, model::PoolKind kind, const model::WindowSpec& window) {
-    ImageOp op = Of(Kind::kPool);
-    op.pool = kind;
-    op.window = window;
-    return Same(op, {x});
-  }
-  int32_t GlobalPool(int32_t x) { return Pool(x, model::PoolKind::kAverage, {{0, 0}}); }
-  int32_t Resize(int32_t x, uint32_t height, uint32_t width, uint32_t factor, bool bilinear) {
-    ImageOp op = Of(Kind::kResize);
-    op.size[0] = height;
-    op.size[1] = width;
-    op.factor = factor;
-    op.bilinear = bilinear;
-    op.align_corners = bilinear && factor == 0;
-    return Same(op, {x});
-  }
-  int32_t Attend(int32_t x, uint32_t heads, uint32_t query, uint32_t channels, bool relu) {
-    ImageOp op = Of(Kind::kSelfAttention);
-    op.attention = {heads, query, channels / heads, 0.5f, relu};
-    return Add(op, {Project(x, op.attention.input_width())}, {channels});
-  }
   int32_t Stem(int32_t x);
   int32_t SingleHead(int32_t x);
   int32_t Excite(int32_t x);
   int32_t Codes(int32_t x);
   int32_t Windows(int32_t x);
   int32_t Positions(int32_t x, uint32_t count);
-
-  convert::ModelDescription d;
 };
 
 // 16 x 16 pictures to 8 x 8 positions of 8 channels.
