@@ -73,5 +73,40 @@ TEST_CASE("run under a budget never plans or measures more", "[cli][memory]") {
         json.at("measured").at("arena_planned_bytes"));
 }
 
+TEST_CASE("pictures take what their plan says, at any size and batch", "[cli][memory]") {
+  struct Case {
+    const char *model, *size, *batch;
+  };
+  for (const Case& c : {Case{"pictures", "128", "1"}, Case{"pictures", "384x256", "4"},
+                        Case{"pictures-int8", "128", "1"}, Case{"pictures-int8", "512", "2"}}) {
+    for (const bool cached : {true, false}) {
+      sync();
+      std::vector<std::string> arguments = {"bench", Model(c.model), "--size", c.size, "--batch",
+                                            c.batch, "--threads",    "2",      "-r",   "1",
+                                            "--json"};
+      if (!cached) arguments.push_back("--no-cache");
+      const Outcome outcome = Run(arguments);
+      INFO(c.model << " " << c.size << " x " << c.batch << (cached ? " cached" : ""));
+      INFO(outcome.err);
+      REQUIRE(outcome.exit_status == 0);
+      const auto result = outcome.Json().at("results").at(0);
+      const auto planned = result.at("plan").at("private_bytes").get<uint64_t>();
+      const auto dirty = result.at("process_private_dirty_bytes").get<uint64_t>();
+      // The program holds the numbers of its pictures, too.
+      const uint64_t pictures = 2 * result.at("plan").at("batch").get<uint64_t>() *
+                                result.at("plan").at("height").get<uint64_t>() *
+                                result.at("plan").at("width").get<uint64_t>() * 3 * sizeof(float);
+      CHECK(dirty > 0);
+      CHECK(dirty <= planned + kAllowanceBytes + pictures);
+      CHECK(result.at("arena_peak_bytes") == result.at("arena_planned_bytes"));
+      // Scratch for pictures of 4096 pixels is not needed by numbers that are ready.
+      const auto values = result.at("plan").at("activation_bytes").get<uint64_t>();
+      const auto touched = result.at("arena_touched_bytes").get<uint64_t>();
+      CHECK(touched > values / 2);
+      CHECK(touched <= result.at("arena_planned_bytes").get<uint64_t>() + 2 * 4096);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace headroom::cli_test

@@ -48,7 +48,7 @@ class CodedGraph {
     for (const ImageOp& op : from_.ops) Join(op);
     HR_RETURN_IF_ERROR(MakeValues());
     for (const ImageOp& op : from_.ops) AddOp(op);
-    return {};
+    return missing_ == kNone ? Status{} : NotSeen(missing_);
   }
 
   bool coded(int32_t value) const { return coded_[value]; }
@@ -95,6 +95,15 @@ class CodedGraph {
     }
   }
 
+  static bool Seen(const ValueRange& range) {
+    return range.known && std::isfinite(range.low) && std::isfinite(range.high);
+  }
+  Status NotSeen(int32_t value) const {
+    const ValueRange& range = ranges_[value];
+    return Status::Make(StatusCode::kInvalidArgument, "value %d was not seen, or is %g to %g",
+                        value, static_cast<double>(range.low), static_cast<double>(range.high));
+  }
+
   Status MakeValues() {
     std::vector<ValueRange> of_group(coded_.size());
     const auto see = [&](int32_t value, const ValueRange& range) {
@@ -108,11 +117,7 @@ class CodedGraph {
       const ValueRange& range = of_group[GroupOf(static_cast<int32_t>(v))];
       model::ImageValue value = from_.values[v];
       if (coded_[v]) {
-        if (!range.known || !std::isfinite(range.low) || !std::isfinite(range.high)) {
-          return Status::Make(StatusCode::kInvalidArgument,
-                              "value %zu was not seen, or is %g to %g", v,
-                              static_cast<double>(range.low), static_cast<double>(range.high));
-        }
+        if (!Seen(range)) return NotSeen(static_cast<int32_t>(v));
         value = CodedValue(value.channels, range);
       }
       description.values.push_back(value);
@@ -128,6 +133,7 @@ class CodedGraph {
     if (found != twins_.end()) return found->second;
     model::ImageValue twin;
     twin.channels = from_.values[value].channels;
+    if (codes && !Seen(ranges_[value])) missing_ = value;
     if (codes && like == kNone) {
       twin = CodedValue(twin.channels, ranges_[value]);
     } else if (codes) {
@@ -166,6 +172,7 @@ class CodedGraph {
   std::vector<int32_t> group_;  // of values that share a scale
   std::vector<std::pair<int32_t, ValueRange>> joined_;
   std::map<std::tuple<int32_t, int32_t>, int32_t> twins_;
+  int32_t missing_ = kNone;  // a value that is converted and was not seen
 };
 
 float WeightAt(const TensorView& tensor, uint64_t i) {

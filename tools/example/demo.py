@@ -13,6 +13,8 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MODEL = os.path.join(HERE, "headroom-example.hrm")
+CLASSIFIER = os.path.join(HERE, "headroom-pictures-int8.hrm")
+DRAWINGS, DRAWING_SEED, PICTURE_BUDGET = 8, 2042, "4M"
 
 
 def headroom(program, *arguments):
@@ -76,6 +78,29 @@ def show_speed(runs):
           f"{best['prompt_tokens']:,} tokens of context\n  {best['device']}, {best['plan']['threads']} threads")
 
 
+def show_pictures(program):
+    """Draws pictures of the held-out split and classifies them; how many were wrong."""
+    draw = os.path.join(os.path.dirname(program), "headroom-draw")
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([draw, folder, "--count", str(DRAWINGS), "--split", "held-out", "--seed", str(DRAWING_SEED)],
+                       stdout=subprocess.DEVNULL, check=True)
+        with open(os.path.join(folder, "labels.txt"), encoding="utf-8") as file:
+            labels = file.read().splitlines()
+        seen = headroom(program, "classify", CLASSIFIER, folder, "--top", "1", "--budget", PICTURE_BUDGET)
+    speed, wrong = seen["speed"], 0
+    print(f"\nA vision model of {seen['model']['parameters'] / 1e6:.1f} M parameters in 8 bits looks at {DRAWINGS} "
+          f"drawings, all in {PICTURE_BUDGET}")
+    for result in seen["results"]:
+        drawn = labels[int(os.path.basename(result["file"]).split("_")[0])]
+        best = result["classes"][0]
+        wrong += best["label"] != drawn
+        print(f"  {best['label']:<24} {best['probability']:5.0%}   "
+              f"{'correct' if best['label'] == drawn else 'wrong: ' + drawn}")
+    print(f"  {speed['ms_per_picture']:.2f} ms a picture, {mib(speed['arena_peak_bytes'])} allocated once, "
+          f"{mib(speed['arena_planned_bytes'])} planned")
+    return wrong
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--program", required=True, help="path of headroom")
@@ -96,9 +121,10 @@ def main():
     show_costs(options.program, options.budget, runs[-1])
     show_speed(runs)
     right = sum(run["text"].strip() == q["answer"].strip() for run, q in zip(runs, questions))
-    if right < len(questions):
-        print(f"\n{len(questions) - right} of {len(questions)} answers were wrong")
-    return 0 if right == len(questions) else 1
+    wrong = len(questions) - right + show_pictures(options.program)
+    if wrong > 0:
+        print(f"\n{wrong} answers were wrong")
+    return 0 if wrong == 0 else 1
 
 
 if __name__ == "__main__":
