@@ -329,8 +329,12 @@ hr_status hr_image_session_run(hr_image_session* session, const hr_image* images
     session->session->ClearCancel();
     const uint64_t start = headroom::platform::NowNs();
     if (status.ok()) session->session->Forget();
-    for (size_t i = 0; i < count && status.ok(); ++i) {
-      status = Named(i, PrepareOne(*session, images[i], static_cast<uint32_t>(i)));
+    // Structs of an older or newer caller lie as far apart as they are large there.
+    const size_t stride = images->struct_size == 0 ? sizeof(hr_image) : images->struct_size;
+    const auto* at = reinterpret_cast<const std::byte*>(images);
+    for (size_t i = 0; i < count && status.ok(); ++i, at += stride) {
+      const auto& image = *reinterpret_cast<const hr_image*>(at);
+      status = Named(i, PrepareOne(*session, image, static_cast<uint32_t>(i)));
     }
     session->preprocess_ns += headroom::platform::NowNs() - start;
     if (status.ok()) status = RunAndRest(*session, count);

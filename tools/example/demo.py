@@ -86,7 +86,8 @@ def show_pictures(program):
                        stdout=subprocess.DEVNULL, check=True)
         with open(os.path.join(folder, "labels.txt"), encoding="utf-8") as file:
             labels = file.read().splitlines()
-        seen = headroom(program, "classify", CLASSIFIER, folder, "--top", "1", "--budget", PICTURE_BUDGET)
+        seen = headroom(program, "classify", CLASSIFIER, folder, "--top", "1", "--budget", PICTURE_BUDGET,
+                        "--threads", "1")
     speed, wrong = seen["speed"], 0
     print(f"\nA vision model of {seen['model']['parameters'] / 1e6:.1f} M parameters in 8 bits looks at {DRAWINGS} "
           f"drawings, all in {PICTURE_BUDGET}")
@@ -96,7 +97,7 @@ def show_pictures(program):
         wrong += best["label"] != drawn
         print(f"  {best['label']:<24} {best['probability']:5.0%}   "
               f"{'correct' if best['label'] == drawn else 'wrong: ' + drawn}")
-    print(f"  {speed['ms_per_picture']:.2f} ms a picture, {mib(speed['arena_peak_bytes'])} allocated once, "
+    print(f"  {speed['ms_per_picture']:.2f} ms a picture on one thread, {mib(speed['arena_peak_bytes'])} allocated once, "
           f"{mib(speed['arena_planned_bytes'])} planned")
     return wrong
 
