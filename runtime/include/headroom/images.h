@@ -113,9 +113,9 @@ HR_API hr_status hr_image_session_create(hr_model* model, const hr_image_options
 HR_API void hr_image_session_release(hr_image_session* session);
 
 /* Resizes, crops and normalises `count` pictures, 1..batch, as the model file says, and runs them
- * through the model; takes the time of a whole batch. All have one struct_size. Errors: INVALID_ARGUMENT (text: which picture
- * and what about it; the last run's results are gone), UNSUPPORTED (a picture that its
- * preprocessing cannot take), CANCELLED. */
+ * through the model; takes the time of a whole batch. All have one struct_size. Errors:
+ * INVALID_ARGUMENT (text: which picture and what about it; the last run's results are gone),
+ * UNSUPPORTED (a picture that its preprocessing cannot take), CANCELLED. */
 HR_API hr_status hr_image_session_run(hr_image_session* session, const hr_image* images,
                                       size_t count, hr_error* error);
 /* The same for numbers that are preprocessed already: f32 [count, height, width, 3]. */
