@@ -48,17 +48,19 @@ void Pool(const float* x, uint32_t x_stride, uint32_t columns, const PoolWindow&
           uint32_t channels, float* out) {
   const uint32_t pixels =
       (window.row_end - window.row_begin) * (window.column_end - window.column_begin);
-  std::fill(out, out + channels, kMax ? -HUGE_VALF : 0.0f);
-  for (uint32_t row = window.row_begin; row < window.row_end; ++row) {
-    for (uint32_t column = window.column_begin; column < window.column_end; ++column) {
-      const float* pixel = x + (uint64_t{row} * columns + column) * x_stride;
-      for (uint32_t c = 0; c < channels; ++c) {
-        out[c] = kMax ? std::max(out[c], pixel[c]) : out[c] + pixel[c];
+  constexpr float kNone = kMax ? -HUGE_VALF : 0.0f;
+  const auto merge = [](float a, float b) { return kMax ? std::max(a, b) : a + b; };
+  for (uint32_t c = 0; c < channels; ++c) {
+    float sum = kNone;
+    for (uint32_t row = window.row_begin; row < window.row_end; ++row) {
+      float of_row = kNone;  // by itself: one sum of thousands of equal numbers drifts
+      for (uint32_t column = window.column_begin; column < window.column_end; ++column) {
+        of_row = merge(of_row, x[(uint64_t{row} * columns + column) * x_stride + c]);
       }
+      sum = merge(sum, of_row);
     }
+    out[c] = kMax ? sum : sum / static_cast<float>(pixels);
   }
-  if (kMax) return;
-  for (uint32_t c = 0; c < channels; ++c) out[c] /= static_cast<float>(pixels);
 }
 
 void PoolCodes(const int8_t* x, uint32_t x_stride, uint32_t columns, const PoolWindow& window,

@@ -85,6 +85,20 @@ TEST_CASE("pools see their window and nothing else", "[image][pool]") {
   }
 }
 
+TEST_CASE("the mean of equal numbers does not drift", "[image][pool]") {
+  constexpr uint32_t kSide = 112;
+  for (const float number : {0.1f, 6.0f, 0.685838878f}) {
+    const std::vector<float> x(size_t{kSide} * kSide, number);
+    ForEachSet([&](const auto& k) {
+      float mean = 0;
+      k.pool[1](x.data(), 1, kSide, {0, kSide, 0, kSide}, 1, &mean);
+      Verdict verdict;
+      verdict.Check(mean, number, MeanAllowance(number, x.size()), std::to_string(number));
+      return verdict;
+    });
+  }
+}
+
 TEST_CASE("blends of four pixels match the oracle", "[image][resize]") {
   for (const uint32_t channels : kImageWidths) {
     ForEachSet([&](const auto& k) { return TestBlend(k.blend, channels); });

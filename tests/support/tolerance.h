@@ -220,9 +220,10 @@ inline double PictureScoreAllowance(double strength, double score, double larges
   return kRoundoff * (Roundings(static_cast<double>(width)) * strength +
                       4 * (std::fabs(score) + std::fabs(largest)));
 }
-// out = sum p v. moved: sum of p (|v| + |out|) times the score's allowance.
+// out = sum p v. exp and with it the sum it is divided by are within 4 ulp each. moved: sum of
+// p (|v| + |out|) times the score's allowance.
 inline double PictureMixAllowance(double magnitude, double moved, size_t positions) {
-  return kRoundoff * (Roundings(static_cast<double>(positions)) + 8) * magnitude + moved;
+  return kRoundoff * (Roundings(static_cast<double>(positions)) + 20) * magnitude + moved;
 }
 // A code is the nearest to a place that f32 makes of `magnitude` steps in all.
 inline double NearestCodeAllowance(double magnitude) { return 0.5 + 6 * kRoundoff * magnitude; }

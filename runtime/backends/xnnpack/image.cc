@@ -90,13 +90,16 @@ void Pool(const float* x, uint32_t x_stride, uint32_t columns, const PoolWindow&
                        static_cast<float>(window.column_end - window.column_begin);
   const VF part = hn::Set(df, 1.0f / pixels);
   ForLanes(channels, [&](uint32_t c, size_t lanes) HWY_ATTR {
-    VF sum = kMax ? hn::Set(df, -HUGE_VALF) : hn::Zero(df);
+    const VF none = kMax ? hn::Set(df, -HUGE_VALF) : hn::Zero(df);
+    VF sum = none;
     for (uint32_t row = window.row_begin; row < window.row_end; ++row) {
       const float* pixel = x + (uint64_t{row} * columns + window.column_begin) * x_stride + c;
+      VF of_row = none;  // by itself: one sum of thousands of equal numbers drifts
       for (uint32_t i = window.column_begin; i < window.column_end; ++i, pixel += x_stride) {
         const VF v = hn::LoadN(df, pixel, lanes);
-        sum = kMax ? hn::Max(sum, v) : hn::Add(sum, v);
+        of_row = kMax ? hn::Max(of_row, v) : hn::Add(of_row, v);
       }
+      sum = kMax ? hn::Max(sum, of_row) : hn::Add(sum, of_row);
     }
     hn::StoreN(kMax ? sum : hn::Mul(sum, part), df, out + c, lanes);
   });
