@@ -1,6 +1,7 @@
 #include "session/image_session.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <utility>
 
 #include "base/platform.h"
@@ -11,14 +12,18 @@ namespace {
 Status OverBudget(const plan::ImagePlan& plan, const plan::ImageLimits& limits,
                   const char* because) {
   const auto number = [](uint64_t value) { return static_cast<unsigned long long>(value); };
-  return Status::Make(StatusCode::kOverBudget,
-                      "%sneeds %llu bytes (%llu private) for %u pictures of %u x %u; the budget is "
-                      "%llu (private: %llu; 0: none): %llu bytes missing; what fits: %u pictures "
-                      "of this size, or sides of %u",
-                      because, number(plan.total_bytes), number(plan.private_bytes),
-                      plan.size.batch, plan.size.height, plan.size.width,
-                      number(limits.budget_bytes), number(limits.private_budget_bytes),
-                      number(plan.missing_bytes), plan.largest_batch, plan.largest_side);
+  char fitting[64] = "no picture fits";
+  if (plan.largest_batch != 0 || plan.largest_side != 0) {
+    std::snprintf(fitting, sizeof(fitting), "what fits: batch %u, or sides of %u",
+                  plan.largest_batch, plan.largest_side);
+  }
+  return Status::Make(
+      StatusCode::kOverBudget,
+      "%sneeds %llu bytes (%llu private) for batch %u of %u x %u pixels; the budget "
+      "is %llu (private: %llu; 0: none): %llu bytes missing; %s",
+      because, number(plan.total_bytes), number(plan.private_bytes), plan.size.batch,
+      plan.size.height, plan.size.width, number(limits.budget_bytes),
+      number(limits.private_budget_bytes), number(plan.missing_bytes), fitting);
 }
 
 Result<plan::ImagePlan> PlanThatFits(Engine& engine, const plan::ImageLimits& limits) {

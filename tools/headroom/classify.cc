@@ -89,8 +89,8 @@ void SaySpeed(const hr_image_session* session) {
   const hr_image_stats stats = ImageStatsOf(session);
   if (stats.pictures == 0) return;
   const double pictures = static_cast<double>(stats.pictures);
-  std::fprintf(stderr, "%zu pictures, %.2f ms each (and %.2f to prepare it)\n",
-               static_cast<size_t>(stats.pictures),
+  std::fprintf(stderr, "%zu picture%s, %.2f ms each (and %.2f to prepare it)\n",
+               static_cast<size_t>(stats.pictures), stats.pictures == 1 ? "" : "s",
                static_cast<double>(stats.run_ns) * 1e-6 / pictures,
                static_cast<double>(stats.preprocess_ns) * 1e-6 / pictures);
 }
