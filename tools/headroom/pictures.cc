@@ -4,6 +4,7 @@
 #include <cctype>
 #include <charconv>
 #include <filesystem>
+#include <span>
 #include <system_error>
 
 #include "headroom/bytes.h"
@@ -38,6 +39,26 @@ std::vector<std::pair<size_t, DecodedHandle>> DecodeBatch(const std::vector<std:
     }
   }
   return decoded;
+}
+
+// At once; one by one where a picture of them cannot be taken, so that it does not cost the others.
+void RunDecoded(hr_image_session* session, const std::vector<std::string>& files,
+                std::span<const std::pair<size_t, DecodedHandle>> decoded, const PictureRun& run) {
+  std::vector<hr_image> images(decoded.size());
+  for (size_t i = 0; i < images.size(); ++i) {
+    images[i].struct_size = sizeof(images[i]);
+    Check(hr_decoded_image_get(decoded[i].second.get(), &images[i]), hr_error{}, "no picture");
+  }
+  hr_error error = {};
+  if (hr_image_session_run(session, images.data(), images.size(), &error) == HR_OK) {
+    for (size_t i = 0; i < images.size(); ++i) run.see(decoded[i].first, i);
+  } else if (images.size() == 1) {
+    run.fail(decoded[0].first, files[decoded[0].first] + ": " + error.text);
+  } else {
+    for (size_t i = 0; i < images.size(); ++i) {
+      RunDecoded(session, files, decoded.subspan(i, 1), run);
+    }
+  }
 }
 
 // By its ending: a folder may hold other files.
@@ -215,22 +236,7 @@ void RunFiles(hr_image_session* session, const std::vector<std::string>& files,
   ProgressBar bar("pictures");
   for (size_t next = 0; next < files.size();) {
     const auto decoded = DecodeBatch(files, next, plan.batch, run);
-    std::vector<hr_image> images(decoded.size());
-    for (size_t i = 0; i < images.size(); ++i) {
-      images[i].struct_size = sizeof(images[i]);
-      Check(hr_decoded_image_get(decoded[i].second.get(), &images[i]), hr_error{}, "no picture");
-    }
-    hr_error error = {};
-    const hr_status status =
-        images.empty() ? HR_OK
-                       : hr_image_session_run(session, images.data(), images.size(), &error);
-    for (size_t i = 0; i < images.size(); ++i) {
-      if (status == HR_OK) {
-        run.see(decoded[i].first, i);
-      } else {
-        run.fail(decoded[i].first, files[decoded[i].first] + ": " + error.text);
-      }
-    }
+    if (!decoded.empty()) RunDecoded(session, files, decoded, run);
     bar.Update(static_cast<double>(next) / static_cast<double>(files.size()));
   }
 }
