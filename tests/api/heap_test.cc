@@ -176,6 +176,46 @@ TEST_CASE("reading and making tokens calls no heap function", "[heap]") {
   NoHeapCalls("gpt-oss.hrm", HR_KV_F16, 2);
 }
 
+TEST_CASE("running pictures calls no heap function", "[heap]") {
+  for (const char* name : {"pictures.hrm", "pictures-int8.hrm"}) {
+    for (const uint32_t threads : {1u, 2u}) {
+      hr_model* model = nullptr;
+      hr_image_session* session = nullptr;
+      REQUIRE(hr_model_open_path(ModelPath(name).c_str(), nullptr, &model, nullptr) == HR_OK);
+      hr_image_options options = {};
+      options.struct_size = sizeof(options);
+      options.batch = 2;
+      options.threads = threads;
+      REQUIRE(hr_image_session_create(model, &options, &session, nullptr) == HR_OK);
+      std::vector<unsigned char> pixels(91 * 77 * 4, 90);
+      hr_image images[2] = {};
+      for (hr_image& image : images) {
+        image.struct_size = sizeof(image);
+        image.format = HR_PIXELS_RGBA;
+        image.width = 91;
+        image.height = 77;
+        image.pixels = pixels.data();
+        image.rotation = 90;
+      }
+      hr_class top[3];
+      const float* features = nullptr;
+      size_t count = 0;
+      int failures = 0;
+      const auto ok = [&](hr_status status) { failures += status != HR_OK; };
+      CHECK(HeapCalls([&] {  // the very first run counts too
+              for (size_t pictures = 1; pictures <= 2; ++pictures) {
+                ok(hr_image_session_run(session, images, pictures, nullptr));
+                ok(hr_image_session_top(session, pictures - 1, top, 3, &count, nullptr));
+                ok(hr_image_session_features(session, 0, &features, &count, nullptr));
+              }
+            }) == 0);
+      CHECK(failures == 0);
+      hr_image_session_release(session);
+      hr_model_release(model);
+    }
+  }
+}
+
 TEST_CASE("generating text calls no heap function", "[heap]") {
   Running running("example.hrm", HR_KV_F16, 2);
   int32_t tokens[64];

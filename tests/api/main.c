@@ -1,5 +1,5 @@
 /* A C99 program that drives every call of headroom.h, with good and with bad arguments.
- *   api_walk TEXT_MODEL WINDOW_MODEL RECURRENT_MODEL SCRATCH_DIR */
+ *   api_walk TEXT_MODEL WINDOW_MODEL RECURRENT_MODEL VISION_MODEL SCRATCH_DIR */
 #include "walk.h"
 
 int walk_checks = 0;
@@ -71,14 +71,16 @@ int walk_compare_logits(const hr_session* a, const hr_session* b) {
 
 int main(int argc, char** argv) {
   walk_input input;
-  if (argc != 5) {
-    fprintf(stderr, "usage: api_walk TEXT_MODEL WINDOW_MODEL RECURRENT_MODEL SCRATCH_DIR\n");
+  if (argc != 6) {
+    fprintf(stderr,
+            "usage: api_walk TEXT_MODEL WINDOW_MODEL RECURRENT_MODEL VISION_MODEL SCRATCH_DIR\n");
     return 2;
   }
   input.text_path = argv[1];
   input.window_path = argv[2];
   input.recurrent_path = argv[3];
-  input.scratch_dir = argv[4];
+  input.vision_path = argv[4];
+  input.scratch_dir = argv[5];
   walk_basics(&input);
   walk_plans(&input);
   walk_stepping(&input);
@@ -87,6 +89,7 @@ int main(int argc, char** argv) {
   walk_saving(&input);
   walk_text(&input);
   walk_chatting(&input);
+  walk_pictures(&input);
   walk_cancelling(&input);
   printf("%d checks, %d failed\n", walk_checks, walk_failures);
   return walk_failures == 0 && walk_checks > 0 ? 0 : 1;

@@ -35,6 +35,7 @@ typedef struct walk_input {
   const char* text_path;      /* a model with a tokenizer, all layers see everything */
   const char* window_path;    /* a model without one, with windowed layers */
   const char* recurrent_path; /* a model of linear attention alone, three layers */
+  const char* vision_path;    /* a model of pictures with features and labels */
   const char* scratch_dir;    /* for session files and packed weights */
 } walk_input;
 
@@ -55,6 +56,7 @@ void walk_recurrent(const walk_input* input);  /* states of fixed size */
 void walk_saving(const walk_input* input);     /* save, restore, and what must be refused */
 void walk_text(const walk_input* input);       /* tokens, sampling, generation */
 void walk_chatting(const walk_input* input);   /* conversations */
+void walk_pictures(const walk_input* input);   /* vision models */
 void walk_cancelling(const walk_input* input); /* from callbacks and from another thread */
 
 #endif
