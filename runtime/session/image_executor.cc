@@ -42,8 +42,7 @@ struct Between {
 Between PlaceBetween(const ImageOp& op, uint32_t at, uint32_t count, uint32_t size) {
   float place = 0.0f;
   if (!op.bilinear) {
-    place =
-        std::floor(static_cast<float>(at) * static_cast<float>(size) / static_cast<float>(count));
+    place = static_cast<float>(uint64_t{at} * size / count);  // f32 rounds products this large
   } else if (op.align_corners) {
     place = count == 1 ? 0.0f
                        : static_cast<float>(at) * static_cast<float>(size - 1) /

@@ -263,6 +263,21 @@ TEST_CASE("a language model takes no pictures", "[session][images]") {
   CHECK(ImageSession::Create(opened.engine, {}).status().code() == StatusCode::kUnsupported);
 }
 
+TEST_CASE("the nearest pixel is found in the largest pictures too", "[session][images]") {
+  for (const auto& [height, grown] : {std::pair(9999u, 16383u), {4097u, 12345u}}) {
+    ImageBuilder b;
+    b.Value({3});
+    b.d.image.logits = b.Project(b.GlobalPool(b.Resize(0, grown, 1, 0, false)), 4);
+    b.d.image.preprocess.crop_height = height;
+    b.d.image.preprocess.crop_width = 1;
+    b.d.metadata = {"tall", "Test", "Apache-2.0", "made by a test", 0, 4};
+    const Opened opened(b.d);
+    const Verdict verdict = Judge(opened, LimitsOf({1, 0, 0}));
+    INFO(height << " to " << grown << ": " << verdict.Why());
+    CHECK(verdict.accepted());
+  }
+}
+
 // --- what the reference would notice
 
 // Runs one model and shows its values to the reference of another one, bent by `bend`.
