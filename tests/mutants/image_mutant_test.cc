@@ -288,7 +288,7 @@ int8_t WrongCode(double number, int32_t zero) {
                          : kBug == CodeBug::kHalvesAway ? std::round(number)
                                                         : std::nearbyint(number);
   const double code = rounded + (kBug == CodeBug::kOutZeroIgnored ? 0 : zero);
-  if (kBug == CodeBug::kWraps) return static_cast<int8_t>(static_cast<int64_t>(code));
+  if (kBug == CodeBug::kWraps) return static_cast<int8_t>(static_cast<int>(std::fmod(code, 256)));
   return static_cast<int8_t>(std::clamp(code, kBug == CodeBug::kNarrow ? -127.0 : -128.0, 127.0));
 }
 template <CodeBug kBug>
