@@ -283,7 +283,8 @@ enum class Family {
   kActivation,
   kElementwise,
   kLinearMix,
-  kBasis
+  kBasis,
+  kImage
 };
 
 TEST_CASE("every kernel of the table is listed, and no slot is empty in any set", "[kernels]") {
