@@ -89,7 +89,7 @@ TEST_CASE("classify says what is in the pictures of a folder, in order of their 
     CHECK_THAT(text.out, ContainsSubstring(each.at("label").get<std::string>()));
   }
   CHECK(std::count(text.out.begin(), text.out.end(), '%') == 2);
-  CHECK_THAT(text.err, ContainsSubstring("1 pictures"));
+  CHECK_THAT(text.err, ContainsSubstring("1 picture, "));
 }
 
 TEST_CASE("a batch gives what pictures give one by one", "[cli][images]") {

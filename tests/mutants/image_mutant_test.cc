@@ -122,7 +122,7 @@ void WrongPool(const float* x, uint32_t stride, uint32_t, const ops::PoolWindow&
   for (uint32_t c = 0; c + (kBug == PoolBug::kLastChannelLeft) < channels; ++c) {
     const double pooled = PoolOne<kBug>(
         w, kLargest ? -INFINITY : 0.0, [&](uint32_t p) { return double{x[p * stride + c]}; },
-        [](double a, double b) { return kLargest ? std::fmax(a, b) : a + b; });
+        [](double a, double b) { return kLargest ? std::max(a, b) : a + b; });
     out[c] = static_cast<float>(kLargest ? pooled : pooled / Divisor<kBug>(w));
   }
 }
