@@ -12,7 +12,7 @@
 namespace headroom::pictures {
 namespace {
 
-constexpr uint64_t kPictures = 640;
+constexpr uint64_t kPictures = 320;
 constexpr uint64_t kFirstSeed = uint64_t{1}
                                 << 40;  // apart from what was calibrated or trained with
 constexpr uint64_t kBudget = 5 << 20;
