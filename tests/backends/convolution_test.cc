@@ -3,6 +3,7 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include "backends/xnnpack/convolution_layer.h"
+#include "hwy/targets.h"
 #include "support/cache_folder.h"
 #include "support/convolution_grid.h"
 
@@ -53,6 +54,57 @@ std::vector<ConvolutionCase> LargeCases() {
     cases.push_back(c);
   }
   return cases;
+}
+
+// Panels as they are, on CPUs too where the product does not take them.
+ConvolutionKernel Panels(xnnpack::ThreadPool& pool) {
+  return [&pool](const ConvolutionData& data) -> Status {
+    const ConvolutionCase& c = data.shape();
+    std::vector<float> weights(size_t{c.outputs()} * c.taps());
+    for (size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<float>(data.Weight(i));
+    const GuardedMemory panels(xnnpack::PanelBytes(c.outputs(), c.taps()), sizeof(float));
+    xnnpack::PackPanels(weights.data(), c.bias ? data.bias.as<float>() : nullptr, c.outputs(),
+                        c.taps(), panels.as<float>());
+    xnnpack::PanelLayer layer;
+    layer.panels = panels.as<float>();
+    layer.rows = c.outputs();
+    layer.columns = c.taps();
+    layer.in_stride = data.in_stride;
+    layer.out_stride = data.out_stride;
+    layer.spec = data.spec;
+    xnnpack::SetSize({c.batch, c.rows, c.columns}, &layer);
+    xnnpack::RunPanels(layer, data.input.as<float>(), data.out.as<float>(), pool);
+    return {};
+  };
+}
+
+TEST_CASE("panels of every instruction set match the oracle", "[convolution]") {
+  const auto pool = Pool(2);
+  std::vector<ConvolutionCase> cases = ConvolutionGrid(2);
+  for (const ConvolutionCase& c : LargeCases()) cases.push_back(c);
+  std::erase_if(cases, [](const ConvolutionCase& c) { return c.groups != 1 || c.codes(); });
+  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    hwy::SetSupportedTargetsForTest(target);
+    Verdict all;
+    for (const ConvolutionCase& c : cases) all.Join(TestConvolution(Panels(*pool), c));
+    INFO(hwy::TargetName(target) << ": " << all.Why());
+    CHECK(all.accepted());
+    CHECK(all.worst_ratio > 0);
+  }
+  hwy::SetSupportedTargetsForTest(0);
+}
+
+TEST_CASE("limits of panels keep what is not a number", "[convolution]") {
+  ConvolutionCase c;
+  c.limit = model::Limit::kRelu6;
+  c.rows = c.columns = 3;
+  c.group_out = 40;
+  const ConvolutionData data(c);
+  data.input.as<float>()[4] = NAN;
+  REQUIRE(Panels(*Pool(1))(data).ok());
+  for (uint32_t i = 0; i < 9 * c.outputs(); ++i) {
+    CHECK(std::isnan(data.out.as<float>()[i]) == (i / c.outputs() == 4));
+  }
 }
 
 TEST_CASE("convolutions of every shape match the oracle", "[convolution]") {

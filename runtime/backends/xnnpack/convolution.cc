@@ -72,7 +72,7 @@ ConvolutionSource SourceOf(const LayerSlice& slice) {
   ConvolutionSource source;
   source.weights = slice.weights;
   source.bias = slice.bias;
-  if (slice.form == LayerForm::kConvolutionF16) {
+  if (slice.form == LayerForm::kConvolutionF16 || slice.form == LayerForm::kPanelsF16) {
     WidenInto(slice, source.copy);
   } else if (slice.form == LayerForm::kConvolutionInt8) {
     const uint64_t bytes = slice.RowBytes() * slice.rows;
@@ -139,6 +139,10 @@ Result<Convolution> Convolution::Create(const DenseWeights& layer, const std::by
   HR_ASSIGN_OR_RETURN(const LayerSlice slice, SliceOf(layer));
   const std::string name(layer.weight.name);
   Convolution made;
+  if (InPanels(slice.form)) {
+    made.UsePanels(slice, packed, in_stride, out_stride);
+    return made;
+  }
   made.provider_ = std::make_unique<PackingProvider>();
   Unwanted unwanted;
   unwanted.source = {slice.weights, slice.bias, {}, {}};
@@ -154,13 +158,26 @@ Result<Convolution> Convolution::Create(const DenseWeights& layer, const std::by
   return made;
 }
 
+void Convolution::UsePanels(const LayerSlice& slice, const std::byte* packed, uint32_t in_stride,
+                            uint32_t out_stride) {
+  layer_.panels = reinterpret_cast<const float*>(packed);
+  layer_.rows = slice.rows;
+  layer_.columns = slice.columns;
+  layer_.in_stride = in_stride;
+  layer_.out_stride = out_stride;
+  layer_.spec = *slice.convolution;
+}
+
 Status Convolution::Shape(const ConvolutionSize& size, uint64_t workspace_bytes, ThreadPool& pool) {
+  if (op_ == nullptr) {
+    SetSize(size, &layer_);
+    return {};
+  }
   size_t bytes = 0, alignment = 0, rows = 0, columns = 0;
   const auto reshape =
       codes_ ? xnn_reshape_convolution2d_nhwc_qs8_qc8w : xnn_reshape_convolution2d_nhwc_f32;
   // With more threads than one, XNNPACK cuts the work for them: as many as will run it.
-  const uint64_t pixels = uint64_t{size.batch} * size.rows * size.columns;
-  products_ *= pixels;
+  products_ *= uint64_t{size.batch} * size.rows * size.columns;
   HR_RETURN_IF_ERROR(StatusFromXnn(reshape(op_, size.batch, size.rows, size.columns, &bytes,
                                            &alignment, &rows, &columns, pool.HandleFor(products_)),
                                    "reshape", "convolution"));
@@ -170,6 +187,11 @@ Status Convolution::Shape(const ConvolutionSize& size, uint64_t workspace_bytes,
 }
 
 Status Convolution::Bind(const void* input, void* out, void* workspace) {
+  if (op_ == nullptr) {
+    input_ = static_cast<const float*>(input);
+    out_ = static_cast<float*>(out);
+    return {};
+  }
   if (codes_) {
     return StatusFromXnn(
         xnn_setup_convolution2d_nhwc_qs8_qc8w(op_, workspace, static_cast<const int8_t*>(input),
@@ -183,6 +205,10 @@ Status Convolution::Bind(const void* input, void* out, void* workspace) {
 }
 
 Status Convolution::Run(ThreadPool& pool) {
+  if (op_ == nullptr) {
+    RunPanels(layer_, input_, out_, pool);
+    return {};
+  }
   return StatusFromXnn(xnn_run_operator(op_, pool.HandleFor(products_)), "run", "convolution");
 }
 
@@ -194,6 +220,9 @@ Convolution& Convolution::operator=(Convolution&& other) noexcept {
   std::swap(op_, other.op_);
   std::swap(codes_, other.codes_);
   std::swap(products_, other.products_);
+  std::swap(layer_, other.layer_);
+  std::swap(input_, other.input_);
+  std::swap(out_, other.out_);
   return *this;
 }
 

@@ -2,13 +2,15 @@
 //
 // Their weights are packed with all others of a model (dense.h): a DenseWeights that has a
 // ConvolutionSpec is one. The operators, which know sizes and addresses, belong to a session.
-// f16 weights are widened to f32 when they are packed.
+// f16 weights are widened to f32 when they are packed. In f32 on x86, those of one group are run by
+// a kernel of our own (convolution_panels.h).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 
+#include "backends/xnnpack/convolution_panels.h"
 #include "base/status.h"
 
 struct xnn_operator;
@@ -19,24 +21,7 @@ namespace headroom::xnnpack {
 class PackingProvider;
 class ThreadPool;
 struct DenseWeights;
-
-// Rows and columns of each; padding: top, left, bottom, right. Weight [N, kernel rows * kernel
-// columns * C / groups]. Members without holes between them: they are hashed.
-struct ConvolutionSpec {
-  uint32_t kernel[2] = {1, 1}, stride[2] = {1, 1}, dilation[2] = {1, 1};
-  uint32_t pad[4] = {0, 0, 0, 0};
-  uint32_t groups = 1, channels = 0;  // C
-  float low = 0.0f, high = 0.0f;      // results are clamped to them; equal: they are not
-  // With int8 weights, elements are codes: number = (code - zero) * scale.
-  float in_scale = 0.0f, out_scale = 0.0f;
-  int32_t in_zero = 0, out_zero = 0;
-  bool limited() const { return low < high; }
-  bool depthwise() const { return groups == channels; }
-};
-
-struct ConvolutionSize {
-  uint32_t batch = 1, rows = 0, columns = 0;  // of the input
-};
+struct LayerSlice;
 
 // One convolution at one size between two places of memory. Move-only. Nothing after Shape
 // allocates. Not thread-safe.
@@ -59,9 +44,15 @@ class Convolution {
   Status Run(ThreadPool& pool);
 
  private:
+  void UsePanels(const LayerSlice& slice, const std::byte* packed, uint32_t in_stride,
+                 uint32_t out_stride);
+
   std::unique_ptr<PackingProvider> provider_;  // the operator asks it where its weights are
-  xnn_operator* op_ = nullptr;
+  xnn_operator* op_ = nullptr;                 // null: in panels
   bool codes_ = false;
+  PanelLayer layer_;  // in panels
+  const float* input_ = nullptr;
+  float* out_ = nullptr;
   uint64_t products_ = 0;  // multiply-adds of one pixel, once shaped of a run at most
 };
 

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "backends/xnnpack/convolution_layer.h"
+#include "backends/xnnpack/convolution_panels.h"
 #include "base/half.h"
 #include "base/math.h"
 
@@ -67,8 +68,13 @@ Result<LayerForm> ConvolutionFormOf(const TensorView& tensor, const ConvolutionS
     return Unsupported(tensor, "columns are not taps times channels", tensor.columns(),
                        static_cast<unsigned>(columns));
   }
-  if (tensor.dtype == DType::kF32) return LayerForm::kConvolutionF32;
-  if (tensor.dtype == DType::kF16) return LayerForm::kConvolutionF16;
+  const bool panels = UsesPanels(spec);
+  if (tensor.dtype == DType::kF32) {
+    return panels ? LayerForm::kPanelsF32 : LayerForm::kConvolutionF32;
+  }
+  if (tensor.dtype == DType::kF16) {
+    return panels ? LayerForm::kPanelsF16 : LayerForm::kConvolutionF16;
+  }
   if (tensor.dtype == DType::kI8 && tensor.block == 0) return LayerForm::kConvolutionInt8;
   return Unsupported(tensor, "no convolution takes this type", tensor.block, 0);
 }
@@ -87,9 +93,11 @@ uint64_t WeightAlignment(LayerForm form) {
   switch (form) {
     case LayerForm::kF32:
     case LayerForm::kConvolutionF32:
+    case LayerForm::kPanelsF32:
       return 4;
     case LayerForm::kF16InPlace:
     case LayerForm::kConvolutionF16:
+    case LayerForm::kPanelsF16:
       return 2;
     default:
       return 1;
@@ -129,9 +137,11 @@ uint64_t LayerSlice::RowBytes() const {
   switch (form) {
     case LayerForm::kF32:
     case LayerForm::kConvolutionF32:
+    case LayerForm::kPanelsF32:
       return uint64_t{columns} * 4;
     case LayerForm::kF16InPlace:
     case LayerForm::kConvolutionF16:
+    case LayerForm::kPanelsF16:
       return uint64_t{columns} * 2;
     case LayerForm::kInt8:
     case LayerForm::kInt8BlockInPlace:
@@ -150,6 +160,8 @@ uint64_t LayerSlice::RowScaleBytes() const {
     case LayerForm::kF16InPlace:
     case LayerForm::kConvolutionF32:
     case LayerForm::kConvolutionF16:
+    case LayerForm::kPanelsF32:
+    case LayerForm::kPanelsF16:
       return 0;
     case LayerForm::kInt8:
     case LayerForm::kConvolutionInt8:
@@ -250,8 +262,7 @@ xnn_status CreateOperator(const LayerSlice& slice, xnn_weights_cache_provider* p
     case LayerForm::kConvolutionInt8:
       return CreateConvolution(slice, {slice.weights, slice.bias, {}, {}},
                                slice.convolution->channels, rows, provider, out);
-    case LayerForm::kF16InPlace:
-    case LayerForm::kInt8BlockInPlace:
+    default:
       break;
   }
   return xnn_status_unsupported_parameter;

@@ -22,6 +22,8 @@ enum class LayerForm : uint8_t {
   kConvolutionF32,    // convolution2d_nhwc_f32
   kConvolutionF16,    // the same, widened
   kConvolutionInt8,   // convolution2d_nhwc_qs8_qc8w
+  kPanelsF32,      // convolution_panels.h
+  kPanelsF16,      // the same, widened
 };
 
 // Read from the model file by every step: no operator, no packed copy.
@@ -31,6 +33,7 @@ inline bool InPlace(LayerForm form) {
 
 // Run by Convolution: no operator here, packed in one piece.
 inline bool IsConvolution(LayerForm form) { return form >= LayerForm::kConvolutionF32; }
+inline bool InPanels(LayerForm form) { return form >= LayerForm::kPanelsF32; }
 
 // Some rows of a weight matrix, as plain pointers.
 struct LayerSlice {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backends/xnnpack/convolution_layer.h"
+#include "backends/xnnpack/convolution_panels.h"
 #include "base/math.h"
 
 namespace headroom::xnnpack {
@@ -88,6 +89,13 @@ Status PackConvolution(const LayerSlice& slice, const char* name, std::span<std:
   HR_RETURN_IF_ERROR(CheckScales(slice, name));
   HR_RETURN_IF_ERROR(CheckConvolution(slice, name));
   const ConvolutionSource source = SourceOf(slice);
+  if (InPanels(slice.form)) {
+    // What rounding up has added is part of the file.
+    std::fill(destination.begin(), destination.end(), std::byte{0});
+    PackPanels(static_cast<const float*>(source.weights), slice.bias, slice.rows, slice.columns,
+               reinterpret_cast<float*>(destination.data()));
+    return done(context, {0, destination.size(), slice});
+  }
   PackingProvider provider;
   provider.PackInto(destination);
   xnn_operator_t op = nullptr;
@@ -195,6 +203,9 @@ void* PackingProvider::OffsetToAddress(void* context, size_t offset) {
 
 Result<uint64_t> MeasureLayer(const LayerSlice& slice, const char* name) {
   if (InPlace(slice.form)) return uint64_t{0};
+  if (InPanels(slice.form)) {
+    return RoundUp(PanelBytes(slice.rows, slice.columns), kPackedAlignment);
+  }
   auto bytes =
       slice.form == LayerForm::kInt4Block ? MeasureBlocks(slice, name) : MeasureOnce(slice, name);
   if (!bytes.ok()) return bytes;
@@ -240,6 +251,7 @@ Status HashConvolutions(const Sample& sample, LayerForm form, XXH3_state_t& stat
   constexpr uint32_t kShapes[][3] = {
       {3, 16, 1}, {1, 40, 1}, {3, 37, 37}};  // taps, channels, groups
   for (const auto& [taps, channels, groups] : kShapes) {
+    if (InPanels(form) && groups != 1) continue;
     ConvolutionSpec spec;
     spec.kernel[0] = spec.kernel[1] = taps;
     spec.channels = channels;
