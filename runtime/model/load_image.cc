@@ -17,6 +17,10 @@ constexpr uint64_t kMaxLabelBytes = 256;
 Status LoadElementType(const Where& where, const fb::Value& from, bool pictures, ImageValue* out) {
   HR_RETURN_IF_ERROR(CheckKnown(where, "element type", from.dtype()));
   if (from.dtype() == fb::DType::F32) return {};
+  if (from.dtype() == fb::DType::F16 && !pictures) {
+    out->dtype = DType::kF16;
+    return {};
+  }
   if (from.dtype() != fb::DType::I8 || pictures) {
     return Unsupported(where, "%s elements", fb::EnumNameDType(from.dtype()));
   }
@@ -105,7 +109,7 @@ Status CheckVectorValue(const LoadContext& context, const char* what, int32_t va
   if (value == static_cast<int32_t>(kPictures))
     return Corrupt(where, "are the pictures themselves");
   if (image.values[static_cast<size_t>(value)].dtype != DType::kF32) {
-    return Unsupported(where, "int8 elements");
+    return Unsupported(where, "f16 or int8 elements");
   }
   return {};
 }

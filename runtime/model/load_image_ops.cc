@@ -30,7 +30,7 @@ struct Loading {
   Status AllF32() const {
     bool f32 = out().dtype == DType::kF32;
     for (const int32_t input : op->inputs) f32 = f32 && value(input).dtype == DType::kF32;
-    return f32 ? Status{} : Unsupported(where, "int8 elements");
+    return f32 ? Status{} : Unsupported(where, "f16 or int8 elements");
   }
   Status OneType() const {
     for (const int32_t input : op->inputs) {
@@ -107,7 +107,8 @@ Status LoadKernel(const Loading& at, const fb::Weight* from, uint64_t columns) {
     return Unsupported(at.where, "a weight of %s%s", DTypeName(tensor.dtype),
                        tensor.block == 0 ? "" : " in blocks");
   }
-  if ((at.in().dtype == DType::kI8) != codes) {
+  const bool fits = at.in().dtype == DType::kF32 ? !codes : at.in().dtype == tensor.dtype;
+  if (!fits) {
     return Unsupported(at.where, "a weight of %s on %s elements", DTypeName(tensor.dtype),
                        DTypeName(at.in().dtype));
   }
@@ -174,7 +175,8 @@ Status LoadImageActivation(const Loading& at, const fb::ActivationOp& from) {
   Activation activation = Activation::kRelu;
   HR_RETURN_IF_ERROR(LoadActivation(at.where, from.activation(), &activation));
   at.op->activation = static_cast<uint8_t>(activation);
-  HR_RETURN_IF_ERROR(activation == Activation::kRelu ? at.OneType() : at.AllF32());
+  const bool any = activation == Activation::kRelu || at.out().dtype == DType::kF16;
+  HR_RETURN_IF_ERROR(any ? at.OneType() : at.AllF32());
   return at.SameChannels();
 }
 
@@ -199,10 +201,9 @@ Status LoadPool(const Loading& at, const fb::PoolOp& from) {
     return Corrupt(at.where, "padding %u and %u of a window of %u", pad[axis], pad[axis + 2],
                    limit);
   }
-  // A mean of codes is a number.
-  const bool mean_of_codes =
-      op.pool == PoolKind::kAverage && at.in().dtype == DType::kI8 && at.out().dtype == DType::kF32;
-  if (!mean_of_codes) HR_RETURN_IF_ERROR(at.AllF32());
+  // A mean of codes or halves is a number.
+  const bool mean = op.pool == PoolKind::kAverage && at.out().dtype == DType::kF32;
+  if (!mean) HR_RETURN_IF_ERROR(at.AllF32());
   return at.SameChannels();
 }
 
@@ -317,14 +318,19 @@ Status LoadElementwise(const Loading& at, fb::OpAttributes kind) {
       HR_RETURN_IF_ERROR(at.OneType());
       break;
     case fb::OpAttributes::MultiplyOp:
-      // Factors are f32; what they multiply may be codes.
+      // Factors are f32; what they multiply may be codes or halves.
       at.op->kind = ImageOpKind::kMultiply;
       if (at.in(1).dtype != DType::kF32 || at.in().dtype != at.out().dtype) {
-        return Unsupported(at.where, "factors of int8 elements, or results of another type");
+        return Unsupported(at.where, "factors that are not f32, or results of another type");
       }
       break;
     case fb::OpAttributes::ConvertOp:
       at.op->kind = ImageOpKind::kConvert;
+      if (at.in().dtype != at.out().dtype && at.in().dtype != DType::kF32 &&
+          at.out().dtype != DType::kF32) {
+        return Unsupported(at.where, "%s to %s", DTypeName(at.in().dtype),
+                           DTypeName(at.out().dtype));
+      }
       return at.SameChannels();
     default:
       return Unsupported(at.where, "operation %s on pictures", fb::EnumNameOpAttributes(kind));

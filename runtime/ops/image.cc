@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/half.h"
+
 namespace headroom::ops {
 namespace {
 
@@ -165,15 +167,24 @@ void ScaleCodes(const int8_t* x, CodeScale scale, const float* factors, int32_t 
   for (uint32_t i = 0; i < count; ++i) out[i] = Code(Number(x[i], scale) * factors[i], out_zero);
 }
 
+void ToHalves(const float* x, uint16_t* out, uint32_t count) {
+  std::transform(x, x + count, out, FloatToHalf);
+}
+
+void FromHalves(const uint16_t* x, float* out, uint32_t count) {
+  std::transform(x, x + count, out, HalfToFloat);
+}
+
 }  // namespace
 
 const ImageKernels& PortableImage() {
-  static constexpr ImageKernels kKernels = {GroupNorm, {Pool<true>, Pool<false>},
-                                            PoolCodes, Blend,
-                                            TurnKeys,  Attend,
-                                            Quantise,  Dequantise,
-                                            AddCodes,  MoveCodes,
-                                            ScaleCodes};
+  static constexpr ImageKernels kKernels = {GroupNorm,  {Pool<true>, Pool<false>},
+                                            PoolCodes,  Blend,
+                                            TurnKeys,   Attend,
+                                            Quantise,   Dequantise,
+                                            AddCodes,   MoveCodes,
+                                            ScaleCodes, ToHalves,
+                                            FromHalves};
   return kKernels;
 }
 

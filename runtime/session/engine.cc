@@ -38,6 +38,7 @@ xnnpack::ConvolutionSpec SpecOf(const model::ImageGraph& graph, const model::Ima
   spec.in_zero = in.zero_point;
   spec.out_scale = out.scale;
   spec.out_zero = out.zero_point;
+  spec.halves = in.dtype == DType::kF16 ? 1 : 0;
   return spec;
 }
 

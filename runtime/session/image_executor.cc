@@ -16,6 +16,8 @@ using plan::ImageStepKind;
 constexpr uint64_t kParallelOperations = 32 * 1024;
 // Of one call of a kernel, which counts in 32 bits.
 constexpr uint64_t kMostNumbers = uint64_t{1} << 24;
+// Halves that are f32 on the stack at a time.
+constexpr uint32_t kHalvesAtOnce = 512;
 
 // The pixels that place `at` of `count` sees along one axis.
 struct Span {
@@ -89,6 +91,17 @@ void ImageExecutor::ForRuns(const BoundStep& step, bool dense, const Fn& fn) {
       fn(p, static_cast<uint32_t>(std::min(most, end - p) * channels));
     }
   });
+}
+
+template <typename Fn>
+void ImageExecutor::OnHalves(const uint16_t* in, uint16_t* out, uint32_t count, const Fn& fn) {
+  float numbers[kHalvesAtOnce];
+  for (uint32_t first = 0; first < count; first += kHalvesAtOnce) {
+    const uint32_t part = std::min(kHalvesAtOnce, count - first);
+    b_.kernels->image.from_halves(in + first, numbers, part);
+    fn(first, numbers, part);
+    b_.kernels->image.to_halves(numbers, out + first, part);
+  }
 }
 
 ImageExecutor::Operand ImageExecutor::OperandAt(int32_t value,
@@ -221,6 +234,10 @@ Status ImageExecutor::RunActivation(const BoundStep& step) {
   }
   const auto activation = b_.kernels->pointwise.activation[step.op->activation];
   ForRuns(step, in.dense() && out.dense(), [&](uint64_t position, uint32_t count) {
+    if (out.dtype == DType::kF16) {
+      return OnHalves(in.halves(position), out.halves(position), count,
+                      [&](uint32_t, float* x, uint32_t part) { activation(x, nullptr, x, part); });
+    }
     activation(in.f32(position), nullptr, out.f32(position), count);
   });
   return {};
@@ -238,6 +255,14 @@ Status ImageExecutor::RunAdd(const BoundStep& step) {
     return {};
   }
   ForRuns(step, dense, [&](uint64_t position, uint32_t count) {
+    if (out.dtype == DType::kF16) {
+      return OnHalves(a.halves(position), out.halves(position), count,
+                      [&](uint32_t first, float* x, uint32_t part) {
+                        float y[kHalvesAtOnce];
+                        b_.kernels->image.from_halves(b.halves(position) + first, y, part);
+                        b_.kernels->pointwise.add(x, y, x, part);
+                      });
+    }
     b_.kernels->pointwise.add(a.f32(position), b.f32(position), out.f32(position), count);
   });
   return {};
@@ -252,6 +277,12 @@ Status ImageExecutor::RunMultiply(const BoundStep& step) {
     if (out.dtype == DType::kI8) {
       return b_.kernels->image.scale_codes(in.codes(position), scale, by, out.zero,
                                            out.codes(position), count);
+    }
+    if (out.dtype == DType::kF16) {
+      return OnHalves(in.halves(position), out.halves(position), count,
+                      [&](uint32_t first, float* x, uint32_t part) {
+                        b_.kernels->pointwise.multiply(x, by + first, x, part);
+                      });
     }
     b_.kernels->pointwise.multiply(in.f32(position), by, out.f32(position), count);
   });
@@ -280,10 +311,32 @@ void ImageExecutor::PoolRow(const BoundStep& step, uint64_t row) {
     if (in.dtype == DType::kI8) {
       b_.kernels->image.pool_codes(in.codes(picture * in.positions), in.stride, in.columns, pixels,
                                    out.channels, {in.scale, in.zero}, to);
+    } else if (in.dtype == DType::kF16) {
+      MeanOfHalves(in, picture, pixels, to);
     } else {
       pool(in.f32(picture * in.positions), in.stride, in.columns, pixels, out.channels, to);
     }
   }
+}
+
+void ImageExecutor::MeanOfHalves(const Operand& in, uint64_t picture, const ops::PoolWindow& window,
+                                 float* out) {
+  std::fill(out, out + in.channels, 0.0f);
+  float numbers[kHalvesAtOnce];
+  for (uint32_t row = window.row_begin; row < window.row_end; ++row) {
+    for (uint32_t column = window.column_begin; column < window.column_end; ++column) {
+      const uint16_t* pixel =
+          in.halves(picture * in.positions + uint64_t{row} * in.columns + column);
+      for (uint32_t c = 0; c < in.channels; c += kHalvesAtOnce) {
+        const uint32_t part = std::min(kHalvesAtOnce, in.channels - c);
+        b_.kernels->image.from_halves(pixel + c, numbers, part);
+        b_.kernels->pointwise.add(out + c, numbers, out + c, part);
+      }
+    }
+  }
+  const float pixels = static_cast<float>(window.row_end - window.row_begin) *
+                       static_cast<float>(window.column_end - window.column_begin);
+  b_.kernels->pointwise.scale(out, 1.0f / pixels, out, in.channels);
 }
 
 Status ImageExecutor::RunResize(const BoundStep& step) {
@@ -331,11 +384,7 @@ Status ImageExecutor::RunCopy(const BoundStep& step) {
   const Operand &in = step.inputs[0], &out = step.out;
   const uint64_t bytes = uint64_t{in.channels} * (DTypeBits(in.dtype) / 8);
   ForRuns(step, false, [&](uint64_t position, uint32_t) {
-    if (in.dtype == DType::kI8) {
-      std::memcpy(out.codes(position), in.codes(position), bytes);
-    } else {
-      std::memcpy(out.f32(position), in.f32(position), bytes);
-    }
+    std::memcpy(out.bytes(position), in.bytes(position), bytes);
   });
   return {};
 }
@@ -429,6 +478,13 @@ Status ImageExecutor::RunConvert(const BoundStep& step) {
   } else if (out.dtype == DType::kI8) {
     ForRuns(step, dense, [&](uint64_t position, uint32_t count) {
       kernels.quantise(in.f32(position), out.scale, out.zero, out.codes(position), count);
+    });
+  } else if (in.dtype != out.dtype) {
+    ForRuns(step, dense, [&](uint64_t position, uint32_t count) {
+      if (in.dtype == DType::kF16) {
+        return kernels.from_halves(in.halves(position), out.f32(position), count);
+      }
+      kernels.to_halves(in.f32(position), out.halves(position), count);
     });
   } else {
     return RunCopy(step);

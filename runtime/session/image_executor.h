@@ -58,11 +58,17 @@ class ImageExecutor {
     DType dtype = DType::kF32;
     float scale = 0.0f;
     int32_t zero = 0;
+    std::byte* bytes(uint64_t position) const {
+      return data + position * stride * (DTypeBits(dtype) / 8);
+    }
     float* f32(uint64_t position = 0) const {
       return reinterpret_cast<float*>(data) + position * stride;
     }
     int8_t* codes(uint64_t position = 0) const {
       return reinterpret_cast<int8_t*>(data) + position * stride;
+    }
+    uint16_t* halves(uint64_t position = 0) const {
+      return reinterpret_cast<uint16_t*>(data) + position * stride;
     }
     // One position behind another without a gap.
     bool dense() const { return stride == channels; }
@@ -98,12 +104,17 @@ class ImageExecutor {
   Status RunConvert(const BoundStep& step);
   void Move(const Operand& from, const Operand& to, bool relu);
   void PoolRow(const BoundStep& step, uint64_t row);
+  void MeanOfHalves(const Operand& in, uint64_t picture, const ops::PoolWindow& window, float* out);
   void ResizeRow(const BoundStep& step, uint64_t row);
   void AttendPicture(const BoundStep& step, uint32_t picture);
 
   // Calls fn(begin, end) for parts of [0, count), items of so many operations each.
   template <typename Fn>
   void ForParts(uint64_t count, uint64_t operations, const Fn& fn);
+  // out = fn(in) of halves, through f32 by parts: fn(first, numbers, count) changes numbers in
+  // place.
+  template <typename Fn>
+  void OnHalves(const uint16_t* in, uint16_t* out, uint32_t count, const Fn& fn);
   // Calls fn(position, count) for runs of positions that lie one behind another in both, or one by
   // one: channels times count numbers each.
   template <typename Fn>

@@ -27,12 +27,17 @@ void CheckAll(const std::vector<ConvolutionCase>& cases, xnnpack::ThreadPool& po
   CHECK(all.worst_ratio > 0);  // a comparison that sees no rounding at all compares nothing
 }
 
+// Of weights, and whether elements are halves.
+constexpr std::pair<DType, bool> kTypes[] = {
+    {DType::kF32, false}, {DType::kF16, false}, {DType::kI8, false}, {DType::kF16, true}};
+
 // Large enough to be shared among threads.
 std::vector<ConvolutionCase> LargeCases() {
   std::vector<ConvolutionCase> cases;
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kI8}) {
+  for (const auto& [dtype, halves] : kTypes) {
     ConvolutionCase c;
     c.dtype = dtype;
+    c.halves = halves;
     c.window = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
     c.rows = 21;
     c.columns = 19;
@@ -82,7 +87,8 @@ TEST_CASE("panels of every instruction set match the oracle", "[convolution]") {
   const auto pool = Pool(2);
   std::vector<ConvolutionCase> cases = ConvolutionGrid(2);
   for (const ConvolutionCase& c : LargeCases()) cases.push_back(c);
-  std::erase_if(cases, [](const ConvolutionCase& c) { return c.groups != 1 || c.codes(); });
+  std::erase_if(cases,
+                [](const ConvolutionCase& c) { return c.groups != 1 || c.codes() || c.halves; });
   for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
     hwy::SetSupportedTargetsForTest(target);
     Verdict all;
@@ -124,7 +130,7 @@ TEST_CASE("convolutions match the oracle on three threads", "[convolution]") {
 
 std::vector<std::byte> OutputOf(const ConvolutionCase& c, xnnpack::ThreadPool& pool) {
   const ConvolutionData data(c);
-  REQUIRE(XnnpackConvolution(pool)(data).ok());
+  REQUIRE(XnnpackConvolution(pool)(data).ok() == (!c.halves || CpuHasHalves()));
   return {data.out.data(), data.out.data() + data.out.bytes()};
 }
 
@@ -139,9 +145,11 @@ TEST_CASE("convolutions give the same bits on any number of threads", "[convolut
 // Mistakes in what XNNPACK is told.
 TEST_CASE("every wrongly described convolution is rejected", "[convolution][mutant]") {
   const auto pool = Pool(1);
-  const auto rejected = [&](const std::function<void(ConvolutionSpec&)>& change, DType dtype) {
+  const auto rejected = [&](const std::function<void(ConvolutionSpec&)>& change, DType dtype,
+                            bool halves = false) {
     ConvolutionCase c;
     c.dtype = dtype;
+    c.halves = halves;
     c.window = {{3, 3}, {1, 2}, {2, 1}, {2, 1, 1, 0}};
     c.groups = c.group_in = c.group_out = 2;
     c.rows = 9;
@@ -150,14 +158,15 @@ TEST_CASE("every wrongly described convolution is rejected", "[convolution][muta
     c.limit = model::Limit::kRelu6;
     return !TestConvolution(XnnpackConvolution(*pool, change), c).accepted();
   };
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kI8}) {
-    CHECK_FALSE(rejected([](ConvolutionSpec&) {}, dtype));
-    CHECK(rejected([](ConvolutionSpec& s) { std::swap(s.pad[0], s.pad[2]); }, dtype));
-    CHECK(rejected([](ConvolutionSpec& s) { std::swap(s.pad[1], s.pad[3]); }, dtype));
-    CHECK(rejected([](ConvolutionSpec& s) { s.high = INFINITY; }, dtype));
-    CHECK(rejected([](ConvolutionSpec& s) { s.low = -1; }, dtype));
-    CHECK(rejected([](ConvolutionSpec& s) { s.low = s.high = 0; }, dtype));
-    CHECK(rejected([](ConvolutionSpec& s) { s.dilation[1] = 2, s.pad[1] = 3; }, dtype));
+  for (const auto& [dtype, halves] : kTypes) {
+    if (halves && !CpuHasHalves()) continue;
+    CHECK_FALSE(rejected([](ConvolutionSpec&) {}, dtype, halves));
+    CHECK(rejected([](ConvolutionSpec& s) { std::swap(s.pad[0], s.pad[2]); }, dtype, halves));
+    CHECK(rejected([](ConvolutionSpec& s) { std::swap(s.pad[1], s.pad[3]); }, dtype, halves));
+    CHECK(rejected([](ConvolutionSpec& s) { s.high = INFINITY; }, dtype, halves));
+    CHECK(rejected([](ConvolutionSpec& s) { s.low = -1; }, dtype, halves));
+    CHECK(rejected([](ConvolutionSpec& s) { s.low = s.high = 0; }, dtype, halves));
+    CHECK(rejected([](ConvolutionSpec& s) { s.dilation[1] = 2, s.pad[1] = 3; }, dtype, halves));
   }
   const DType codes = DType::kI8;
   CHECK(rejected([](ConvolutionSpec& s) { s.in_zero = 0; }, codes));
@@ -170,7 +179,8 @@ TEST_CASE("every wrongly described convolution is rejected", "[convolution][muta
 struct SmallVision {
   SmallVision() {
     for (const ConvolutionCase& c : ConvolutionGrid(1)) {
-      if (data.size() < 64 && c.seed % 2 == 0) data.push_back(std::make_unique<ConvolutionData>(c));
+      if (c.halves && !CpuHasHalves()) continue;
+      if (c.seed % 2 == 0) data.push_back(std::make_unique<ConvolutionData>(c));
     }
     for (const auto& d : data) layers.push_back(d->Layer(d->spec));
   }
@@ -272,6 +282,13 @@ xnn_status CreateTransient(const ConvolutionData& data, xnn_operator_t* op) {
   const ConvolutionSpec& s = data.spec;
   const auto& c = data.shape();
   constexpr uint32_t kFlag = XNN_FLAG_TRANSIENT_INDIRECTION_BUFFER;
+  if (c.halves) {
+    return xnn_create_convolution2d_nhwc_f16(
+        s.pad[0], s.pad[3], s.pad[2], s.pad[1], s.kernel[0], s.kernel[1], s.stride[0], s.stride[1],
+        s.dilation[0], s.dilation[1], c.groups, c.group_in, c.group_out, data.in_stride,
+        data.out_stride, data.weights.data(), nullptr, -INFINITY, INFINITY, kFlag, nullptr, nullptr,
+        op);
+  }
   if (!c.codes()) {
     return xnn_create_convolution2d_nhwc_f32(
         s.pad[0], s.pad[3], s.pad[2], s.pad[1], s.kernel[0], s.kernel[1], s.stride[0], s.stride[1],
@@ -296,13 +313,15 @@ TEST_CASE("a plan counts no less for a convolution than XNNPACK takes", "[convol
   std::vector<ConvolutionCase> cases = ConvolutionGrid(4);
   for (const ConvolutionCase& c : LargeCases()) cases.push_back(c);
   for (const ConvolutionCase& c : cases) {
-    if (c.dtype == DType::kF16) continue;  // as f32
+    if (c.dtype == DType::kF16 && !c.halves) continue;  // as f32
+    if (c.halves && !CpuHasHalves()) continue;
     const ConvolutionData data(c);
     xnn_operator_t op = nullptr;
     REQUIRE(CreateTransient(data, &op) == xnn_status_success);
     size_t bytes = 0, alignment = 0, rows = 0, columns = 0;
-    const auto reshape =
-        c.codes() ? xnn_reshape_convolution2d_nhwc_qs8_qc8w : xnn_reshape_convolution2d_nhwc_f32;
+    const auto reshape = c.codes()  ? xnn_reshape_convolution2d_nhwc_qs8_qc8w
+                         : c.halves ? xnn_reshape_convolution2d_nhwc_f16
+                                    : xnn_reshape_convolution2d_nhwc_f32;
     REQUIRE(reshape(op, c.batch, c.rows, c.columns, &bytes, &alignment, &rows, &columns,
                     pool->handle()) == xnn_status_success);
     xnn_delete_operator(op);

@@ -1,6 +1,8 @@
 // Kernels on pictures, portable and of every instruction set, against the oracles.
 #include <catch2/catch_test_macros.hpp>
+#include <numeric>
 
+#include "base/half.h"
 #include "support/image_codes_tester.h"
 #include "support/image_tester.h"
 #include "support/kernel_subjects.h"
@@ -116,6 +118,52 @@ TEST_CASE("numbers become the nearest codes, and codes numbers", "[image][codes]
     for (const CodeCase& c : CodeCases()) {
       ForEachSet([&](const auto& k) { return TestQuantise(k.quantise, count, c); });
       ForEachSet([&](const auto& k) { return TestDequantise(k.dequantise, count, c); });
+    }
+  }
+}
+
+TEST_CASE("halves become the numbers they are, and numbers the nearest halves", "[image][halves]") {
+  for (const xnnpack::Kernels& kernels : KernelSubjects()) {
+    INFO(kernels.isa);
+    std::vector<uint16_t> halves(1 << 16);
+    std::iota(halves.begin(), halves.end(), uint16_t{0});
+    std::vector<float> numbers(halves.size());
+    kernels.image.from_halves(halves.data(), numbers.data(), 1 << 16);
+    std::vector<uint16_t> again(halves.size());
+    kernels.image.to_halves(numbers.data(), again.data(), 1 << 16);
+    for (uint32_t i = 0; i < halves.size(); ++i) {
+      const uint32_t mantissa = i % 1024, exponent = i / 1024 % 32;
+      if (exponent == 31 && mantissa != 0) {
+        CHECK(std::isnan(numbers[i]));
+        CHECK((again[i] & 0x7fffu) > 0x7c00u);
+        continue;
+      }
+      const double size = exponent == 31  ? INFINITY
+                          : exponent == 0 ? std::ldexp(mantissa, -24)
+                                          : std::ldexp(1024 + mantissa, int(exponent) - 25);
+      if (numbers[i] != (i < 0x8000 ? size : -size)) FAIL_CHECK("pattern " << i);
+      if (again[i] != i) FAIL_CHECK("pattern " << i << " becomes " << again[i]);
+    }
+  }
+}
+
+TEST_CASE("numbers between two halves become the nearer one, or the even one", "[image][halves]") {
+  for (const xnnpack::Kernels& kernels : KernelSubjects()) {
+    INFO(kernels.isa);
+    for (uint16_t low = 0; low < 0x7c00; low += 37) {  // and the one above, or infinity
+      const uint16_t high = low + 1;
+      const float a = HalfToFloat(low);
+      const float b = high == 0x7c00 ? 65536.0f : HalfToFloat(high);
+      const float middle = a + (b - a) / 2;
+      const float x[] = {middle, std::nextafter(middle, 0.0f), std::nextafter(middle, 1e9f),
+                         -middle};
+      const uint16_t even = low % 2 == 0 ? low : high;
+      const GuardedMemory out(sizeof(x) / 2, 2);
+      kernels.image.to_halves(x, out.as<uint16_t>(), 4);
+      const std::vector<uint16_t> found(out.as<uint16_t>(), out.as<uint16_t>() + 4);
+      const std::vector<uint16_t> wanted = {even, low, high, static_cast<uint16_t>(even | 0x8000)};
+      INFO("above " << low);
+      CHECK(found == wanted);
     }
   }
 }

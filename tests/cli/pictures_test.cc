@@ -236,6 +236,37 @@ TEST_CASE("pictures for a language model, and folders without any, are refused",
   CHECK(run.exit_status != 0);
 }
 
+TEST_CASE("convert makes a vision model with values of f16", "[cli][images]") {
+  const std::string shipped = Source("tools/example/headroom-pictures.hrm");
+  const std::string halves = Scratch("halves.hrm");
+  const auto made =
+      Run({"convert", shipped, "--out", halves, "--activations", "f16", "--json"}).Json();
+  CHECK(made.at("in_halves").get<int>() > made.at("convolutions").get<int>() / 2);
+  CHECK(made.at("file_bytes") == fs::file_size(halves));
+  const auto before = Run({"classify", shipped, Folder(), "--json", "--top", "1"}).Json();
+  const auto after = Run({"classify", halves, Folder(), "--json", "--top", "1"}).Json();
+  REQUIRE(after.at("results").size() == 3);
+  for (size_t i = 0; i < 3; ++i) {
+    const auto& a = before.at("results")[i].at("classes")[0];
+    const auto& b = after.at("results")[i].at("classes")[0];
+    CHECK(a.at("index") == b.at("index"));
+    const double apart = a.at("probability").get<double>() - b.at("probability").get<double>();
+    CHECK(std::abs(apart) < 0.02);
+  }
+  const auto refused = [&](std::vector<std::string> arguments, const char* why) {
+    const Outcome outcome = Run(arguments);
+    CHECK(outcome.exit_status != 0);
+    CHECK_THAT(outcome.err, ContainsSubstring(why));
+  };
+  refused({"convert", halves, "--out", Scratch("again.hrm"), "--activations", "f16"},
+          "f16 values already");
+  refused({"convert", Model("mistral"), "--out", Scratch("no.hrm"), "--activations", "f16"},
+          "no vision model");
+  refused(
+      {"convert", shipped, "--out", Scratch("no.hrm"), "--activations", "f16", "--weights", "int8"},
+      "f16 goes with weights of f16");
+}
+
 // All its logits are 0, and it has neither labels nor features.
 std::string IndifferentModel() {
   test::ImageBuilder b;

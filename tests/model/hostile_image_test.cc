@@ -67,6 +67,8 @@ TEST_CASE("group 15: values that are no pictures are refused", "[model][hostile]
        [](auto& g) { SetChannels(*g.values[0], 1); }},
       {"pictures of codes", kUnsupported, "I8 elements",
        [](auto& g) { g.values[0]->dtype = fb::DType::I8; }},
+      {"pictures of halves", kUnsupported, "F16 elements",
+       [](auto& g) { g.values[0]->dtype = fb::DType::F16; }},
       {"no channels", kCorrupt, "0 channels, not 1..65536",
        [](auto& g) { SetChannels(*g.values[2], 0); }},
       {"too many", kCorrupt, "65537 channels", [](auto& g) { SetChannels(*g.values[2], 65537); }},
@@ -80,7 +82,7 @@ TEST_CASE("group 15: values that are no pictures are refused", "[model][hostile]
        [](auto& g) { g.values[1]->dims[1] = fb::Dim(Unknown<fb::DimSymbol>(), 1); }},
       {"type 200", kUnsupported, "element type 200",
        [](auto& g) { g.values[1]->dtype = Unknown<fb::DType>(); }},
-      {"halves", kUnsupported, "F16 elements",
+      {"halves", kUnsupported, "mixed element types",
        [](auto& g) { g.values[1]->dtype = fb::DType::F16; }},
       {"scale 0", kCorrupt, "scale 0 is not a normal", [](auto& g) { FirstCodes(g).scale = 0; }},
       {"scale NaN", kCorrupt, "scale nan is not", [](auto& g) { FirstCodes(g).scale = kNan; }},
@@ -127,13 +129,13 @@ TEST_CASE("group 15: pictures are written once and before they are read",
       {"features -2", kCorrupt, "features: value -2", [](auto& g) { g.vision->features = -2; }},
       {"features are pictures", kCorrupt, "are the pictures themselves",
        [](auto& g) { g.vision->features = 0; }},
-      {"features of codes", kUnsupported, "features: int8 elements",
+      {"features of codes", kUnsupported, "features: f16 or int8 elements",
        [](auto& g) { g.vision->features = Nth<fb::ConvertOpT>(g).outputs[0]; }},
   });
 }
 
 // Convolutions of 8 to 8 channels, 1 x 1.
-constexpr size_t kFloats = 3, kCodes = 6;
+constexpr size_t kFloats = 3, kCodes = 6, kHalves = 7;
 
 TEST_CASE("group 15: convolutions of pictures", "[model][hostile][images]") {
   ExpectImageRefused({
@@ -188,6 +190,10 @@ TEST_CASE("group 15: convolutions of pictures", "[model][hostile][images]") {
        [](auto& g) { Conv(g, kFloats).weight->tensor = Conv(g, kCodes).weight->tensor; }},
       {"floats on codes", kUnsupported, "a weight of f32 on int8 elements",
        [](auto& g) { Conv(g, kCodes).weight->tensor = Conv(g, kFloats).weight->tensor; }},
+      {"floats on halves", kUnsupported, "a weight of f32 on f16 elements",
+       [](auto& g) { Conv(g, kHalves).weight->tensor = Conv(g, kFloats).weight->tensor; }},
+      {"codes into halves", kUnsupported, "int8 to f16",
+       [](auto& g) { Nth<fb::ConvertOpT>(g, 2).inputs[0] = Nth<fb::ConvertOpT>(g).outputs[0]; }},
       {"nibbles", kUnsupported, "a weight of int4",
        [](auto& g) { Conv(g, kFloats).weight->tensor = TensorNamed(g, "nibbles"); }},
       {"more channels", kCorrupt, "maps 3 to 9 channels, it should map 3 to 8",
@@ -222,7 +228,7 @@ TEST_CASE("group 15: norms and activations of pictures", "[model][hostile][image
        [](auto& g) { Of<fb::ActivationOpT>(g).activation = Unknown<fb::ActivationKind>(); }},
       {"no activation", kCorrupt, "no activation",
        [](auto& g) { Of<fb::ActivationOpT>(g).activation = fb::ActivationKind::None; }},
-      {"sigmoid of codes", kUnsupported, "int8 elements",
+      {"sigmoid of codes", kUnsupported, "f16 or int8 elements",
        [](auto& g) { Of<fb::ActivationOpT>(g, 2).activation = fb::ActivationKind::Sigmoid; }},
   });
 }
@@ -300,7 +306,7 @@ TEST_CASE("group 15: parts of pictures", "[model][hostile][images]") {
        [](auto& g) { Of<fb::ReshapeOpT>(g).dims.clear(); }},
       {"sum of unlike", kCorrupt, "8 and 3 channels",
        [](auto& g) { Nth<fb::AddOpT>(g).inputs[1] = Nth<fb::SliceOpT>(g).outputs[0]; }},
-      {"factors of codes", kUnsupported, "factors of int8 elements",
+      {"factors of codes", kUnsupported, "factors that are not f32",
        [](auto& g) {
          auto& add = Nth<fb::AddOpT>(g, 1);  // of codes
          add.attributes.Set(fb::MultiplyOpT());

@@ -17,6 +17,7 @@ class Builder : public ImageBuilder {
   int32_t SingleHead(int32_t x);
   int32_t Excite(int32_t x);
   int32_t Codes(int32_t x);
+  int32_t Halves(int32_t x);
   int32_t Windows(int32_t x);
   int32_t Positions(int32_t x, uint32_t count);
 };
@@ -56,6 +57,19 @@ int32_t Builder::Codes(int32_t x) {
   return Add(Of(Kind::kConvert), {y}, {8});
 }
 
+int32_t Builder::Halves(int32_t x) {
+  const ImageValue halves = {8, DType::kF16};
+  int32_t y = Add(Of(Kind::kConvert), {x}, halves);
+  y = Activate(Convolve(y, {}, DType::kF16, halves), Activation::kGeluErf);
+  y = Concat(Slice(y, 4, 8), Slice(y, 0, 4));
+  y = Sum(y, y);
+  ImageOp mean = Of(Kind::kPool);
+  mean.pool = model::PoolKind::kAverage;
+  mean.window.kernel[0] = mean.window.kernel[1] = 0;
+  y = Same(Of(Kind::kMultiply), {y, Add(mean, {y}, {8})});
+  return Add(Of(Kind::kConvert), {y}, {8});
+}
+
 int32_t Builder::Windows(int32_t x) {
   int32_t y = Pool(x, model::PoolKind::kMax, {{3, 2}, {2, 2}, {1, 1}, {1, 0, 1, 1}});
   y = Resize(y, 0, 0, 2, true);
@@ -79,7 +93,8 @@ convert::ModelDescription ImageModel() {
   Builder b;
   int32_t x = b.Stem(b.Value({3}));
   x = b.Excite(b.SingleHead(x));
-  x = b.Sum(b.Codes(x), b.Windows(x));
+  const int32_t windows = b.Windows(x), codes = b.Codes(x), halves = b.Halves(x);
+  x = b.Sum(b.Sum(codes, halves), windows);
   x = b.Positions(x, kImageSide * kImageSide / 4);
   x = b.Sum(x, b.Attend(b.Norm(x, 0), 2, 3, 8, false));
   ImageOp op = Builder::Of(Kind::kRows);

@@ -54,10 +54,11 @@ class Drawer : public ImageBuilder {
 
   int32_t DrawConvolution(int32_t x) {
     ImageOp op;
-    const bool f32 = IsF32(x);
+    const bool codes = value(x).dtype == DType::kI8, f32 = IsF32(x);
     const uint32_t channels = value(x).channels;
     model::ImageValue out = {4 + 4 * Roll(3)};
-    if (!f32) out = {channels, DType::kI8, 0.0625f, 4};
+    if (!f32) out.dtype = DType::kF16;
+    if (codes) out = {channels, DType::kI8, 0.0625f, 4};
     if (Roll(2) == 0) op.window = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
     if (Roll(3) == 0) {
       op.groups = channels;  // depthwise
@@ -66,12 +67,14 @@ class Drawer : public ImageBuilder {
       op.groups = 4;
     }
     op.limit = static_cast<model::Limit>(Roll(3));
-    return Convolve(x, op, !f32 ? DType::kI8 : Roll(2) == 0 ? DType::kF16 : DType::kF32, out);
+    const DType of_numbers = !f32 || Roll(2) == 0 ? DType::kF16 : DType::kF32;
+    return Convolve(x, op, codes ? DType::kI8 : of_numbers, out);
   }
   int32_t Encode(int32_t x) {
+    if (Roll(2) == 0) return Add(Of(Kind::kConvert), {x}, {value(x).channels, DType::kF16});
     return Add(Of(Kind::kConvert), {x}, {value(x).channels, DType::kI8, 0.05f, -3});
   }
-  // Codes times the mean of their picture.
+  // Codes or halves times the mean of their picture.
   int32_t Excite(int32_t x) {
     ImageOp op = Of(Kind::kPool);
     op.pool = model::PoolKind::kAverage;
@@ -96,7 +99,7 @@ class Drawer : public ImageBuilder {
     return Pool(x.value, kind, {{3, 2}, {1, 1}, {1, 1}, {1, 0, 1, 1}});
   }
 
-  // f32 and codes alike.
+  // f32, codes and halves alike.
   void DrawAny(const Known& x) {
     const uint32_t channels = value(x.value).channels;
     switch (Roll(5)) {

@@ -144,6 +144,62 @@ TEST_CASE("codes reach exactly over what was seen, and hold 0", "[images][codes]
   CHECK(of_one_range > 10);  // the others share a scale with what they are joined with
 }
 
+std::shared_ptr<session::Engine> MakeHalves(const session::Engine& floats, const std::string& name,
+                                            convert::CodesSummary* summary) {
+  const std::string out = ScratchPath("halved-" + name + ".hrm");
+  auto written = convert::WriteWithHalves(floats.model(), out, "halved");
+  INFO(written.status().message());
+  REQUIRE(written.ok());
+  *summary = written.value();
+  auto model = model::Model::OpenPath(out.c_str(), {});
+  INFO(model.status().message());
+  REQUIRE(model.ok());
+  auto engine = session::Engine::Create(model.Take(), {});
+  INFO(engine.status().message());
+  REQUIRE(engine.ok());
+  return engine.Take();
+}
+
+TEST_CASE("logits of vision models with values of f16 stay near those of floats",
+          "[images][halves]") {
+  for (const char* name : {"shvit", "shvit-even", "vit"}) {
+    INFO(name);
+    const auto floats = OpenVision(VisionFolder(name));
+    convert::CodesSummary summary;
+    const auto halves = MakeHalves(*floats, name, &summary);
+    CHECK(summary.coded > summary.convolutions / 2);
+    const plan::ImageSize size = SizeOf(*floats);
+    const auto a = StartImages(floats, size), b = StartImages(halves, size);
+    RunPicture(*a);
+    RunPicture(*b);
+    const double distance = DistanceBySpread(a->logits(0), b->logits(0));
+    INFO("of the logits' spread: " << distance);
+    CHECK(distance > 1e-6);  // halves they are
+    CHECK(distance < 0.01);
+    CHECK(b->plan().packed_bytes < a->plan().packed_bytes);
+  }
+}
+
+TEST_CASE("values of f16 are computed by weights of f16, and results are f32", "[images][halves]") {
+  const auto floats = OpenVision(VisionFolder("shvit"));
+  convert::CodesSummary summary;
+  const auto halves = MakeHalves(*floats, "shvit", &summary);
+  const model::Model& model = halves->model();
+  uint32_t convolutions = 0;
+  for (const ImageOp& op : model.image.ops) {
+    if (op.kind != ImageOpKind::kConvolution) continue;
+    CHECK(model.tensors[static_cast<size_t>(op.weight)].dtype == DType::kF16);
+    convolutions += model.image.values[static_cast<size_t>(op.output)].dtype == DType::kF16;
+  }
+  CHECK(convolutions == summary.coded);
+  for (const int32_t end : {model.image.logits, model.image.features}) {
+    CHECK(model.image.values[static_cast<size_t>(end)].dtype == DType::kF32);
+  }
+  const auto again = convert::WriteWithHalves(model, ScratchPath("refused-halves.hrm"), "refused");
+  REQUIRE_FALSE(again.ok());
+  CHECK(std::string(again.status().message()).find("f16 values already") != std::string::npos);
+}
+
 TEST_CASE("what cannot become codes is refused by its reason", "[images][codes]") {
   const auto floats = OpenVision(VisionFolder("shvit"));
   const std::string out = ScratchPath("refused.hrm");

@@ -62,6 +62,14 @@ inline std::vector<ConvolutionCase> ConvolutionGrid(uint32_t each) {
       }
     }
   }
+  for (const auto& kernel : kKernelCases) {
+    for (const GroupCase& g : kGroupCases) {
+      for (uint32_t i = 0; i < each; ++i) {
+        cases.push_back(DrawConvolution(DType::kF16, kernel, g, random));
+        cases.back().halves = true;
+      }
+    }
+  }
   return cases;
 }
 

@@ -2,6 +2,10 @@
 // a kernel on them between guards and compares with the oracle.
 #pragma once
 
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -36,6 +40,7 @@ struct ConvolutionCase {
   bool bias = true;
   model::Limit limit = model::Limit::kNone;
   uint32_t seed = 1;
+  bool halves = false;  // elements are f16
   bool codes() const { return dtype == DType::kI8; }
   uint32_t channels() const { return groups * group_in; }
   uint32_t outputs() const { return groups * group_out; }
@@ -45,13 +50,14 @@ struct ConvolutionCase {
 inline std::string Describe(const ConvolutionCase& c) {
   const model::WindowSpec& w = c.window;
   const auto n = [](uint32_t value) { return std::to_string(value); };
-  return std::string(DTypeName(c.dtype)) + " kernel " + n(w.kernel[0]) + "x" + n(w.kernel[1]) +
-         " stride " + n(w.stride[0]) + "x" + n(w.stride[1]) + " dilation " + n(w.dilation[0]) +
-         "x" + n(w.dilation[1]) + " pad " + n(w.pad[0]) + "," + n(w.pad[1]) + "," + n(w.pad[2]) +
-         "," + n(w.pad[3]) + " groups " + n(c.groups) + " of " + n(c.group_in) + " to " +
-         n(c.group_out) + " on " + n(c.batch) + "x" + n(c.rows) + "x" + n(c.columns) + " gaps " +
-         n(c.in_gap) + "," + n(c.out_gap) + " limit " + n(static_cast<uint32_t>(c.limit)) +
-         (c.bias ? " bias" : "") + " seed " + n(c.seed);
+  return std::string(DTypeName(c.dtype)) + (c.halves ? " on halves kernel " : " kernel ") +
+         n(w.kernel[0]) + "x" + n(w.kernel[1]) + " stride " + n(w.stride[0]) + "x" +
+         n(w.stride[1]) + " dilation " + n(w.dilation[0]) + "x" + n(w.dilation[1]) + " pad " +
+         n(w.pad[0]) + "," + n(w.pad[1]) + "," + n(w.pad[2]) + "," + n(w.pad[3]) + " groups " +
+         n(c.groups) + " of " + n(c.group_in) + " to " + n(c.group_out) + " on " + n(c.batch) +
+         "x" + n(c.rows) + "x" + n(c.columns) + " gaps " + n(c.in_gap) + "," + n(c.out_gap) +
+         " limit " + n(static_cast<uint32_t>(c.limit)) + (c.bias ? " bias" : "") + " seed " +
+         n(c.seed);
 }
 
 inline oracle::Window OracleWindow(const model::WindowSpec& from) {
@@ -81,7 +87,16 @@ class ConvolutionData {
     std::memset(out.data(), c.codes() ? kGapCode : 0xff, out.bytes());
   }
 
-  size_t ElementBytes() const { return c_.codes() ? 1 : 4; }
+  size_t ElementBytes() const { return c_.codes() ? 1 : c_.halves ? 2 : 4; }
+  double InputAt(size_t i) const {
+    if (c_.codes()) {
+      return oracle::CodeNumber(input.as<int8_t>()[i], {spec.in_scale, spec.in_zero});
+    }
+    return c_.halves ? HalfToFloat(input.as<uint16_t>()[i]) : input.as<float>()[i];
+  }
+  double OutputAt(size_t i) const {  // of floats or halves
+    return c_.halves ? HalfToFloat(out.as<uint16_t>()[i]) : out.as<float>()[i];
+  }
   const ConvolutionCase& shape() const { return c_; }
   DenseWeights Layer(const ConvolutionSpec& with) const {
     DenseWeights layer;
@@ -109,9 +124,7 @@ class ConvolutionData {
     for (size_t p = 0; p < picture.positions(); ++p) {
       for (size_t c = 0; c < picture.channels; ++c) {
         const size_t at = (index * picture.positions() + p) * in_stride + c;
-        picture.x[p * picture.channels + c] =
-            c_.codes() ? oracle::CodeNumber(input.as<int8_t>()[at], {spec.in_scale, spec.in_zero})
-                       : input.as<float>()[at];
+        picture.x[p * picture.channels + c] = InputAt(at);
       }
     }
     return picture;
@@ -134,6 +147,7 @@ class ConvolutionData {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     if (c_.limit == model::Limit::kRelu) spec.high = kInfinity;
     if (c_.limit == model::Limit::kRelu6) spec.high = 6.0f;
+    spec.halves = c_.halves ? 1 : 0;
     if (!c_.codes()) return;
     spec.in_scale = 0.03f;
     spec.in_zero = static_cast<int32_t>(c_.seed % 41) - 20;  // what padding must look like
@@ -172,6 +186,8 @@ class ConvolutionData {
         const uint64_t at = p * in_stride + c;
         if (c_.codes()) {
           input.as<int8_t>()[at] = static_cast<int8_t>(random_());
+        } else if (c_.halves) {
+          input.as<uint16_t>()[at] = FloatToHalf(Normal() + 0.5f);
         } else {
           input.as<float>()[at] = Normal() + 0.5f;
         }
@@ -236,8 +252,9 @@ inline void CheckPixel(const ConvolutionData& data, const oracle::Convolved& exa
   const std::string where = Describe(c) + ": picture " + std::to_string(image) + " position " +
                             std::to_string(position) + " channel " + std::to_string(n);
   if (!c.codes()) {
-    return verdict->Check(data.out.as<float>()[place], number,
-                          ConvolutionAllowance(magnitude, c.taps()), where);
+    const double allowed = c.halves ? HalfConvolutionAllowance(magnitude, c.taps())
+                                    : ConvolutionAllowance(magnitude, c.taps());
+    return verdict->Check(data.OutputAt(place), number, allowed, where);
   }
   // Sums of codes are exact but for the bias, which is rounded to a whole one of them.
   const oracle::CodeSpec codes{data.spec.out_scale, data.spec.out_zero};
@@ -253,7 +270,7 @@ inline void CheckGaps(const ConvolutionData& data, Verdict* verdict) {
   for (uint64_t p = 0; p + 1 < pixels; ++p) {
     for (uint64_t i = p * data.out_stride + c.outputs(); i < (p + 1) * data.out_stride; ++i) {
       const bool kept = c.codes() ? data.out.as<int8_t>()[i] == ConvolutionData::kGapCode
-                                  : std::isnan(data.out.as<float>()[i]);
+                                  : std::isnan(data.OutputAt(i));
       if (!kept) verdict->Fail(Describe(c) + ": gap overwritten");
     }
   }
@@ -279,11 +296,22 @@ inline Verdict CompareConvolution(const ConvolutionData& data) {
   return verdict;
 }
 
+// Whether the CPU computes with halves, or XNNPACK refuses them.
+inline bool CpuHasHalves() {
+#if defined(__aarch64__)
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDHP) != 0;
+#else
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
+#endif
+}
+
 inline Verdict TestConvolution(const ConvolutionKernel& kernel, const ConvolutionCase& c) {
   const ConvolutionData data(c);
   const Status status = kernel(data);
   if (status.ok()) return CompareConvolution(data);
   Verdict verdict;
+  if (c.halves && !CpuHasHalves() && status.code() == StatusCode::kUnsupported) return verdict;
   verdict.Fail(Describe(c) + ": " + status.message());
   return verdict;
 }

@@ -72,7 +72,9 @@ class ImageReference {
     for (const model::ImageOp& op : graph_.ops) {
       Judged made = Compute(op);
       const bool codes = graph_.values[op.output].dtype == DType::kI8;
+      const bool halves = graph_.values[op.output].dtype == DType::kF16;
       if (codes && !IsView(op)) made = Encoded(made, graph_.values[op.output]);
+      if (halves && !IsView(op)) Halve(&made);
       if (seen_.count(static_cast<uint32_t>(op.output)) != 0) {
         const oracle::Picture seen = Seen(op.output, index);
         const std::string where = "picture " + std::to_string(index) + " \"" +
@@ -82,7 +84,7 @@ class ImageReference {
           verdict.Check(seen.x[i], made.x.x[i], made.off.x[i], where + std::to_string(i));
         }
         made = Judged(seen);
-      } else if (!codes && !IsView(op)) {
+      } else if (!codes && !halves && !IsView(op)) {
         verdict.Fail("an operation's result was not shown");
       }
       values_[op.output] = std::move(made);
@@ -117,6 +119,9 @@ class ImageReference {
       result.off.x[i] = std::max(high - code, code - low) * spec.scale;
     }
     return result;
+  }
+  static void Halve(Judged* made) {
+    for (size_t i = 0; i < made->x.x.size(); ++i) made->off.x[i] += HalfAllowance(made->x.x[i]);
   }
   // out = f(each number), off by its own and by what f says.
   template <typename Fn>
@@ -184,9 +189,11 @@ class ImageReference {
     const auto off = oracle::Convolve2d(in.off, weight, bias, window, op.groups);
     const double low = op.limit == model::Limit::kNone ? -INFINITY : 0;
     const double high = op.limit == model::Limit::kRelu6 ? 6 : INFINITY;
+    const auto allowance = graph_.values[op.output].dtype == DType::kF16 ? HalfConvolutionAllowance
+                                                                         : ConvolutionAllowance;
     return Each(op.output, [&](size_t i, double* x, double* by) {
       *x = std::fmin(std::fmax(exact.out.x[i], low), high);
-      *by = off.out.x[i] + ConvolutionAllowance(exact.magnitude.x[i], tensor.columns());
+      *by = off.out.x[i] + allowance(exact.magnitude.x[i], tensor.columns());
     });
   }
 

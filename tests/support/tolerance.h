@@ -231,6 +231,12 @@ inline double NearestCodeAllowance(double magnitude) { return 0.5 + 6 * kRoundof
 inline double ConvolutionAllowance(double magnitude, size_t terms) {
   return kRoundoff * Roundings(static_cast<double>(terms)) * magnitude + kSmallest;
 }
+// The same of halves: some CPUs add up in halves, and all round the bias and the result.
+inline constexpr double kHalfRoundoff = 0x1p-11;
+inline double HalfConvolutionAllowance(double magnitude, size_t terms) {
+  return kHalfRoundoff * Roundings(static_cast<double>(terms)) * magnitude +
+         0x1p-24 * static_cast<double>(terms + 2);
+}
 // A level rounded to nearest, of two factors that are half a unit of 2^-16 off, times at most 128.
 inline constexpr double kRoundedLevel = 0.5 + 2 * 128 * 0x1p-17;
 // Two JPEG decoders with transforms, chroma filters and colour factors rounded each in its own way.

@@ -32,12 +32,16 @@ model::ImageValue CodedValue(uint32_t channels, const ValueRange& range) {
   return value;
 }
 
-// Which values become codes, and the graph with conversions between the two.
+// Which values become codes, or halves, and the graph with conversions between the two.
 class CodedGraph {
  public:
+  // No ranges: halves.
   CodedGraph(const model::ImageGraph& from, std::vector<plan::ImageExtent> extents,
              std::span<const ValueRange> ranges)
-      : from_(from), extents_(std::move(extents)), ranges_(ranges.begin(), ranges.end()) {
+      : from_(from),
+        extents_(std::move(extents)),
+        ranges_(ranges.begin(), ranges.end()),
+        halves_(ranges.empty()) {
     coded_.assign(from.values.size(), false);
     group_.resize(from.values.size());
     std::iota(group_.begin(), group_.end(), 0);
@@ -63,7 +67,8 @@ class CodedGraph {
       case ImageOpKind::kAdd:
         return first && coded_[op.inputs[1]];
       case ImageOpKind::kActivation:
-        return first && static_cast<model::Activation>(op.activation) == model::Activation::kRelu;
+        return first && (halves_ ||
+                         static_cast<model::Activation>(op.activation) == model::Activation::kRelu);
       case ImageOpKind::kMultiply:
       case ImageOpKind::kSlice:
       case ImageOpKind::kFlatten:
@@ -85,7 +90,7 @@ class CodedGraph {
   void Join(const ImageOp& op) {
     const bool moves = op.kind == ImageOpKind::kSlice || op.kind == ImageOpKind::kFlatten ||
                        op.kind == ImageOpKind::kConcat;
-    if (!moves || !coded_[op.output]) return;
+    if (!moves || halves_ || !coded_[op.output]) return;
     for (const int32_t input : op.inputs) {
       if (coded_[input]) {
         group_[GroupOf(input)] = GroupOf(op.output);
@@ -104,7 +109,21 @@ class CodedGraph {
                         value, static_cast<double>(range.low), static_cast<double>(range.high));
   }
 
+  static model::ImageValue Half(uint32_t channels) {
+    model::ImageValue value;
+    value.channels = channels;
+    value.dtype = DType::kF16;
+    return value;
+  }
+
   Status MakeValues() {
+    if (halves_) {
+      for (size_t v = 0; v < coded_.size(); ++v) {
+        const model::ImageValue& value = from_.values[v];
+        description.values.push_back(coded_[v] ? Half(value.channels) : value);
+      }
+      return {};
+    }
     std::vector<ValueRange> of_group(coded_.size());
     const auto see = [&](int32_t value, const ValueRange& range) {
       if (range.known) of_group[GroupOf(value)].See(range.low, range.high);
@@ -133,8 +152,10 @@ class CodedGraph {
     if (found != twins_.end()) return found->second;
     model::ImageValue twin;
     twin.channels = from_.values[value].channels;
-    if (codes && !Seen(ranges_[value])) missing_ = value;
-    if (codes && like == kNone) {
+    if (codes && !halves_ && !Seen(ranges_[value])) missing_ = value;
+    if (codes && halves_) {
+      twin = Half(twin.channels);
+    } else if (codes && like == kNone) {
       twin = CodedValue(twin.channels, ranges_[value]);
     } else if (codes) {
       twin = description.values[like];
@@ -147,7 +168,7 @@ class CodedGraph {
     convert.op.kind = ImageOpKind::kConvert;
     convert.op.inputs = {value};
     convert.op.output = made;
-    convert.name = codes ? "to_int8" : "to_f32";
+    convert.name = !codes ? "to_f32" : halves_ ? "to_f16" : "to_int8";
     description.ops.push_back(convert);
     return made;
   }
@@ -159,7 +180,7 @@ class CodedGraph {
       const bool factors = op.kind == ImageOpKind::kMultiply && i == 1;
       const bool mean = op.kind == ImageOpKind::kPool && op.pool == model::PoolKind::kAverage;
       if (mean && coded_[op.inputs[i]]) continue;  // adds up codes, too
-      const int32_t like = op.kind == ImageOpKind::kConcat ? op.output : kNone;
+      const int32_t like = op.kind == ImageOpKind::kConcat && !halves_ ? op.output : kNone;
       made.op.inputs[i] = As(op.inputs[i], codes && !factors, like);
     }
     description.ops.push_back(made);
@@ -168,6 +189,7 @@ class CodedGraph {
   const model::ImageGraph& from_;
   std::vector<plan::ImageExtent> extents_;
   std::vector<ValueRange> ranges_;
+  bool halves_;
   std::vector<bool> coded_;
   std::vector<int32_t> group_;  // of values that share a scale
   std::vector<std::pair<int32_t, ValueRange>> joined_;
@@ -239,24 +261,22 @@ std::vector<TensorDescription> DescribeTensors(const model::Model& source,
   return tensors;
 }
 
-Status CheckSource(const model::Model& source, std::span<const ValueRange> ranges) {
+Status CheckSource(const model::Model& source) {
   if (source.image.empty()) {
     return Status::Make(StatusCode::kInvalidArgument, "the source is no vision model");
   }
   for (const model::ImageValue& value : source.image.values) {
     if (value.dtype == DType::kF32) continue;
-    return Status::Make(StatusCode::kInvalidArgument, "the source has int8 values already");
+    return Status::Make(StatusCode::kInvalidArgument, "the source has %s values already",
+                        DTypeName(value.dtype));
   }
-  if (ranges.size() == source.image.values.size()) return {};
-  return Status::Make(StatusCode::kInvalidArgument, "%zu ranges of %zu values", ranges.size(),
-                      source.image.values.size());
+  return {};
 }
 
-}  // namespace
-
-Result<CodesSummary> WriteWithCodes(const model::Model& source, std::span<const ValueRange> ranges,
-                                    const std::string& out, const std::string& name) {
-  HR_RETURN_IF_ERROR(CheckSource(source, ranges));
+// No ranges: halves.
+Result<CodesSummary> WriteNarrow(const model::Model& source, std::span<const ValueRange> ranges,
+                                 const std::string& out, const std::string& name) {
+  HR_RETURN_IF_ERROR(CheckSource(source));
   const model::PreprocessSpec& input = source.image.preprocess;
   HR_ASSIGN_OR_RETURN(auto extents,
                       plan::ImageExtents(source.image, input.crop_height, input.crop_width));
@@ -268,7 +288,7 @@ Result<CodesSummary> WriteWithCodes(const model::Model& source, std::span<const 
     if (op.kind != ImageOpKind::kConvolution) continue;
     ++summary.convolutions;
     const bool coded = graph.coded(op.output);
-    stored[op.weight] = coded ? Stored::kCodes : Stored::kHalf;
+    stored[op.weight] = coded && !ranges.empty() ? Stored::kCodes : Stored::kHalf;
     summary.coded += coded;
   }
   ModelDescription description;
@@ -293,6 +313,23 @@ Result<CodesSummary> WriteWithCodes(const model::Model& source, std::span<const 
   HR_RETURN_IF_ERROR(writer.Finish());
   summary.file_bytes = writer.file_bytes();
   return summary;
+}
+
+}  // namespace
+
+Result<CodesSummary> WriteWithCodes(const model::Model& source, std::span<const ValueRange> ranges,
+                                    const std::string& out, const std::string& name) {
+  if (ranges.size() == source.image.values.size() && !ranges.empty()) {
+    return WriteNarrow(source, ranges, out, name);
+  }
+  HR_RETURN_IF_ERROR(CheckSource(source));
+  return Status::Make(StatusCode::kInvalidArgument, "%zu ranges of %zu values", ranges.size(),
+                      source.image.values.size());
+}
+
+Result<CodesSummary> WriteWithHalves(const model::Model& source, const std::string& out,
+                                     const std::string& name) {
+  return WriteNarrow(source, {}, out, name);
 }
 
 }  // namespace headroom::convert

@@ -1,10 +1,10 @@
-// A vision model with values and weights of 8 bits, made of one with floats and of what its values
-// were seen to be.
+// A vision model with values and weights of 8 bits or of halves, made of one with floats; for the
+// former, of what its values were seen to be as well.
 //
-// Convolutions on more than one position, sums, slices and what joins them become codes: of each
-// value one scale and zero point (arXiv 1712.05877 eq. 1), of each output channel a scale of its
-// weights. Norms, attention, pooled values and whatever else there is stay f32; conversions stand
-// between the two.
+// Convolutions on more than one position, sums, slices and what joins them become narrow. Codes of
+// 8 bits: of each value one scale and zero point (arXiv 1712.05877 eq. 1), of each output channel a
+// scale of its weights. Norms, attention, pooled values and whatever else there is stay f32;
+// conversions stand between the two.
 #pragma once
 
 #include <span>
@@ -30,13 +30,15 @@ struct ValueRange {
 };
 
 struct CodesSummary {
-  uint32_t coded = 0, convolutions = 0;  // of them, how many have codes
+  uint32_t coded = 0, convolutions = 0;  // of them, how many have codes, or halves
   uint64_t file_bytes = 0;
 };
 
-// Errors: kInvalidArgument (no vision model; codes already; a range that was not seen), those of
+// Errors: kInvalidArgument (no vision model; narrow already; a range that was not seen), those of
 // HrmWriter.
 Result<CodesSummary> WriteWithCodes(const model::Model& source, std::span<const ValueRange> ranges,
                                     const std::string& out, const std::string& name);
+Result<CodesSummary> WriteWithHalves(const model::Model& source, const std::string& out,
+                                     const std::string& name);
 
 }  // namespace headroom::convert

@@ -44,7 +44,8 @@ std::string Footer() {
          ".\n"
          "Vision models: SHViT as timm publishes it or with its authors' tensor names, "
          "ViTForImageClassification, DeiTForImageClassification(WithTeacher); weights f32 "
-         "(default), f16, or int8 with --calibrate FOLDER, also out of a .hrm file.\n"
+         "(default), f16, or int8 with --calibrate FOLDER; values f32 (default), f16 with "
+         "--activations f16, or int8 with their weights. The latter two also out of a .hrm file.\n"
          "Architectures of GGUF files: " +
          Joined(convert::GgufArchitectureNames()) +
          ".\n"
@@ -66,6 +67,7 @@ struct ConvertArguments {
   convert::Options options;
   std::string weights;  // empty: the library's default
   std::string head;
+  std::string activations;
   std::string calibrate;  // path of a text
   std::string kv_basis;   // likewise
   bool dry_run = false;
@@ -227,8 +229,9 @@ bool CalibratesByPictures(const ConvertArguments& arguments) {
   return arguments.weights == "int8" && IsFolder(arguments.calibrate);
 }
 
-// By way of a model in floats, unless the source is one.
-int ConvertByPictures(const ConvertArguments& arguments, bool json) {
+// Values in codes or halves: by way of a model in floats, unless the source is one.
+int ConvertNarrow(const ConvertArguments& arguments, bool json) {
+  const auto convert = arguments.activations == "f16" ? ConvertToHalves : ConvertToCodes;
   convert::Options options = arguments.options;
   CodesRequest request;
   request.out = ModelFilePlace(options.out);
@@ -236,19 +239,20 @@ int ConvertByPictures(const ConvertArguments& arguments, bool json) {
   request.name = options.name;
   request.threads = options.threads;
   request.source = options.source;
-  if (request.source.ends_with(".hrm")) return ConvertToCodes(request, json);
+  if (request.source.ends_with(".hrm")) return convert(request, json);
   const TemporaryFile floats(TemporaryFile::Beside(request.out));
   options.weights = convert::WeightFormat::kF32;
   options.out = request.source = floats.path();
   const Result<convert::Summary> summary = convert::Convert(options);
   if (!summary.ok()) Throw(summary.status(), CannotConvert(arguments.options));
-  return ConvertToCodes(request, json);
+  return convert(request, json);
 }
 
 int Convert(ConvertArguments& arguments, bool json) {
-  if (CalibratesByPictures(arguments) && !arguments.dry_run) {
+  const bool narrow = CalibratesByPictures(arguments) || arguments.activations == "f16";
+  if (narrow && !arguments.dry_run) {
     const HeldSignals signals;  // what is half written goes away
-    return ConvertByPictures(arguments, json);
+    return ConvertNarrow(arguments, json);
   }
   convert::Options& options = arguments.options;
   if (!arguments.weights.empty())
@@ -302,6 +306,10 @@ void CheckArguments(const ConvertArguments& arguments, bool block_given) {
   if (!arguments.kv_basis.empty() && given.source.empty()) {
     throw CLI::ValidationError("--kv-basis", "random weights make nothing of a text");
   }
+  if (!arguments.activations.empty() && arguments.weights != "f16" && !arguments.weights.empty()) {
+    throw CLI::ValidationError("--activations",
+                               "f16 goes with weights of f16, not of " + arguments.weights);
+  }
   const bool float_weights = arguments.weights == "f32" || arguments.weights == "f16";
   if (block_given && float_weights && arguments.head != "int4") {
     throw CLI::ValidationError("--block", "only integers have blocks, not " + arguments.weights);
@@ -342,6 +350,13 @@ void AddConvert(CLI::App& app, Invocation& invocation) {
                   "f32, f16, int8, int4, or keep: each matrix as its source has it, or the nearest "
                   "form (default: keep for a GGUF file, else int4)")
       ->check(FormatProblem)
+      ->type_name("TYPE");
+  command
+      .add_option("--activations", arguments->activations,
+                  "f16: a vision model's values between convolutions, and its weights, become f16 "
+                  "(default: f32)")
+      ->check(CLI::IsMember({"f16"}))
+      ->excludes(command.get_option("--dry-run"))
       ->type_name("TYPE");
   auto* block = command
                     .add_option("--block", options.block,

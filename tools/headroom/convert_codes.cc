@@ -69,7 +69,45 @@ std::vector<uint32_t> ClassesOf(hr_image_session* session, const std::vector<std
   return classes;
 }
 
+std::string NameOf(const CodesRequest& request, const model::Model& source, const char* suffix) {
+  return !request.name.empty() ? request.name : std::string(source.metadata.name) + suffix;
+}
+
+convert::CodesSummary Written(const Result<convert::CodesSummary>& written,
+                              const CodesRequest& request) {
+  if (written.ok()) return written.value();
+  throw Failure(static_cast<hr_status>(written.status().code()),
+                "cannot convert " + request.source + ": " + written.status().message());
+}
+
+Json Report(const CodesRequest& request, const std::string& name,
+            const convert::CodesSummary& summary, const char* narrow) {
+  return {{"out", request.out},
+          {"name", name},
+          {"file_bytes", summary.file_bytes},
+          {"convolutions", summary.convolutions},
+          {narrow, summary.coded}};
+}
+
+void PrintReport(const CodesRequest& request, const convert::CodesSummary& summary,
+                 const char* type) {
+  std::printf("%s: %s, %u of %u convolutions in %s\n", EscapeControls(request.out).c_str(),
+              FormatBytes(summary.file_bytes).c_str(), summary.coded, summary.convolutions, type);
+}
+
 }  // namespace
+
+int ConvertToHalves(const CodesRequest& request, bool json) {
+  const auto source = OpenSource(request.source);
+  const std::string name = NameOf(request, *source, "-f16");
+  const auto summary = Written(convert::WriteWithHalves(*source, request.out, name), request);
+  if (json) {
+    PrintJson(Report(request, name, summary, "in_halves"));
+  } else {
+    PrintReport(request, summary, "f16");
+  }
+  return kOk;
+}
 
 int ConvertToCodes(const CodesRequest& request, bool json) {
   const std::vector<std::string> files = PictureFiles({request.pictures});
@@ -82,29 +120,20 @@ int ConvertToCodes(const CodesRequest& request, bool json) {
           "cannot calibrate");
     floats = ClassesOf(session.session.get(), files);
   }
-  const std::string name =
-      !request.name.empty() ? request.name : std::string(source->metadata.name) + "-int8";
-  const auto written = convert::WriteWithCodes(*source, ranges, request.out, name);
-  if (!written.ok()) {
-    throw Failure(static_cast<hr_status>(written.status().code()),
-                  "cannot convert " + request.source + ": " + written.status().message());
-  }
+  const std::string name = NameOf(request, *source, "-int8");
+  const auto summary =
+      Written(convert::WriteWithCodes(*source, ranges, request.out, name), request);
   const Session session = StartSession(request.out, request.threads);
   const std::vector<uint32_t> codes = ClassesOf(session.session.get(), files);
   size_t same = 0;
   for (size_t i = 0; i < files.size(); ++i) same += floats[i] == codes[i];
-  const convert::CodesSummary& summary = written.value();
   if (json) {
-    PrintJson({{"out", request.out},
-               {"name", name},
-               {"file_bytes", summary.file_bytes},
-               {"convolutions", summary.convolutions},
-               {"coded", summary.coded},
-               {"pictures", files.size()},
-               {"same_class", same}});
+    Json report = Report(request, name, summary, "coded");
+    report["pictures"] = files.size();
+    report["same_class"] = same;
+    PrintJson(report);
   } else {
-    std::printf("%s: %s, %u of %u convolutions in int8\n", EscapeControls(request.out).c_str(),
-                FormatBytes(summary.file_bytes).c_str(), summary.coded, summary.convolutions);
+    PrintReport(request, summary, "int8");
     std::printf("%zu of %zu pictures keep their class\n", same, files.size());
   }
   return kOk;

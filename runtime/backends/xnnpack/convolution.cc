@@ -38,17 +38,34 @@ int8_t LimitCode(float limit, const ConvolutionSpec& spec) {
   return static_cast<int8_t>(std::clamp(code, -128.0f, 127.0f));
 }
 
+// XNNPACK's functions of both have one form, but for the types of what they point to.
+template <class Element, class Create>
+xnn_status CreateNumbers(Create create, uint32_t flags, const LayerSlice& slice,
+                         const ConvolutionSource& source, size_t in_stride, size_t out_stride,
+                         xnn_weights_cache_provider* provider, xnn_operator_t* out) {
+  const ConvolutionSpec& c = *slice.convolution;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  return create(c.pad[0], c.pad[3], c.pad[2], c.pad[1], c.kernel[0], c.kernel[1], c.stride[0],
+                c.stride[1], c.dilation[0], c.dilation[1], c.groups, c.channels / c.groups,
+                slice.rows / c.groups, in_stride, out_stride,
+                static_cast<const Element*>(source.weights),
+                static_cast<const Element*>(source.bias), c.limited() ? c.low : -kInfinity,
+                c.limited() ? c.high : kInfinity, flags, /*code_cache=*/nullptr, provider, out);
+}
+
 xnn_status CreateFloats(const LayerSlice& slice, const ConvolutionSource& source, size_t in_stride,
                         size_t out_stride, xnn_weights_cache_provider* provider,
                         xnn_operator_t* out) {
-  const ConvolutionSpec& c = *slice.convolution;
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  return xnn_create_convolution2d_nhwc_f32(
-      c.pad[0], c.pad[3], c.pad[2], c.pad[1], c.kernel[0], c.kernel[1], c.stride[0], c.stride[1],
-      c.dilation[0], c.dilation[1], c.groups, c.channels / c.groups, slice.rows / c.groups,
-      in_stride, out_stride, static_cast<const float*>(source.weights),
-      static_cast<const float*>(source.bias), c.limited() ? c.low : -kInfinity,
-      c.limited() ? c.high : kInfinity, /*flags=*/0, /*code_cache=*/nullptr, provider, out);
+  return CreateNumbers<float>(xnn_create_convolution2d_nhwc_f32, /*flags=*/0, slice, source,
+                              in_stride, out_stride, provider, out);
+}
+
+// Weights and bias come widened, and are rounded when they are packed.
+xnn_status CreateHalves(const LayerSlice& slice, const ConvolutionSource& source, size_t in_stride,
+                        size_t out_stride, xnn_weights_cache_provider* provider,
+                        xnn_operator_t* out) {
+  return CreateNumbers<void>(xnn_create_convolution2d_nhwc_f16, XNN_FLAG_FP32_STATIC_WEIGHTS, slice,
+                             source, in_stride, out_stride, provider, out);
 }
 
 xnn_status CreateCodes(const LayerSlice& slice, const ConvolutionSource& source, size_t in_stride,
@@ -66,13 +83,23 @@ xnn_status CreateCodes(const LayerSlice& slice, const ConvolutionSource& source,
       provider, out);
 }
 
+Elements ElementsOf(LayerForm form) {
+  if (form == LayerForm::kConvolutionInt8) return Elements::kCodes;
+  return form == LayerForm::kConvolutionHalves ? Elements::kHalves : Elements::kFloats;
+}
+
+bool Widened(LayerForm form) {
+  return form == LayerForm::kConvolutionF16 || form == LayerForm::kConvolutionHalves ||
+         form == LayerForm::kPanelsF16;
+}
+
 }  // namespace
 
 ConvolutionSource SourceOf(const LayerSlice& slice) {
   ConvolutionSource source;
   source.weights = slice.weights;
   source.bias = slice.bias;
-  if (slice.form == LayerForm::kConvolutionF16 || slice.form == LayerForm::kPanelsF16) {
+  if (Widened(slice.form)) {
     WidenInto(slice, source.copy);
   } else if (slice.form == LayerForm::kConvolutionInt8) {
     const uint64_t bytes = slice.RowBytes() * slice.rows;
@@ -92,8 +119,9 @@ ConvolutionSource SourceOf(const LayerSlice& slice) {
 xnn_status CreateConvolution(const LayerSlice& slice, const ConvolutionSource& source,
                              size_t in_stride, size_t out_stride,
                              xnn_weights_cache_provider* provider, xnn_operator_t* out) {
-  const auto create = slice.form == LayerForm::kConvolutionInt8 ? CreateCodes : CreateFloats;
-  return create(slice, source, in_stride, out_stride, provider, out);
+  constexpr decltype(&CreateFloats) kCreate[] = {CreateFloats, CreateHalves, CreateCodes};
+  return kCreate[static_cast<int>(ElementsOf(slice.form))](slice, source, in_stride, out_stride,
+                                                           provider, out);
 }
 
 Status CheckConvolution(const LayerSlice& slice, const char* name) {
@@ -132,6 +160,21 @@ Status ProvideUnwanted(const LayerSlice& slice, const char* name, PackingProvide
   return {};
 }
 
+xnn_status SetUp(Elements elements, xnn_operator_t op, void* workspace, const void* input,
+                 void* out) {
+  switch (elements) {
+    case Elements::kFloats:
+      return xnn_setup_convolution2d_nhwc_f32(op, workspace, static_cast<const float*>(input),
+                                              static_cast<float*>(out));
+    case Elements::kHalves:
+      return xnn_setup_convolution2d_nhwc_f16(op, workspace, input, out);
+    case Elements::kCodes:
+      return xnn_setup_convolution2d_nhwc_qs8_qc8w(op, workspace, static_cast<const int8_t*>(input),
+                                                   static_cast<int8_t*>(out));
+  }
+  return xnn_status_invalid_state;
+}
+
 }  // namespace
 
 Result<Convolution> Convolution::Create(const DenseWeights& layer, const std::byte* packed,
@@ -150,7 +193,7 @@ Result<Convolution> Convolution::Create(const DenseWeights& layer, const std::by
     HR_RETURN_IF_ERROR(ProvideUnwanted(slice, name.c_str(), *made.provider_, &unwanted));
   }
   made.provider_->Find(packed);
-  made.codes_ = slice.form == LayerForm::kConvolutionInt8;
+  made.elements_ = ElementsOf(slice.form);
   made.products_ = uint64_t{slice.rows} * slice.columns;
   HR_RETURN_IF_ERROR(StatusFromXnn(CreateConvolution(slice, unwanted.source, in_stride, out_stride,
                                                      made.provider_->callbacks(), &made.op_),
@@ -174,8 +217,10 @@ Status Convolution::Shape(const ConvolutionSize& size, uint64_t workspace_bytes,
     return {};
   }
   size_t bytes = 0, alignment = 0, rows = 0, columns = 0;
-  const auto reshape =
-      codes_ ? xnn_reshape_convolution2d_nhwc_qs8_qc8w : xnn_reshape_convolution2d_nhwc_f32;
+  constexpr decltype(&xnn_reshape_convolution2d_nhwc_f32) kReshape[] = {
+      xnn_reshape_convolution2d_nhwc_f32, xnn_reshape_convolution2d_nhwc_f16,
+      xnn_reshape_convolution2d_nhwc_qs8_qc8w};  // by Elements
+  const auto reshape = kReshape[static_cast<int>(elements_)];
   // With more threads than one, XNNPACK cuts the work for them: as many as will run it.
   products_ *= uint64_t{size.batch} * size.rows * size.columns;
   HR_RETURN_IF_ERROR(StatusFromXnn(reshape(op_, size.batch, size.rows, size.columns, &bytes,
@@ -192,16 +237,7 @@ Status Convolution::Bind(const void* input, void* out, void* workspace) {
     out_ = static_cast<float*>(out);
     return {};
   }
-  if (codes_) {
-    return StatusFromXnn(
-        xnn_setup_convolution2d_nhwc_qs8_qc8w(op_, workspace, static_cast<const int8_t*>(input),
-                                              static_cast<int8_t*>(out)),
-        "set up", "convolution");
-  }
-  return StatusFromXnn(
-      xnn_setup_convolution2d_nhwc_f32(op_, workspace, static_cast<const float*>(input),
-                                       static_cast<float*>(out)),
-      "set up", "convolution");
+  return StatusFromXnn(SetUp(elements_, op_, workspace, input, out), "set up", "convolution");
 }
 
 Status Convolution::Run(ThreadPool& pool) {
@@ -218,7 +254,7 @@ Convolution::Convolution(Convolution&& other) noexcept { *this = std::move(other
 Convolution& Convolution::operator=(Convolution&& other) noexcept {
   std::swap(provider_, other.provider_);
   std::swap(op_, other.op_);
-  std::swap(codes_, other.codes_);
+  std::swap(elements_, other.elements_);
   std::swap(products_, other.products_);
   std::swap(layer_, other.layer_);
   std::swap(input_, other.input_);

@@ -2,7 +2,8 @@
 //
 // Their weights are packed with all others of a model (dense.h): a DenseWeights that has a
 // ConvolutionSpec is one. The operators, which know sizes and addresses, belong to a session.
-// f16 weights are widened to f32 when they are packed. In f32 on x86, those of one group are run by
+// f16 weights stay f16 where values are, and are widened to f32 when they are packed where those are
+// f32. In f32 on x86, those of one group are run by
 // a kernel of our own (convolution_panels.h).
 #pragma once
 
@@ -22,6 +23,9 @@ class PackingProvider;
 class ThreadPool;
 struct DenseWeights;
 struct LayerSlice;
+
+// What pictures consist of.
+enum class Elements : uint8_t { kFloats, kHalves, kCodes };
 
 // One convolution at one size between two places of memory. Move-only. Nothing after Shape
 // allocates. Not thread-safe.
@@ -49,7 +53,7 @@ class Convolution {
 
   std::unique_ptr<PackingProvider> provider_;  // the operator asks it where its weights are
   xnn_operator* op_ = nullptr;                 // null: in panels
-  bool codes_ = false;
+  Elements elements_ = Elements::kFloats;
   PanelLayer layer_;  // in panels
   const float* input_ = nullptr;
   float* out_ = nullptr;

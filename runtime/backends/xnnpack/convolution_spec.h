@@ -15,6 +15,7 @@ struct ConvolutionSpec {
   // With int8 weights, elements are codes: number = (code - zero) * scale.
   float in_scale = 0.0f, out_scale = 0.0f;
   int32_t in_zero = 0, out_zero = 0;
+  uint32_t halves = 0;  // 1: elements are f16, with f16 weights
   bool limited() const { return low < high; }
   bool depthwise() const { return groups == channels; }
   bool pointwise() const {

@@ -68,6 +68,7 @@ Result<LayerForm> ConvolutionFormOf(const TensorView& tensor, const ConvolutionS
     return Unsupported(tensor, "columns are not taps times channels", tensor.columns(),
                        static_cast<unsigned>(columns));
   }
+  if (spec.halves != 0 && tensor.dtype == DType::kF16) return LayerForm::kConvolutionHalves;
   const bool panels = UsesPanels(spec);
   if (tensor.dtype == DType::kF32) {
     return panels ? LayerForm::kPanelsF32 : LayerForm::kConvolutionF32;
@@ -98,6 +99,7 @@ uint64_t WeightAlignment(LayerForm form) {
     case LayerForm::kF16InPlace:
     case LayerForm::kConvolutionF16:
     case LayerForm::kPanelsF16:
+    case LayerForm::kConvolutionHalves:
       return 2;
     default:
       return 1;
@@ -142,6 +144,7 @@ uint64_t LayerSlice::RowBytes() const {
     case LayerForm::kF16InPlace:
     case LayerForm::kConvolutionF16:
     case LayerForm::kPanelsF16:
+    case LayerForm::kConvolutionHalves:
       return uint64_t{columns} * 2;
     case LayerForm::kInt8:
     case LayerForm::kInt8BlockInPlace:
@@ -162,6 +165,7 @@ uint64_t LayerSlice::RowScaleBytes() const {
     case LayerForm::kConvolutionF16:
     case LayerForm::kPanelsF32:
     case LayerForm::kPanelsF16:
+    case LayerForm::kConvolutionHalves:
       return 0;
     case LayerForm::kInt8:
     case LayerForm::kConvolutionInt8:
@@ -260,6 +264,7 @@ xnn_status CreateOperator(const LayerSlice& slice, xnn_weights_cache_provider* p
     case LayerForm::kConvolutionF32:
     case LayerForm::kConvolutionF16:
     case LayerForm::kConvolutionInt8:
+    case LayerForm::kConvolutionHalves:
       return CreateConvolution(slice, {slice.weights, slice.bias, {}, {}},
                                slice.convolution->channels, rows, provider, out);
     default:

@@ -13,17 +13,18 @@ namespace headroom::xnnpack {
 
 // How the weights are kept and multiplied.
 enum class LayerForm : uint8_t {
-  kF32,               // fully_connected_nc_f32
-  kF16InPlace,        // dense_in_place.h: no operator, no packed copy
-  kInt8,              // qd8_f32_qc8w
-  kInt4Channel,       // qd8_f32_qc4w, one f32 scale a row
-  kInt4Block,         // qd8_f32_qb4w, one bf16 scale a block
-  kInt8BlockInPlace,  // dense_in_place.h, one f16 scale a block
-  kConvolutionF32,    // convolution2d_nhwc_f32
-  kConvolutionF16,    // the same, widened
-  kConvolutionInt8,   // convolution2d_nhwc_qs8_qc8w
-  kPanelsF32,      // convolution_panels.h
-  kPanelsF16,      // the same, widened
+  kF32,                // fully_connected_nc_f32
+  kF16InPlace,         // dense_in_place.h: no operator, no packed copy
+  kInt8,               // qd8_f32_qc8w
+  kInt4Channel,        // qd8_f32_qc4w, one f32 scale a row
+  kInt4Block,          // qd8_f32_qb4w, one bf16 scale a block
+  kInt8BlockInPlace,   // dense_in_place.h, one f16 scale a block
+  kConvolutionF32,     // convolution2d_nhwc_f32
+  kConvolutionF16,     // the same, widened
+  kConvolutionInt8,    // convolution2d_nhwc_qs8_qc8w
+  kConvolutionHalves,  // convolution2d_nhwc_f16
+  kPanelsF32,          // convolution_panels.h
+  kPanelsF16,          // the same, widened
 };
 
 // Read from the model file by every step: no operator, no packed copy.

@@ -315,6 +315,23 @@ void ScaleCodes(const int8_t* x, CodeScale scale, const float* factors, int32_t 
   });
 }
 
+using DH = hn::Rebind<hwy::float16_t, DF>;
+using DU16 = hn::Rebind<uint16_t, DF>;
+
+void ToHalves(const float* x, uint16_t* out, uint32_t count) {
+  ForLanes(count, [&](uint32_t i, size_t lanes) HWY_ATTR {
+    const auto halves = hn::DemoteTo(DH(), hn::LoadN(DF(), x + i, lanes));
+    hn::StoreN(hn::BitCast(DU16(), halves), DU16(), out + i, lanes);
+  });
+}
+
+void FromHalves(const uint16_t* x, float* out, uint32_t count) {
+  ForLanes(count, [&](uint32_t i, size_t lanes) HWY_ATTR {
+    const auto halves = hn::BitCast(DH(), hn::LoadN(DU16(), x + i, lanes));
+    hn::StoreN(hn::PromoteTo(DF(), halves), DF(), out + i, lanes);
+  });
+}
+
 void FillImage(Kernels& kernels) {
   kernels.image = ops::PortableImage();  // turning keys moves numbers alone
   kernels.image.group_norm = GroupNorm;
@@ -328,6 +345,10 @@ void FillImage(Kernels& kernels) {
   kernels.image.add_codes = AddCodes;
   kernels.image.move_codes = MoveCodes;
   kernels.image.scale_codes = ScaleCodes;
+  // Without instructions for them, Highway's halves know no infinity.
+  if (HWY_TARGET == HWY_SSE2) return;
+  kernels.image.to_halves = ToHalves;
+  kernels.image.from_halves = FromHalves;
 }
 
 }  // namespace HWY_NAMESPACE
