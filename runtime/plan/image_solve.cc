@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ops/image.h"
+#include "plan/budget.h"
 
 namespace headroom::plan {
 namespace {
@@ -11,9 +12,6 @@ using model::ImageGraph;
 using model::ImageOp;
 using model::ImageOpKind;
 
-// Measured, see tests/cli/memory_test.cc.
-constexpr uint64_t kRuntimeBytes = 256 * 1024;
-constexpr uint64_t kRuntimeBytesPerThread = 16 * 1024;
 constexpr uint64_t kRuntimeBytesPerLayer = 6 * 1024;
 // A kernel of XNNPACK computes at most so many positions at a time, and reads at most so many taps
 // more than there are.
@@ -21,8 +19,6 @@ constexpr uint64_t kMostTile = 16;
 constexpr uint64_t kMostSpareTaps = 32;
 constexpr uint64_t kUnipassTaps = 25;  // larger depthwise kernels, if any, sum up in a buffer
 constexpr uint64_t kPointerBytes = 8;
-// No machine maps more, and sums of a file's many buffers stay far from 2^64.
-constexpr uint64_t kMostBytes = uint64_t{1} << 47;
 
 bool Pointwise(const ImageOp& op) {
   const model::WindowSpec& window = op.window;
@@ -114,12 +110,7 @@ class ImagePricing {
     plan->mapped_bytes = plan->weight_bytes;
     (facts_.packed_is_mapped ? plan->mapped_bytes : plan->private_bytes) += plan->packed_bytes;
     plan->total_bytes = plan->private_bytes + plan->mapped_bytes;
-    const auto over = [](uint64_t bytes, uint64_t budget) {
-      return budget != 0 && bytes > budget ? bytes - budget : 0;
-    };
-    plan->missing_bytes = std::max(over(plan->total_bytes, limits_.budget_bytes),
-                                   over(plan->private_bytes, limits_.private_budget_bytes));
-    plan->missing_bytes = std::max(plan->missing_bytes, over(plan->total_bytes, kMostBytes));
+    plan->missing_bytes = MissingBytes(*plan, limits_);
     plan->fits = plan->missing_bytes == 0;
   }
 

@@ -5,6 +5,7 @@
 #include "attention/linear_mix.h"
 #include "attention/softmax_mix.h"
 #include "base/math.h"
+#include "plan/budget.h"
 #include "plan/linear.h"
 #include "store/state_store.h"
 
@@ -13,12 +14,7 @@ namespace {
 
 constexpr uint32_t kChunks[] = {512, 256, 128, 64, 32, 16, 8};
 constexpr uint32_t kGoodChunk = 32;
-// Operators, step list, tables and the session object: measured, see tests/cli/memory_test.cc.
-constexpr uint64_t kRuntimeBytes = 256 * 1024;
-constexpr uint64_t kRuntimeBytesPerThread = 16 * 1024;  // the pages of its stack that are touched
 constexpr uint64_t kRuntimeBytesPerDense = 4 * 1024;
-// No machine maps more; what a file asks beyond it never fits, budget or not.
-constexpr uint64_t kMostBytes = uint64_t{1} << 47;
 
 uint32_t LongestRows(const std::vector<store::LayerSpec>& layers) {
   uint32_t rows = 0;
@@ -185,15 +181,6 @@ uint64_t UnreadBytes(const model::Model& model, const Lowered& lowered, const Ba
     bytes += all / dense.parts * (dense.parts - dense.used);
   }
   return bytes;
-}
-
-uint64_t MissingBytes(const Plan& plan, const Limits& limits) {
-  auto over = [](uint64_t bytes, uint64_t limit) {
-    const uint64_t most = limit == 0 ? kMostBytes : std::min(limit, kMostBytes);
-    return bytes > most ? bytes - most : 0;
-  };
-  return std::max(over(plan.total_bytes, limits.budget_bytes),
-                  over(plan.private_bytes, limits.private_budget_bytes));
 }
 
 class Solver {

@@ -113,6 +113,7 @@ TEST_CASE("a broken file among good ones is told, the others are classified", "[
       errors += broken;
     }
     CHECK(errors == 1);
+    CHECK(NameOf(results[2]) == "c.png");  // in its place among the others
     CHECK_THAT(json.err, ContainsSubstring("c.png"));
   }
   const Outcome text = Run({"classify", Model("pictures"), BrokenFolder(), Scratch("absent.png")});
@@ -234,6 +235,7 @@ TEST_CASE("pictures for a language model, and folders without any, are refused",
   CHECK_THAT(none.err, ContainsSubstring("no pictures"));
   const Outcome run = Run({"run", Model("pictures"), "--prompt", "hello"});
   CHECK(run.exit_status != 0);
+  CHECK_THAT(run.err, ContainsSubstring("headroom classify"));
 }
 
 TEST_CASE("convert makes a vision model with values of f16", "[cli][images]") {

@@ -18,6 +18,7 @@
 #include "headroom/conversation.h"
 #include "headroom/files.h"
 #include "headroom/options.h"
+#include "headroom/pictures.h"
 #include "headroom/report.h"
 
 namespace headroom::cli {
@@ -318,6 +319,9 @@ class ChatLoop {
 int Chat(const ChatArguments& arguments, bool json) {
   const ModelHandle model = OpenModel(arguments.model.Request());
   const hr_model_facts facts = FactsOf(model.get());
+  if (TakesPictures(model.get())) {
+    throw Failure(HR_UNSUPPORTED, "this model takes pictures: use `headroom classify` on it");
+  }
   if (!facts.has_tokenizer) {
     throw Failure(HR_UNSUPPORTED,
                   "this model carries no tokenizer, so it cannot hold a conversation");

@@ -101,12 +101,13 @@ struct Work {
   ImageSessionHandle session;
   std::vector<std::string> files;
   bool failed = false;
-  Json results = Json::array();
+  std::vector<Json> results;  // by file
 };
 
 Work Begin(const PictureArguments& arguments) {
   Work work;
   work.files = PictureFiles(arguments.names);
+  work.results.resize(work.files.size());
   work.model = OpenModel(arguments.model.Request());
   work.session = CreateImageSession(work.model.get(), arguments.options);
   return work;
@@ -115,7 +116,7 @@ Work Begin(const PictureArguments& arguments) {
 void Fail(Work& work, size_t file, const std::string& why) {
   work.failed = true;
   std::fprintf(stderr, "headroom: %s\n", EscapeControls(why).c_str());
-  work.results.push_back({{"file", work.files[file]}, {"error", why}});
+  work.results[file] = {{"file", work.files[file]}, {"error", why}};
 }
 
 int Classify(const PictureArguments& arguments, bool json) {
@@ -123,7 +124,7 @@ int Classify(const PictureArguments& arguments, bool json) {
   const auto see = [&](size_t file, size_t index) {
     const auto top = TopOf(work.session.get(), index, arguments.top);
     if (json) {
-      work.results.push_back({{"file", work.files[file]}, {"classes", TopJson(top)}});
+      work.results[file] = {{"file", work.files[file]}, {"classes", TopJson(top)}};
     } else {
       PrintTop(work.files[file], top);
     }
@@ -165,7 +166,7 @@ int Features(const PictureArguments& arguments, bool json) {
     if (!arguments.out.empty()) {
       all.insert(all.end(), features.begin(), features.end());
     } else if (json) {
-      work.results.push_back({{"file", work.files[file]}, {"features", features}});
+      work.results[file] = {{"file", work.files[file]}, {"features", features}};
     } else {
       PrintFeatures(work.files[file], features);
     }
@@ -177,6 +178,7 @@ int Features(const PictureArguments& arguments, bool json) {
     NpyWriter writer(arguments.out, work.files.size(), facts.features);
     writer.WriteRows(all.data(), work.files.size());
     writer.Close();
+    work.results.clear();
   }
   if (json) PrintJson({{"results", work.results}, {"speed", SpeedJson(work.session.get())}});
   return work.failed ? kFailed : kOk;

@@ -13,6 +13,7 @@
 #include "headroom/command.h"
 #include "headroom/files.h"
 #include "headroom/options.h"
+#include "headroom/pictures.h"
 #include "headroom/process.h"
 #include "headroom/progress.h"
 #include "headroom/report.h"
@@ -255,6 +256,9 @@ int Run(const RunArguments& arguments, bool json) {
   const std::string prompt = PromptText(arguments);
   const ModelHandle model = OpenModel(arguments.model.Request());
   const hr_model_facts facts = FactsOf(model.get());
+  if (TakesPictures(model.get())) {
+    throw Failure(HR_UNSUPPORTED, "this model takes pictures: use `headroom classify` on it");
+  }
   if (!facts.has_tokenizer) {
     throw Failure(HR_UNSUPPORTED,
                   "this model carries no tokenizer, so it cannot read text; use "

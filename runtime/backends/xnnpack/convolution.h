@@ -2,9 +2,8 @@
 //
 // Their weights are packed with all others of a model (dense.h): a DenseWeights that has a
 // ConvolutionSpec is one. The operators, which know sizes and addresses, belong to a session.
-// f16 weights stay f16 where values are, and are widened to f32 when they are packed where those are
-// f32. In f32 on x86, those of one group are run by
-// a kernel of our own (convolution_panels.h).
+// f16 weights stay f16 where values are, and are widened to f32 when they are packed where those
+// are f32. In f32 on x86, those of one group are run by a kernel of our own (convolution_panels.h).
 #pragma once
 
 #include <cstddef>
