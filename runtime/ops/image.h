@@ -88,8 +88,8 @@ using MoveCodesKernel = void (*)(const int8_t* x, CodeScale scale, int32_t out_z
 using ScaleCodesKernel = void (*)(const int8_t* x, CodeScale scale, const float* factors,
                                   int32_t out_zero, int8_t* out, uint32_t count);
 
-// IEEE halves, as their 16-bit patterns: rounded to the nearest, of two to the even one, to infinity
-// above the largest (base/half.h).
+// IEEE halves, as their 16-bit patterns: rounded to the nearest, of two to the even one, to
+// infinity above the largest (base/half.h).
 using ToHalvesKernel = void (*)(const float* x, uint16_t* out, uint32_t count);
 using FromHalvesKernel = void (*)(const uint16_t* x, float* out, uint32_t count);
 
