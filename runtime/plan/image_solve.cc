@@ -103,8 +103,10 @@ class ImagePricing {
     }
     plan->runtime_bytes = kRuntimeBytes + kRuntimeBytesPerThread * plan->threads +
                           kRuntimeBytesPerLayer * lowered_.convolutions.size();
-    for (const int32_t op : lowered_.convolutions) {
-      plan->runtime_bytes += BytesOf(graph_.ops[op], plan->extents[graph_.ops[op].output]).kept;
+    for (size_t i = 0; i < lowered_.convolutions.size(); ++i) {
+      const ImageOp& op = graph_.ops[lowered_.convolutions[i]];
+      const bool keeps = facts_.keeps_pointers.empty() || facts_.keeps_pointers[i] != 0;
+      if (keeps) plan->runtime_bytes += BytesOf(op, plan->extents[op.output]).kept;
     }
     plan->private_bytes = plan->arena_bytes() + plan->runtime_bytes;
     plan->mapped_bytes = plan->weight_bytes;

@@ -25,6 +25,8 @@ struct BackendFacts {
   // Converted input of dense layer i for `rows` rows of `columns` values.
   std::vector<uint8_t> input_kinds;  // by dense layer
   uint64_t (*input_bytes)(uint8_t kind, uint32_t rows, uint32_t columns) = nullptr;
+  // By convolution, 1: an operator that keeps pointers to its pixels; empty: all are.
+  std::vector<uint8_t> keeps_pointers;
   uint64_t (*mix_scratch_bytes)(uint32_t queries, uint32_t key_width,
                                 uint32_t value_width) = nullptr;
 };

@@ -112,6 +112,10 @@ Result<plan::BackendFacts> Engine::Facts() {
     HR_ASSIGN_OR_RETURN(const xnnpack::InputKind kind, xnnpack::DenseSet::InputKindOf(layer));
     facts_.input_kinds.push_back(static_cast<uint8_t>(kind));
   }
+  for (size_t i = 0; i < convolutions_.size(); ++i) {
+    HR_ASSIGN_OR_RETURN(const bool keeps, xnnpack::DenseSet::KeepsPointers(layers[i]));
+    facts_.keeps_pointers.push_back(keeps);
+  }
   facts_.weights_are_mapped = options_.weights_are_mapped;
   facts_.packed_is_mapped = !options_.cache_directory.empty();
   for (uint64_t bytes : facts_.packed_bytes) facts_.packed_total_bytes += bytes;

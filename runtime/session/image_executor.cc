@@ -322,16 +322,17 @@ void ImageExecutor::PoolRow(const BoundStep& step, uint64_t row) {
 void ImageExecutor::MeanOfHalves(const Operand& in, uint64_t picture, const ops::PoolWindow& window,
                                  float* out) {
   std::fill(out, out + in.channels, 0.0f);
-  float numbers[kHalvesAtOnce];
+  const auto add = b_.kernels->pointwise.add;
   for (uint32_t row = window.row_begin; row < window.row_end; ++row) {
-    for (uint32_t column = window.column_begin; column < window.column_end; ++column) {
-      const uint16_t* pixel =
-          in.halves(picture * in.positions + uint64_t{row} * in.columns + column);
-      for (uint32_t c = 0; c < in.channels; c += kHalvesAtOnce) {
-        const uint32_t part = std::min(kHalvesAtOnce, in.channels - c);
-        b_.kernels->image.from_halves(pixel + c, numbers, part);
-        b_.kernels->pointwise.add(out + c, numbers, out + c, part);
+    const uint64_t first = picture * in.positions + uint64_t{row} * in.columns;
+    for (uint32_t c = 0; c < in.channels; c += kHalvesAtOnce) {
+      const uint32_t part = std::min(kHalvesAtOnce, in.channels - c);
+      float numbers[kHalvesAtOnce], of_row[kHalvesAtOnce] = {};  // as in ops/image.cc
+      for (uint32_t column = window.column_begin; column < window.column_end; ++column) {
+        b_.kernels->image.from_halves(in.halves(first + column) + c, numbers, part);
+        add(of_row, numbers, of_row, part);
       }
+      add(out + c, of_row, out + c, part);
     }
   }
   const float pixels = static_cast<float>(window.row_end - window.row_begin) *

@@ -255,7 +255,7 @@ TEST_CASE("convert makes a vision model with values of f16", "[cli][images]") {
     const double apart = a.at("probability").get<double>() - b.at("probability").get<double>();
     CHECK(std::abs(apart) < 0.02);
   }
-  const auto refused = [&](std::vector<std::string> arguments, const char* why) {
+  const auto refused = [&](std::vector<std::string> arguments, const std::string& why) {
     const Outcome outcome = Run(arguments);
     CHECK(outcome.exit_status != 0);
     CHECK_THAT(outcome.err, ContainsSubstring(why));
@@ -267,6 +267,18 @@ TEST_CASE("convert makes a vision model with values of f16", "[cli][images]") {
   refused(
       {"convert", shipped, "--out", Scratch("no.hrm"), "--activations", "f16", "--weights", "int8"},
       "f16 goes with weights of f16");
+  refused({"convert", shipped, "--out", Scratch("no.hrm"), "--activations", "f16", "--calibrate",
+           Folder()},
+          "need no calibration");
+  refused(
+      {"convert", shipped, "--out", Scratch("no.hrm"), "--activations", "f16", "--head", "int8"},
+      "not for vision models");
+  const std::string text = TwoLetterCheckpoint("text-halves");
+  refused({"convert", text, "--out", Scratch("no.hrm"), "--activations", "f16"},
+          "cannot convert " + text + ": the source is no vision model");
+  refused(
+      {"convert", "--random", "llama-3.2-1b", "--out", Scratch("no.hrm"), "--activations", "f16"},
+      "no vision model");
 }
 
 // All its logits are 0, and it has neither labels nor features.

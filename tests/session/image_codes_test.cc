@@ -200,6 +200,30 @@ TEST_CASE("values of f16 are computed by weights of f16, and results are f32", "
   CHECK(std::string(again.status().message()).find("f16 values already") != std::string::npos);
 }
 
+TEST_CASE("numbers that no half holds are refused by their tensor", "[images][halves]") {
+  const auto floats = OpenVision(VisionFolder("shvit"));
+  const std::string out = ScratchPath("beyond.hrm");
+  auto& model = const_cast<model::Model&>(floats->model());
+  for (const bool bias : {false, true}) {
+    for (const ImageOp& op : model.image.ops) {
+      if (op.kind != ImageOpKind::kConvolution) continue;
+      TensorView& tensor = model.tensors[static_cast<size_t>(bias ? op.bias : op.weight)];
+      const TensorView kept = tensor;
+      std::vector<float> large(tensor.f32(), tensor.f32() + tensor.data_bytes / sizeof(float));
+      large.back() = -7e4f;
+      tensor.data = reinterpret_cast<const std::byte*>(large.data());
+      const auto written = convert::WriteWithHalves(model, out, "beyond");
+      INFO(written.status().message());
+      CHECK_FALSE(written.ok());
+      CHECK(std::string(written.status().message()).find("holds -70000 > 65504") !=
+            std::string::npos);
+      CHECK_FALSE(std::filesystem::exists(out));
+      tensor = kept;
+      break;
+    }
+  }
+}
+
 TEST_CASE("what cannot become codes is refused by its reason", "[images][codes]") {
   const auto floats = OpenVision(VisionFolder("shvit"));
   const std::string out = ScratchPath("refused.hrm");

@@ -285,6 +285,27 @@ TEST_CASE("the nearest pixel is found in the largest pictures too", "[session][i
   }
 }
 
+TEST_CASE("the mean of a large picture of equal halves does not drift", "[session][images]") {
+  ImageBuilder b;
+  const int32_t halves =
+      b.Add(ImageBuilder::Of(model::ImageOpKind::kConvert), {b.Value({3})}, {3, DType::kF16});
+  model::ImageOp pool = ImageBuilder::Of(model::ImageOpKind::kPool);
+  pool.pool = model::PoolKind::kAverage;
+  pool.window.kernel[0] = pool.window.kernel[1] = 0;
+  b.d.image.logits = b.d.image.features = b.Add(pool, {halves}, {3});
+  b.d.image.preprocess.crop_height = b.d.image.preprocess.crop_width = 8;
+  b.d.metadata = {"mean", "Test", "Apache-2.0", "made by a test", 0, 3};
+  const Opened opened(b.d);
+  constexpr uint32_t kSide = 1024;
+  auto session = MakeSession(opened, LimitsOf({1, kSide, kSide}));
+  std::fill_n(session->input(0), size_t{kSide} * kSide * 3, 0.1f);
+  REQUIRE(session->Run(1).ok());
+  const double number = HalfToFloat(FloatToHalf(0.1f));
+  for (const float mean : session->logits(0)) {
+    CHECK(std::fabs(mean - number) < 1e-4 * number);
+  }
+}
+
 // --- what the reference would notice
 
 // Runs one model and shows its values to the reference of another one, bent by `bend`.
@@ -336,6 +357,13 @@ TEST_CASE("a run of another model is noticed", "[session][images][mutant]") {
     for (auto& op : g.ops) {
       if (op.kind == kConvolution && g.values[op.output].dtype == DType::kI8) {
         g.values[op.output].scale = 0.064f;
+      }
+    }
+  }));
+  CHECK(Noticed([](auto& g) {  // of halves
+    for (auto& op : g.ops) {
+      if (op.kind == kActivation && g.values[op.output].dtype == DType::kF16) {
+        op.activation = static_cast<uint8_t>(model::Activation::kRelu);
       }
     }
   }));

@@ -224,12 +224,30 @@ Status AppendCoded(const TensorView& tensor, size_t index, HrmWriter& writer) {
   return writer.AppendScales(index, std::as_bytes(std::span(scales)));
 }
 
+Status CheckHalf(const TensorView& tensor, float number) {
+  constexpr float kMost = 65519.0f;  // becomes 65504
+  if (std::fabs(number) <= kMost) return {};
+  return Status::Make(StatusCode::kUnsupported, "tensor \"%.*s\" holds %g > 65504, the f16 limit",
+                      static_cast<int>(tensor.name.size()), tensor.name.data(),
+                      static_cast<double>(number));
+}
+
+// Of what computes with halves: they are rounded when they are packed.
+Status CheckBias(const TensorView& bias) {
+  for (uint32_t i = 0; i < bias.data_bytes / sizeof(float); ++i) {
+    HR_RETURN_IF_ERROR(CheckHalf(bias, bias.f32()[i]));
+  }
+  return {};
+}
+
 // Of convolutions that stay in floats: half the bytes, and 11 bits are enough for them.
 Status AppendHalf(const TensorView& tensor, size_t index, HrmWriter& writer) {
   std::vector<uint16_t> halves(tensor.columns());
   for (uint32_t row = 0; row < tensor.rows(); ++row) {
     for (uint32_t i = 0; i < tensor.columns(); ++i) {
-      halves[i] = FloatToHalf(WeightAt(tensor, uint64_t{row} * tensor.columns() + i));
+      const float number = WeightAt(tensor, uint64_t{row} * tensor.columns() + i);
+      HR_RETURN_IF_ERROR(CheckHalf(tensor, number));
+      halves[i] = FloatToHalf(number);
     }
     HR_RETURN_IF_ERROR(writer.Append(index, std::as_bytes(std::span(halves))));
   }
@@ -288,6 +306,9 @@ Result<CodesSummary> WriteNarrow(const model::Model& source, std::span<const Val
     if (op.kind != ImageOpKind::kConvolution) continue;
     ++summary.convolutions;
     const bool coded = graph.coded(op.output);
+    if (coded && ranges.empty() && op.bias != kNone) {
+      HR_RETURN_IF_ERROR(CheckBias(source.tensors[op.bias]));
+    }
     stored[op.weight] = coded && !ranges.empty() ? Stored::kCodes : Stored::kHalf;
     summary.coded += coded;
   }

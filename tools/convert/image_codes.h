@@ -34,8 +34,8 @@ struct CodesSummary {
   uint64_t file_bytes = 0;
 };
 
-// Errors: kInvalidArgument (no vision model; narrow already; a range that was not seen), those of
-// HrmWriter.
+// Errors: kInvalidArgument (no vision model; narrow already; a range that was not seen),
+// kUnsupported (a number beyond f16), those of HrmWriter.
 Result<CodesSummary> WriteWithCodes(const model::Model& source, std::span<const ValueRange> ranges,
                                     const std::string& out, const std::string& name);
 Result<CodesSummary> WriteWithHalves(const model::Model& source, const std::string& out,

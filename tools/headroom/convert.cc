@@ -229,6 +229,35 @@ bool CalibratesByPictures(const ConvertArguments& arguments) {
   return arguments.weights == "int8" && IsFolder(arguments.calibrate);
 }
 
+// Before gigabytes of a text model are written for nothing.
+void CheckVision(convert::Options options) {
+  const TemporaryFile outline(TemporaryFile::InTemporaryFolder());
+  options.out = outline.path();
+  options.outline = true;
+  const Result<convert::Summary> summary = convert::Convert(options);
+  if (!summary.ok()) Throw(summary.status(), CannotConvert(options));
+  if (summary.value().vision) return;
+  throw Failure(HR_INVALID_ARGUMENT, CannotConvert(options) + ": the source is no vision model");
+}
+
+// With a bar; what is half written goes away at Ctrl-C.
+convert::Summary ConvertShown(convert::Options& options) {
+  ProgressBar bar("converting");
+  options.progress = [&bar](const convert::Progress& progress) {
+    bar.Update(static_cast<double>(progress.done_bytes) /
+               static_cast<double>(progress.total_bytes));
+    return !HeldSignals::Caught();
+  };
+  options.log = [&bar](const std::string& line) {
+    bar.Finish();
+    PrintLog(line);
+  };
+  const Result<convert::Summary> summary = convert::Convert(options);
+  bar.Finish();
+  if (!summary.ok()) Throw(summary.status(), CannotConvert(options));
+  return summary.value();
+}
+
 // Values in codes or halves: by way of a model in floats, unless the source is one.
 int ConvertNarrow(const ConvertArguments& arguments, bool json) {
   const auto convert = arguments.activations == "f16" ? ConvertToHalves : ConvertToCodes;
@@ -239,17 +268,18 @@ int ConvertNarrow(const ConvertArguments& arguments, bool json) {
   request.name = options.name;
   request.threads = options.threads;
   request.source = options.source;
+  request.of = options.source.empty() ? options.preset : options.source;
   if (request.source.ends_with(".hrm")) return convert(request, json);
+  CheckVision(options);
   const TemporaryFile floats(TemporaryFile::Beside(request.out));
   options.weights = convert::WeightFormat::kF32;
   options.out = request.source = floats.path();
-  const Result<convert::Summary> summary = convert::Convert(options);
-  if (!summary.ok()) Throw(summary.status(), CannotConvert(arguments.options));
+  ConvertShown(options);
   return convert(request, json);
 }
 
 int Convert(ConvertArguments& arguments, bool json) {
-  const bool narrow = CalibratesByPictures(arguments) || arguments.activations == "f16";
+  const bool narrow = CalibratesByPictures(arguments) || !arguments.activations.empty();
   if (narrow && !arguments.dry_run) {
     const HeldSignals signals;  // what is half written goes away
     return ConvertNarrow(arguments, json);
@@ -273,23 +303,11 @@ int Convert(ConvertArguments& arguments, bool json) {
     options.bases = CalibrateBases(options, basis_text);
   }
   if (!arguments.calibrate.empty()) options.importance = Calibrate(options, text);
-  ProgressBar bar("converting");
-  options.progress = [&bar](const convert::Progress& progress) {
-    bar.Update(static_cast<double>(progress.done_bytes) /
-               static_cast<double>(progress.total_bytes));
-    return !HeldSignals::Caught();
-  };
-  options.log = [&bar](const std::string& line) {
-    bar.Finish();
-    PrintLog(line);
-  };
-  Result<convert::Summary> summary = convert::Convert(options);
-  bar.Finish();
-  if (!summary.ok()) Throw(summary.status(), CannotConvert(options));
+  const convert::Summary summary = ConvertShown(options);
   if (json)
-    PrintJson(SummaryJson(out, summary.value()));
+    PrintJson(SummaryJson(out, summary));
   else
-    PrintSummary(out, summary.value());
+    PrintSummary(out, summary);
   return kOk;
 }
 
@@ -309,6 +327,14 @@ void CheckArguments(const ConvertArguments& arguments, bool block_given) {
   if (!arguments.activations.empty() && arguments.weights != "f16" && !arguments.weights.empty()) {
     throw CLI::ValidationError("--activations",
                                "f16 goes with weights of f16, not of " + arguments.weights);
+  }
+  const bool narrow = CalibratesByPictures(arguments) || !arguments.activations.empty();
+  if (narrow && (!arguments.head.empty() || !arguments.kv_basis.empty())) {
+    throw CLI::ValidationError(arguments.head.empty() ? "--kv-basis" : "--head",
+                               "it is not for vision models");
+  }
+  if (!arguments.activations.empty() && !arguments.calibrate.empty()) {
+    throw CLI::ValidationError("--calibrate", "values of f16 need no calibration");
   }
   const bool float_weights = arguments.weights == "f32" || arguments.weights == "f16";
   if (block_given && float_weights && arguments.head != "int4") {

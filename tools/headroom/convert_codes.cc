@@ -9,6 +9,7 @@
 #include "headroom/bytes.h"
 #include "headroom/command.h"
 #include "headroom/pictures.h"
+#include "headroom/signals.h"
 #include "model/model.h"
 
 namespace headroom::cli {
@@ -58,6 +59,7 @@ std::vector<uint32_t> ClassesOf(hr_image_session* session, const std::vector<std
   std::vector<uint32_t> classes(files.size());
   RunFiles(session, files,
            {[&](size_t file, size_t index) {
+              if (HeldSignals::Caught()) throw Failure(HR_CANCELLED, "it was cancelled");
               hr_class best = {};
               size_t found = 0;
               hr_error error = {};
@@ -77,7 +79,7 @@ convert::CodesSummary Written(const Result<convert::CodesSummary>& written,
                               const CodesRequest& request) {
   if (written.ok()) return written.value();
   throw Failure(static_cast<hr_status>(written.status().code()),
-                "cannot convert " + request.source + ": " + written.status().message());
+                "cannot convert " + request.of + ": " + written.status().message());
 }
 
 Json Report(const CodesRequest& request, const std::string& name,

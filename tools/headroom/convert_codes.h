@@ -8,6 +8,7 @@ namespace headroom::cli {
 
 struct CodesRequest {
   std::string source, out;
+  std::string of;        // what the user named, for messages
   std::string pictures;  // a folder, or one file
   std::string name;      // empty: the source's, with "-int8" or "-f16"
   uint32_t threads = 0;

@@ -261,7 +261,7 @@ struct Job {
   uint32_t panels, parts;
 };
 
-void RunTask(void* context, size_t index) {
+void RunTask(void* context, size_t /*worker*/, size_t index) {
   const Job& job = *static_cast<const Job*>(context);
   const uint64_t part = index / job.panels;
   HWY_DYNAMIC_DISPATCH(RunPanel)
@@ -324,15 +324,13 @@ void RunPanels(const PanelLayer& layer, const float* x, float* out, ThreadPool& 
   Job job{&layer, x, out, pixels, 0, 1};
   job.panels = static_cast<uint32_t>(CeilDiv(layer.rows, PanelWidth()));
   job.parts = static_cast<uint32_t>(CeilDiv(pixels, kPartPixels));
-  const bool shared = pool.HandleFor(pixels * layer.rows * layer.columns) != nullptr;
-  if (shared) {  // enough tasks to even out threads of unequal speed
+  const uint64_t operations = pixels * layer.rows * layer.columns;
+  if (pool.HandleFor(operations) != nullptr) {  // enough tasks to even out threads of unequal speed
     const uint64_t wanted = CeilDiv(uint64_t{pool.threads()} * 4, job.panels);
     job.parts = static_cast<uint32_t>(
         std::clamp<uint64_t>(wanted, job.parts, std::max<uint64_t>(CeilDiv(pixels, 8), job.parts)));
   }
-  const uint32_t tasks = job.panels * job.parts;
-  if (shared) return pool.ParallelFor(tasks, RunTask, &job);
-  for (uint32_t i = 0; i < tasks; ++i) RunTask(&job, i);
+  pool.ParallelForFlushed(job.panels * job.parts, operations, RunTask, &job);
 }
 
 }  // namespace headroom::xnnpack

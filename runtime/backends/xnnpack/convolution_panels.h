@@ -3,8 +3,7 @@
 // Why not XNNPACK's: at the 4 x 4 positions where small vision models have most of their weights,
 // it computes 21 rows for 16 and reads every weight three times from the third-level cache; and it
 // computes 32 channels where a model's first layers have 16 or 24. Here a panel of weights, wide or
-// half as wide, meets all pixels before the next one does, and pixels are cut into tiles of equal
-// height.
+// half as wide, meets up to 512 pixels before the next one does, in tiles of equal height.
 #pragma once
 
 #include <cstddef>

@@ -18,10 +18,11 @@ namespace {
 
 static_assert(DenseSet::kSpareInputBytes >= XNN_EXTRA_BYTES);
 
-uint64_t Signature(const DenseWeights& layer) {
+uint64_t Signature(const DenseWeights& layer, LayerForm form) {
   struct {
-    uint32_t dtype, block, columns, row_begin, rows, has_bias, parts;
-  } facts = {static_cast<uint32_t>(layer.weight.dtype),
+    uint32_t form, dtype, block, columns, row_begin, rows, has_bias, parts;
+  } facts = {static_cast<uint32_t>(form),
+             static_cast<uint32_t>(layer.weight.dtype),
              layer.weight.block,
              layer.weight.columns(),
              layer.row_begin,
@@ -366,6 +367,11 @@ Result<InputKind> DenseSet::InputKindOf(const DenseWeights& layer) {
   return InputKindOfForm(slice.form);
 }
 
+Result<bool> DenseSet::KeepsPointers(const DenseWeights& layer) {
+  HR_ASSIGN_OR_RETURN(const LayerSlice slice, SliceOf(layer));
+  return !InPanels(slice.form);
+}
+
 Result<std::unique_ptr<DenseSet>> DenseSet::Create(std::span<const DenseWeights> layers,
                                                    const DenseOptions& options) {
   HR_ASSIGN_OR_RETURN(const CheckedLayers checked, CheckLayers(layers));
@@ -377,7 +383,7 @@ Result<std::unique_ptr<DenseSet>> DenseSet::Create(std::span<const DenseWeights>
   HR_ASSIGN_OR_RETURN(key.packing_digest, PackingDigest(checked.slices));
   std::vector<CacheEntry> entries(layers.size());
   for (size_t i = 0; i < layers.size(); ++i) {
-    entries[i].signature = Signature(layers[i]);
+    entries[i].signature = Signature(layers[i], checked.slices[i].form);
     entries[i].bytes = checked.bytes[i];
   }
   CacheLayout layout = LayOut(key, std::move(entries));

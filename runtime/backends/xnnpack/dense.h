@@ -53,12 +53,12 @@ class ThreadPool {
   // Sends the workers to sleep. Call it when the app gets control back, so that idle threads do not
   // burn a battery; the next call wakes them (tens of microseconds).
   void Rest();
-  // For XNNPACK; null with one thread.
   // The same for work of so many multiply-adds, on the caller alone where that is little; numbers
   // too small for f32's full precision count as 0, because states that decay are full of them and
   // many CPUs take a hundred times as long over them.
   void ParallelForFlushed(uint32_t count, uint64_t operations,
                           void (*task)(void* context, size_t worker, size_t index), void* context);
+  // For XNNPACK; null with one thread.
   pthreadpool* handle() const { return pool_; }
   // Null, too, for work that one thread has done before a second one could have joined in. A tiny
   // model on a busy machine would otherwise spend its time waiting for its own workers.
@@ -143,6 +143,8 @@ class DenseSet {
   // Bytes that Create maps for a cache file holding these layers: their sum and the file's index.
   static uint64_t CacheFileBytes(std::span<const uint64_t> packed_bytes);
   static Result<InputKind> InputKindOf(const DenseWeights& layer);
+  // Whether a convolution has an XNNPACK operator, which keeps pointers to pixels.
+  static Result<bool> KeepsPointers(const DenseWeights& layer);
 
   // Finds or builds the packed weights and creates one operator per layer. A damaged, foreign or
   // truncated cache file is rebuilt; an unwritable directory falls back to private memory, if that

@@ -68,7 +68,10 @@ Result<LayerForm> ConvolutionFormOf(const TensorView& tensor, const ConvolutionS
     return Unsupported(tensor, "columns are not taps times channels", tensor.columns(),
                        static_cast<unsigned>(columns));
   }
-  if (spec.halves != 0 && tensor.dtype == DType::kF16) return LayerForm::kConvolutionHalves;
+  if (spec.halves != 0) {
+    if (tensor.dtype == DType::kF16) return LayerForm::kConvolutionHalves;
+    return Unsupported(tensor, "only weights of f16 take halves", tensor.block, 0);
+  }
   const bool panels = UsesPanels(spec);
   if (tensor.dtype == DType::kF32) {
     return panels ? LayerForm::kPanelsF32 : LayerForm::kConvolutionF32;
