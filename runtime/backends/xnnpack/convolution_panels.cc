@@ -165,7 +165,9 @@ void Store(const PanelLayer& layer, const VF (&sums)[kRows][kVectors], const Til
     HR_UNROLL
     for (size_t v = 0; v < kVectors; ++v) {
       if (v * kLanes >= at.width) break;
-      const VF y = hn::Min(high, hn::Max(low, sums[r][v]));  // in this order NaN stays NaN
+      // Not by Min and Max, which on Arm prefer the number to NaN.
+      const VF above = hn::IfThenElse(hn::Lt(sums[r][v], low), low, sums[r][v]);
+      const VF y = hn::IfThenElse(hn::Gt(above, high), high, above);
       float* out = at.out + r * layer.out_stride + v * kLanes;
       if (at.width >= (v + 1) * kLanes) {
         hn::StoreU(y, d, out);
