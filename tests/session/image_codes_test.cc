@@ -49,6 +49,16 @@ std::vector<ValueRange> RangesOf(const std::shared_ptr<session::Engine>& engine,
   return ranges;
 }
 
+std::shared_ptr<session::Engine> OpenWritten(const std::string& path) {
+  auto model = model::Model::OpenPath(path.c_str(), {});
+  INFO(model.status().message());
+  REQUIRE(model.ok());
+  auto engine = session::Engine::Create(model.Take(), {});
+  INFO(engine.status().message());
+  REQUIRE(engine.ok());
+  return engine.Take();
+}
+
 struct CodedModel {
   std::shared_ptr<session::Engine> floats, codes;
   std::vector<ValueRange> ranges;
@@ -64,12 +74,7 @@ CodedModel MakeCodes(const std::string& name) {
   INFO(summary.status().message());
   REQUIRE(summary.ok());
   made.summary = summary.value();
-  auto model = model::Model::OpenPath(out.c_str(), {});
-  INFO(model.status().message());
-  REQUIRE(model.ok());
-  auto engine = session::Engine::Create(model.Take(), {});
-  REQUIRE(engine.ok());
-  made.codes = engine.Take();
+  made.codes = OpenWritten(out);
   return made;
 }
 
@@ -151,13 +156,7 @@ std::shared_ptr<session::Engine> MakeHalves(const session::Engine& floats, const
   INFO(written.status().message());
   REQUIRE(written.ok());
   *summary = written.value();
-  auto model = model::Model::OpenPath(out.c_str(), {});
-  INFO(model.status().message());
-  REQUIRE(model.ok());
-  auto engine = session::Engine::Create(model.Take(), {});
-  INFO(engine.status().message());
-  REQUIRE(engine.ok());
-  return engine.Take();
+  return OpenWritten(out);
 }
 
 TEST_CASE("logits of vision models with values of f16 stay near those of floats",

@@ -8,7 +8,7 @@
 #include <numeric>
 #include <tuple>
 
-#include "base/half.h"
+#include "convert/halves.h"
 #include "plan/image.h"
 
 namespace headroom::convert {
@@ -224,18 +224,10 @@ Status AppendCoded(const TensorView& tensor, size_t index, HrmWriter& writer) {
   return writer.AppendScales(index, std::as_bytes(std::span(scales)));
 }
 
-Status CheckHalf(const TensorView& tensor, float number) {
-  constexpr float kMost = 65519.0f;  // becomes 65504
-  if (std::fabs(number) <= kMost) return {};
-  return Status::Make(StatusCode::kUnsupported, "tensor \"%.*s\" holds %g > 65504, the f16 limit",
-                      static_cast<int>(tensor.name.size()), tensor.name.data(),
-                      static_cast<double>(number));
-}
-
 // Of what computes with halves: they are rounded when they are packed.
 Status CheckBias(const TensorView& bias) {
   for (uint32_t i = 0; i < bias.data_bytes / sizeof(float); ++i) {
-    HR_RETURN_IF_ERROR(CheckHalf(bias, bias.f32()[i]));
+    HR_RETURN_IF_ERROR(CheckHalf(bias.name, bias.f32()[i]));
   }
   return {};
 }
@@ -246,7 +238,7 @@ Status AppendHalf(const TensorView& tensor, size_t index, HrmWriter& writer) {
   for (uint32_t row = 0; row < tensor.rows(); ++row) {
     for (uint32_t i = 0; i < tensor.columns(); ++i) {
       const float number = WeightAt(tensor, uint64_t{row} * tensor.columns() + i);
-      HR_RETURN_IF_ERROR(CheckHalf(tensor, number));
+      HR_RETURN_IF_ERROR(CheckHalf(tensor.name, number));
       halves[i] = FloatToHalf(number);
     }
     HR_RETURN_IF_ERROR(writer.Append(index, std::as_bytes(std::span(halves))));

@@ -4,6 +4,7 @@
 
 #include "base/half.h"
 #include "base/math.h"
+#include "convert/halves.h"
 #include "convert/quantise.h"
 
 namespace headroom::convert {
@@ -102,11 +103,8 @@ Status RowWriter::Encode(const Tile& tile, uint64_t first, const RowSource& sour
 Status RowWriter::EncodeHalves(const Tile& tile) const {
   const std::span<uint16_t> halves = As<uint16_t>(tile.data);
   for (size_t i = 0; i < halves.size(); ++i) {
+    HR_RETURN_IF_ERROR(CheckHalf(tensor_.name, tile.values[i]));
     halves[i] = FloatToHalf(tile.values[i]);
-    if ((halves[i] & 0x7fffu) == 0x7c00u) {
-      return Status::Make(StatusCode::kUnsupported, "tensor \"%s\" holds %g > 65504, the f16 limit",
-                          tensor_.name.c_str(), static_cast<double>(tile.values[i]));
-    }
   }
   return {};
 }

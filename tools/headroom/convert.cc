@@ -186,15 +186,20 @@ std::string CannotConvert(const convert::Options& options) {
   return "cannot convert " + (options.source.empty() ? options.preset : options.source);
 }
 
-// That the vocabulary has the special tokens of a format that was asked for: the runtime knows, of
-// an outline of the model.
-void CheckChatFormat(convert::Options options) {
-  if (options.chat_format.empty()) return;
-  const TemporaryFile outline(TemporaryFile::InTemporaryFolder());
-  options.out = outline.path();
+convert::Summary WriteOutline(convert::Options options, const std::string& path) {
+  options.out = path;
   options.outline = true;
   const Result<convert::Summary> summary = convert::Convert(options);
   if (!summary.ok()) Throw(summary.status(), CannotConvert(options));
+  return summary.value();
+}
+
+// That the vocabulary has the special tokens of a format that was asked for: the runtime knows, of
+// an outline of the model.
+void CheckChatFormat(const convert::Options& options) {
+  if (options.chat_format.empty()) return;
+  const TemporaryFile outline(TemporaryFile::InTemporaryFolder());
+  WriteOutline(options, outline.path());
   OpenRequest request;
   request.path = outline.path();
   const ModelHandle model = OpenModel(request);
@@ -230,13 +235,9 @@ bool CalibratesByPictures(const ConvertArguments& arguments) {
 }
 
 // Before gigabytes of a text model are written for nothing.
-void CheckVision(convert::Options options) {
+void CheckVision(const convert::Options& options) {
   const TemporaryFile outline(TemporaryFile::InTemporaryFolder());
-  options.out = outline.path();
-  options.outline = true;
-  const Result<convert::Summary> summary = convert::Convert(options);
-  if (!summary.ok()) Throw(summary.status(), CannotConvert(options));
-  if (summary.value().vision) return;
+  if (WriteOutline(options, outline.path()).vision) return;
   throw Failure(HR_INVALID_ARGUMENT, CannotConvert(options) + ": the source is no vision model");
 }
 

@@ -11,37 +11,17 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/xnnpack/convolution_panels.cc"
-#include <hwy/foreach_target.h>
-#include <hwy/highway.h>
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
 
-#if !defined(HEADROOM_CONVOLUTION_PANELS_ONCE)
-#define HEADROOM_CONVOLUTION_PANELS_ONCE
-namespace headroom::xnnpack {
-// What taps outside a picture read.
-constexpr uint32_t kMostZeros = 4096;
-alignas(64) constexpr float kZeros[kMostZeros] = {};
-}  // namespace headroom::xnnpack
-#endif
-
-#ifndef HR_UNROLL
-#if HWY_COMPILER_CLANG
-#define HR_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define HR_UNROLL _Pragma("GCC unroll 64")
-#endif
-#endif
+#include "backends/xnnpack/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
-namespace headroom::xnnpack::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
+namespace headroom::xnnpack {
+namespace HWY_NAMESPACE {
 
-using F32 = hn::ScalableTag<float>;
-using VF = hn::Vec<F32>;
-constexpr size_t kLanes = hn::MaxLanes(F32());
 constexpr size_t kWidth = 2 * kLanes;  // of a panel
 // Sums of a tile, two vectors each, stay in registers beside a row of the panel: 16 or 32 of them.
 constexpr size_t kTileRows = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE2 ? 6 : 8;
-constexpr size_t kMostRows = 8;
 
 size_t Width() { return kWidth; }
 
@@ -112,7 +92,7 @@ class Taps {
       const ptrdiff_t y = pixels_[r].y + down, x = pixels_[r].x + right;
       const bool there = y >= 0 && y < rows && x >= 0 && x < columns;
       const size_t at = static_cast<size_t>(y * columns + x) * layer_.in_stride;
-      from[r] = there ? pixels_[r].picture + at : kZeros;
+      from[r] = there ? pixels_[r].picture + at : layer_.zeros;
     }
   }
 
@@ -143,7 +123,7 @@ class Taps {
   bool together_;  // taps of a row follow one another in memory
   const float* picture_;
   size_t row_, column_;
-  Pixel pixels_[kMostRows];
+  Pixel pixels_[kTileRows];
 };
 
 // Where results of a tile go, and the panel that it meets.
@@ -156,7 +136,7 @@ struct TilePlace {
 template <size_t kRows, size_t kVectors>
 void Store(const PanelLayer& layer, const VF (&sums)[kRows][kVectors], const TilePlace& at) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  const F32 d;
+  const DF d;
   const bool limited = layer.spec.limited();
   const VF low = hn::Set(d, limited ? layer.spec.low : -kInfinity);
   const VF high = hn::Set(d, limited ? layer.spec.high : kInfinity);
@@ -181,7 +161,7 @@ void Store(const PanelLayer& layer, const VF (&sums)[kRows][kVectors], const Til
 template <size_t kRows, size_t kVectors, class Pixels>
 void Tile(const PanelLayer& layer, const Pixels& pixels, const TilePlace& at) {
   constexpr size_t kFloats = kVectors * kLanes;
-  const F32 d;
+  const DF d;
   VF sums[kRows][kVectors];
   HR_UNROLL
   for (size_t r = 0; r < kRows; ++r) {
@@ -244,7 +224,8 @@ void RunPanel(const PanelLayer& layer, size_t index, const float* x, float* out,
   }
 }
 
-}  // namespace headroom::xnnpack::HWY_NAMESPACE
+}  // namespace HWY_NAMESPACE
+}  // namespace headroom::xnnpack
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
@@ -253,6 +234,9 @@ namespace {
 
 HWY_EXPORT(RunPanel);
 HWY_EXPORT(Width);
+
+constexpr uint32_t kMostZeros = 4096;
+alignas(64) constexpr float kZeros[kMostZeros] = {};
 
 // What all tasks of one convolution share. A task is a panel and a part of the pixels.
 struct Job {
@@ -317,6 +301,7 @@ void SetSize(const ConvolutionSize& size, PanelLayer* layer) {
     return (padded - (spec.kernel[axis] - 1) * spec.dilation[axis] - 1) / spec.stride[axis] + 1;
   };
   layer->size = size;
+  layer->zeros = kZeros;
   layer->out_rows = extent(size.rows, 0);
   layer->out_columns = extent(size.columns, 1);
 }

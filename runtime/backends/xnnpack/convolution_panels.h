@@ -29,8 +29,9 @@ void PackPanels(const float* weights, const float* bias, uint32_t rows, uint32_t
 // One convolution at one size. Strides in floats from one pixel to the next.
 struct PanelLayer {
   const float* panels = nullptr;
-  uint32_t rows = 0;     // N
-  uint32_t columns = 0;  // K: taps times channels
+  const float* zeros = nullptr;  // what taps outside a picture read
+  uint32_t rows = 0;             // N
+  uint32_t columns = 0;          // K: taps times channels
   size_t in_stride = 0, out_stride = 0;
   ConvolutionSpec spec;
   ConvolutionSize size;
